@@ -1,0 +1,233 @@
+//! Reads a trace from any prefix of its bytes: finds the chunks, steps over damaged ones and says what it stepped over.
+
+use crate::checksum::crc32;
+use crate::columns::ColumnPositions;
+use crate::encode::PackedEvents;
+use crate::error::FormatError;
+use crate::event::Event;
+use crate::header::{
+    CHUNK_HEADER_BYTES, CHUNK_MAGIC, ChunkHeader, ChunkKind, Compression, FILE_HEADER_BYTES, FILE_MAGIC, FileHeader,
+    HeaderDefect, VERSION,
+};
+use crate::records::Record;
+use crate::snapshot::Snapshot;
+
+/// A trace in memory, or mapped into it. Only headers have been read; payloads are read when asked for.
+#[derive(Debug)]
+pub struct Trace<'a> {
+    bytes: &'a [u8],
+    header: FileHeader,
+    chunks: Vec<Chunk>,
+    defects: Vec<Defect>,
+}
+
+/// Where a chunk is and what its header says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    /// Offset of the payload in the file, bytes.
+    pub payload_offset: usize,
+    /// Its header.
+    pub header: ChunkHeader,
+}
+
+/// Bytes of the file that hold nothing readable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Defect {
+    /// Offset in the file, bytes.
+    pub offset: usize,
+    /// How many bytes were stepped over.
+    pub bytes: usize,
+    /// What was found.
+    pub what: &'static str,
+}
+
+impl<'a> Trace<'a> {
+    /// Whether `bytes` start like a trace.
+    #[must_use]
+    pub fn is_trace(bytes: &[u8]) -> bool {
+        bytes.starts_with(&FILE_MAGIC)
+    }
+
+    /// Reads the headers of all chunks.
+    ///
+    /// # Errors
+    /// Where the file header cannot be read. Damage behind it is no error: see [`Trace::defects`].
+    pub fn open(bytes: &'a [u8]) -> Result<Trace<'a>, FormatError> {
+        let header = FileHeader::decode(bytes).map_err(|defect| match defect {
+            _ if bytes.is_empty() => FormatError::Empty,
+            HeaderDefect::Magic => FormatError::Foreign {
+                expected: "the bytes 89 50 47 54 0d 0a 1a 0a",
+                found: bytes.iter().take(8).map(|byte| format!("{byte:02x} ")).collect::<String>().trim_end().into(),
+            },
+            HeaderDefect::Short => {
+                FormatError::Header(format!("expected {FILE_HEADER_BYTES} bytes, found {}", bytes.len()))
+            }
+            HeaderDefect::Newer(found) => FormatError::Newer { found, known: VERSION },
+            HeaderDefect::Checksum => FormatError::Header("its checksum at offset 60 does not fit".into()),
+            HeaderDefect::Field(name) => FormatError::Header(format!("its {name} holds what cannot be")),
+        })?;
+        let mut trace = Trace { bytes, header, chunks: Vec::new(), defects: Vec::new() };
+        trace.find_chunks();
+        Ok(trace)
+    }
+
+    fn find_chunks(&mut self) {
+        let mut offset = FILE_HEADER_BYTES;
+        while offset < self.bytes.len() {
+            let rest = &self.bytes[offset..];
+            let what = match ChunkHeader::decode(rest) {
+                Ok(header) => {
+                    let payload_offset = offset + CHUNK_HEADER_BYTES;
+                    let end = payload_offset + header.stored_bytes as usize;
+                    if end <= self.bytes.len() {
+                        self.chunks.push(Chunk { payload_offset, header });
+                        offset = end;
+                        continue;
+                    }
+                    "a chunk that is cut"
+                }
+                Err(HeaderDefect::Short) => "a chunk header that is cut",
+                Err(_) => "bytes that are no chunk",
+            };
+            let next = next_chunk(self.bytes, offset + 1);
+            self.defects.push(Defect { offset, bytes: next - offset, what });
+            offset = next;
+        }
+    }
+
+    /// The file header.
+    #[must_use]
+    pub fn header(&self) -> &FileHeader {
+        &self.header
+    }
+
+    /// All chunks in the order of the file, unknown kinds too.
+    #[must_use]
+    pub fn chunks(&self) -> &[Chunk] {
+        &self.chunks
+    }
+
+    /// What was stepped over. A last one that reaches to the end of the file is a cut recording.
+    #[must_use]
+    pub fn defects(&self) -> &[Defect] {
+        &self.defects
+    }
+
+    /// The payload of a chunk, checked and decompressed into `payload`, which is overwritten.
+    ///
+    /// # Errors
+    /// [`FormatError::Payload`] where the checksum or the length does not fit.
+    pub fn payload(&self, chunk: &Chunk, payload: &mut Vec<u8>) -> Result<(), FormatError> {
+        let stored = &self.bytes[chunk.payload_offset..chunk.payload_offset + chunk.header.stored_bytes as usize];
+        if crc32(stored) != chunk.header.payload_crc {
+            return Err(FormatError::Payload("its checksum does not fit"));
+        }
+        payload.clear();
+        match chunk.header.compression {
+            Compression::None => payload.extend_from_slice(stored),
+            Compression::Zstd => {
+                // The header bounds it, so a forged frame cannot make a reader allocate without end.
+                payload.reserve(chunk.header.raw_bytes as usize);
+                zstd::bulk::Decompressor::new()
+                    .and_then(|mut decompressor| decompressor.decompress_to_buffer(stored, payload))
+                    .map_err(|_| FormatError::Payload("it does not decompress to the length its header gives"))?;
+            }
+        }
+        if payload.len() != chunk.header.raw_bytes as usize {
+            return Err(FormatError::Payload("its length is not the one its header gives"));
+        }
+        Ok(())
+    }
+
+    /// The events of a chunk of events.
+    ///
+    /// # Errors
+    /// [`FormatError::Payload`] for damaged chunks and for chunks of other kinds.
+    pub fn events(&self, chunk: &Chunk) -> Result<EventCursor, FormatError> {
+        let mut cursor = EventCursor { payload: Vec::new(), encoding: Encoding::Packed(PackedEvents::default()) };
+        self.events_into(chunk, &mut cursor)?;
+        Ok(cursor)
+    }
+
+    /// As [`Trace::events`], in the memory of a cursor that has been used.
+    ///
+    /// # Errors
+    /// As [`Trace::events`].
+    pub fn events_into(&self, chunk: &Chunk, cursor: &mut EventCursor) -> Result<(), FormatError> {
+        self.payload(chunk, &mut cursor.payload)?;
+        let header = &chunk.header;
+        cursor.encoding = match header.kind {
+            ChunkKind::EVENTS => Encoding::Columns(ColumnPositions::open(&cursor.payload, header.count, header.first)?),
+            ChunkKind::PACKED_EVENTS => Encoding::Packed(
+                PackedEvents::open(&cursor.payload).ok_or(FormatError::Payload("packed events without a clock"))?,
+            ),
+            _ => return Err(FormatError::Payload("a chunk of another kind than events")),
+        };
+        Ok(())
+    }
+
+    /// The records of a chunk of records.
+    ///
+    /// # Errors
+    /// [`FormatError::Payload`] for a damaged chunk.
+    pub fn records(&self, chunk: &Chunk) -> Result<Vec<Record>, FormatError> {
+        let mut payload = Vec::new();
+        self.payload(chunk, &mut payload)?;
+        Record::decode_all(&payload)
+    }
+
+    /// The snapshot of a snapshot chunk.
+    ///
+    /// # Errors
+    /// [`FormatError::Payload`] for a damaged chunk.
+    pub fn snapshot(&self, chunk: &Chunk) -> Result<Snapshot, FormatError> {
+        let mut payload = Vec::new();
+        self.payload(chunk, &mut payload)?;
+        Snapshot::decode(&payload)
+    }
+}
+
+fn next_chunk(bytes: &[u8], from: usize) -> usize {
+    let mut offset = from;
+    while let Some(found) = bytes.get(offset..).and_then(|rest| find(rest, &CHUNK_MAGIC)) {
+        offset += found;
+        if ChunkHeader::decode(&bytes[offset..]).is_ok() {
+            return offset;
+        }
+        offset += 1;
+    }
+    bytes.len()
+}
+
+fn find(bytes: &[u8], needle: &[u8]) -> Option<usize> {
+    bytes.windows(needle.len()).position(|window| window == needle)
+}
+
+/// The events of one chunk, one after the other.
+#[derive(Debug)]
+pub struct EventCursor {
+    payload: Vec<u8>,
+    encoding: Encoding,
+}
+
+#[derive(Debug)]
+enum Encoding {
+    Columns(ColumnPositions),
+    Packed(PackedEvents),
+}
+
+impl EventCursor {
+    /// The next event, `None` after the last.
+    ///
+    /// # Errors
+    /// [`FormatError::Payload`]; the rest of the chunk is lost.
+    #[inline]
+    pub fn next_event(&mut self) -> Result<Option<Event>, FormatError> {
+        match &mut self.encoding {
+            Encoding::Columns(positions) => positions.next(&self.payload),
+            Encoding::Packed(packed) => {
+                packed.next(&self.payload).map_err(|_| FormatError::Payload("packed words that are no event"))
+            }
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! The trace format of pagetrace: the only code that both ends of a recording share.
+//!
+//! `TRACE_FORMAT.md` beside this crate's manifest is the specification. Without the feature `std` the crate is
+//! `no_std`, allocates nothing and depends on nothing: that part goes into traced programs. With it the crate reads
+//! and writes whole traces and the page traces of Go 1.20–1.22.
+//!
+//! ```
+//! use pagetrace_format::*;
+//! # fn main() -> Result<(), FormatError> {
+//! let header = FileHeader {
+//!     version: VERSION,
+//!     page_shift: PageShift::KIB_4,
+//!     origin: Origin::Recorded,
+//!     start: TraceNanos(0),
+//!     start_unix_ns: 0,
+//! };
+//! let mut writer = TraceWriter::new(Vec::new(), &header)?;
+//! let mut events = EventColumns::new();
+//! let run = PageRun { base: Address(0x10000), pages: PageCount(4) };
+//! events.push(Event { time: TraceNanos(17), kind: EventKind::PageAlloc(run) });
+//! writer.events(StreamId(1), &events)?;
+//! let bytes = writer.into_inner()?;
+//!
+//! let trace = Trace::open(&bytes)?;
+//! let mut cursor = trace.events(&trace.chunks()[0])?;
+//! assert_eq!(cursor.next_event()?.map(|event| event.time), Some(TraceNanos(17)));
+//! # Ok(())
+//! # }
+//! ```
+#![cfg_attr(not(feature = "std"), no_std)]
+
+pub mod units;
+
+pub mod event;
+
+pub mod header;
+
+pub mod checksum;
+
+pub mod encode;
+
+pub mod session;
+
+#[cfg(feature = "std")]
+pub mod columns;
+#[cfg(feature = "std")]
+pub mod decode;
+#[cfg(feature = "std")]
+pub mod error;
+#[cfg(feature = "std")]
+pub mod records;
+#[cfg(feature = "std")]
+pub mod snapshot;
+pub mod varint;
+#[cfg(feature = "std")]
+pub mod writer;
+
+pub use event::{Event, EventKind, ObjectAlloc, ObjectFree, ObjectFunction, PageRun};
+pub use header::{ChunkHeader, ChunkKind, Compression, FileHeader, Origin, VERSION};
+pub use units::{Address, PageCount, PageIndex, PageShift, ProcessId, StackId, StreamId, TraceNanos};
+
+#[cfg(feature = "std")]
+pub use columns::EventColumns;
+#[cfg(feature = "std")]
+pub use decode::{Chunk, Defect, EventCursor, Trace};
+#[cfg(feature = "std")]
+pub use error::FormatError;
+#[cfg(feature = "std")]
+pub use snapshot::Snapshot;
+#[cfg(feature = "std")]
+pub use writer::TraceWriter;

@@ -1,0 +1,328 @@
+//! The memory that a recorder shares with the programs it records: a header, a table of processes, a pool of blocks.
+//!
+//! ```text
+//! 0                    SessionHeader
+//! PROCESS_TABLE_OFFSET ProcessSlot × process_slots
+//! block_table_offset   BlockHeader × block_count
+//! blocks_offset        block_bytes × block_count      packed words (see `encode`)
+//! ```
+//! A thread takes a block from the free list, appends packed words, and publishes each event by storing the number of
+//! finished words with release order. A full block is marked so and another one taken. The recorder copies what is
+//! published, and puts full blocks that it has read whole, and those of ended threads and processes, back.
+//! The sizes are fixed when the session is made; the recorder backs blocks with memory a part at a time and only
+//! then puts them on the free list, so that no program ever writes to a block that has no memory behind it.
+//!
+//! All fields are atomics, since other processes write them at any time. A program can write anything here: the
+//! recorder takes every value for a claim and checks it.
+
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// Identifies a session ("PGTSESS" and the layout's version).
+pub const SESSION_MAGIC: u64 = u64::from_le_bytes(*b"PGTSESS1");
+/// Where the table of processes starts.
+pub const PROCESS_TABLE_OFFSET: usize = 4096;
+/// The environment variable with the session's path.
+pub const SESSION_VARIABLE: &str = "PAGETRACE_SESSION";
+
+/// The clock of the ticks in packed words.
+pub mod clock {
+    /// Nanoseconds of `CLOCK_MONOTONIC`.
+    pub const MONOTONIC: u32 = 0;
+    /// The time stamp counter of x86-64, where the kernel itself takes it for its clock.
+    pub const TSC: u32 = 1;
+}
+
+/// What a hook does when there is no free block.
+pub mod when_full {
+    /// Wait for the recorder, as long as it is alive.
+    pub const WAIT: u32 = 0;
+    /// Count the event as lost and go on.
+    pub const LOSE: u32 = 1;
+}
+
+/// The start of a session.
+#[repr(C, align(64))]
+#[derive(Debug, Default)]
+pub struct SessionHeader {
+    /// [`SESSION_MAGIC`], stored last by the recorder.
+    pub magic: AtomicU64,
+    /// Bytes of the whole session.
+    pub total_bytes: AtomicU64,
+    /// Offset of the table of block headers.
+    pub block_table_offset: AtomicU64,
+    /// Offset of the first block.
+    pub blocks_offset: AtomicU64,
+    /// Slots in the table of processes.
+    pub process_slots: AtomicU32,
+    /// Blocks, backed or not.
+    pub block_count: AtomicU32,
+    /// Bytes of a block.
+    pub block_bytes: AtomicU32,
+    /// See [`clock`].
+    pub clock: AtomicU32,
+    /// See [`when_full`].
+    pub when_full: AtomicU32,
+    /// 1 while events are wanted; 0 makes all hooks idle for good.
+    pub recording: AtomicU32,
+    /// Frames of a stack that hooks take at the most.
+    pub stack_frames_max: AtomicU32,
+    /// The recorder's pid, for messages.
+    pub recorder_pid: AtomicU32,
+
+    /// Grows with every round of the recorder: when it stands still for long, the recorder is dead.
+    pub heartbeat: AlignedCounter,
+    /// A futex: programs add one and wake it when the recorder should look now.
+    pub doorbell: AlignedCounter,
+    /// A futex: the recorder adds one and wakes all whenever it has put blocks back.
+    pub blocks_freed: AlignedCounter,
+    /// Hooks that wait for a block at this moment.
+    pub waiting: AlignedCounter,
+    /// The free list: block index plus one in the low half, a count of changes in the high half.
+    pub free_head: AlignedWide,
+    /// The last process serial given.
+    pub process_serial: AlignedCounter,
+    /// The last thread serial given.
+    pub thread_serial: AlignedCounter,
+    /// Processes that found no slot.
+    pub processes_refused: AlignedCounter,
+}
+
+/// A counter that shares its cache line with nothing.
+#[repr(C, align(64))]
+#[derive(Debug, Default)]
+pub struct AlignedCounter(pub AtomicU32);
+
+/// As [`AlignedCounter`], of 64 bits.
+#[repr(C, align(64))]
+#[derive(Debug, Default)]
+pub struct AlignedWide(pub AtomicU64);
+
+/// The states of a process slot.
+pub mod slot_state {
+    /// Free to be claimed.
+    pub const EMPTY: u32 = 0;
+    /// Being filled in.
+    pub const CLAIMED: u32 = 1;
+    /// The process runs and records.
+    pub const RUNNING: u32 = 2;
+    /// A futex value: the process is about to exit and waits for its last snapshot.
+    pub const PARKED: u32 = 3;
+    /// The last snapshot is taken: go on.
+    pub const RELEASED: u32 = 4;
+}
+
+/// Ranges of its own memory that a process can name.
+pub const TRACER_RANGES: usize = 4;
+
+/// One process of the session.
+#[repr(C, align(64))]
+#[derive(Debug, Default)]
+pub struct ProcessSlot {
+    /// See [`slot_state`]; also the futex that a parked process waits on.
+    pub state: AtomicU32,
+    /// Its pid in its own pid namespace.
+    pub pid: AtomicU32,
+    /// Its serial, unique in the session.
+    pub serial: AtomicU32,
+    /// For a forked process the serial of its parent, else 0.
+    pub forked_from: AtomicU32,
+    /// The tick when it joined; for a forked process, of the fork.
+    pub start_tick: AtomicU64,
+    /// Address of the real malloc.
+    pub malloc: AtomicU64,
+    /// Events lost because no block was free.
+    pub lost_full: AtomicU64,
+    /// Events lost because a hook was interrupted by a handler that allocated.
+    pub lost_reentered: AtomicU64,
+    /// Events recorded without their stack because the table of stacks was full.
+    pub stacks_lost: AtomicU64,
+    /// Memory of the tracer in this process: first address and one past the last; zero for none.
+    pub tracer_ranges: [[AtomicU64; 2]; TRACER_RANGES],
+}
+
+/// The states of a block.
+pub mod block_state {
+    /// On the free list, or not backed yet.
+    pub const FREE: u32 = 0;
+    /// A thread writes to it.
+    pub const OWNED: u32 = 1;
+    /// Its thread is done with it.
+    pub const FULL: u32 = 2;
+}
+
+/// What is known of a block.
+#[repr(C, align(64))]
+#[derive(Debug, Default)]
+pub struct BlockHeader {
+    /// See [`block_state`]. Stored last, with release order, by a thread that takes the block.
+    pub state: AtomicU32,
+    /// Finished words. Stored with release order after the words themselves.
+    pub committed_words: AtomicU32,
+    /// The owner's process.
+    pub process_serial: AtomicU32,
+    /// The owner: a serial that is unique in the session, also when tids are reused.
+    pub thread_serial: AtomicU32,
+    /// The owner's tid.
+    pub tid: AtomicU32,
+    /// Which block of its thread this is: 0, 1, 2 …
+    pub sequence: AtomicU32,
+    /// Index plus one of the next free block, while on the free list.
+    pub next_free: AtomicU32,
+    /// Zero.
+    pub reserved: AtomicU32,
+    /// Bounds of the owner's stack, zero where unknown.
+    pub stack_low: AtomicU64,
+    /// One past its highest address.
+    pub stack_high: AtomicU64,
+}
+
+/// Where the parts of a session are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionLayout {
+    /// Slots in the table of processes.
+    pub process_slots: u32,
+    /// Blocks.
+    pub block_count: u32,
+    /// Bytes of a block, a multiple of 4096.
+    pub block_bytes: u32,
+}
+
+impl SessionLayout {
+    /// Offset of the table of block headers.
+    #[must_use]
+    pub const fn block_table_offset(&self) -> usize {
+        page_up(PROCESS_TABLE_OFFSET + self.process_slots as usize * size_of::<ProcessSlot>())
+    }
+
+    /// Offset of the first block.
+    #[must_use]
+    pub const fn blocks_offset(&self) -> usize {
+        page_up(self.block_table_offset() + self.block_count as usize * size_of::<BlockHeader>())
+    }
+
+    /// Bytes of the whole session.
+    #[must_use]
+    pub const fn total_bytes(&self) -> usize {
+        self.blocks_offset() + self.block_count as usize * self.block_bytes as usize
+    }
+}
+
+const fn page_up(bytes: usize) -> usize {
+    (bytes + 4095) & !4095
+}
+
+/// A mapped session.
+#[derive(Clone, Copy, Debug)]
+pub struct Session {
+    base: *const u8,
+    layout: SessionLayout,
+}
+
+// SAFETY: a session is a shared mapping that stays for the life of the process (the contract of `Session::new`), and
+// everything in it that is reached by reference is atomic.
+unsafe impl Send for Session {}
+// SAFETY: as above.
+unsafe impl Sync for Session {}
+
+impl Session {
+    /// Takes a mapping for a session.
+    ///
+    /// # Safety
+    /// `base` points to a readable and writable mapping of at least `layout.total_bytes()` bytes, page aligned, that
+    /// is never unmapped nor made shorter while this value or anything it hands out is in use.
+    #[must_use]
+    pub const unsafe fn new(base: *const u8, layout: SessionLayout) -> Session {
+        Session { base, layout }
+    }
+
+    /// Where its parts are.
+    #[must_use]
+    pub const fn layout(&self) -> SessionLayout {
+        self.layout
+    }
+
+    /// Where it is mapped.
+    #[must_use]
+    pub const fn base(&self) -> *const u8 {
+        self.base
+    }
+
+    /// Its header.
+    #[inline]
+    #[must_use]
+    pub fn header(&self) -> &'static SessionHeader {
+        // SAFETY: the mapping starts with a header, is page aligned and outlives this value (`Session::new`).
+        unsafe { &*self.base.cast::<SessionHeader>() }
+    }
+
+    /// A slot of the table of processes, `None` beyond its end.
+    #[inline]
+    #[must_use]
+    pub fn slot(&self, index: u32) -> Option<&'static ProcessSlot> {
+        if index >= self.layout.process_slots {
+            return None;
+        }
+        let offset = PROCESS_TABLE_OFFSET + index as usize * size_of::<ProcessSlot>();
+        // SAFETY: within the table by the check above, aligned since the table and a slot's size are.
+        Some(unsafe { &*self.base.add(offset).cast::<ProcessSlot>() })
+    }
+
+    /// The header of a block, `None` beyond the last.
+    #[inline]
+    #[must_use]
+    pub fn block(&self, index: u32) -> Option<&'static BlockHeader> {
+        if index >= self.layout.block_count {
+            return None;
+        }
+        let offset = self.layout.block_table_offset() + index as usize * size_of::<BlockHeader>();
+        // SAFETY: within the table by the check above, aligned since the table and a header's size are.
+        Some(unsafe { &*self.base.add(offset).cast::<BlockHeader>() })
+    }
+
+    /// The words of a block, `None` beyond the last.
+    #[inline]
+    #[must_use]
+    pub fn words(&self, index: u32) -> Option<&'static [AtomicU64]> {
+        if index >= self.layout.block_count {
+            return None;
+        }
+        let offset = self.layout.blocks_offset() + index as usize * self.layout.block_bytes as usize;
+        // SAFETY: within the mapping by the check above; block bytes are a multiple of 4096, so the words are aligned;
+        // atomics allow other processes to write them meanwhile.
+        Some(unsafe { core::slice::from_raw_parts(self.base.add(offset).cast(), self.layout.block_bytes as usize / 8) })
+    }
+
+    /// Takes a block from the free list. Never blocks, makes no system call.
+    #[inline]
+    #[must_use]
+    pub fn take_free_block(&self) -> Option<u32> {
+        let head = &self.header().free_head.0;
+        let mut seen = head.load(Ordering::Acquire);
+        loop {
+            let index = (seen as u32).checked_sub(1)?;
+            let next = self.block(index)?.next_free.load(Ordering::Relaxed);
+            let changed = ((seen >> 32).wrapping_add(1) << 32) | u64::from(next);
+            match head.compare_exchange_weak(seen, changed, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return Some(index),
+                Err(other) => seen = other,
+            }
+        }
+    }
+
+    /// Puts a block on the free list. Only the recorder does so, with blocks that nobody owns.
+    pub fn put_free_block(&self, index: u32) {
+        let Some(block) = self.block(index) else { return };
+        block.committed_words.store(0, Ordering::Relaxed);
+        block.state.store(block_state::FREE, Ordering::Relaxed);
+        let head = &self.header().free_head.0;
+        let mut seen = head.load(Ordering::Relaxed);
+        loop {
+            block.next_free.store(seen as u32, Ordering::Relaxed);
+            let changed = ((seen >> 32).wrapping_add(1) << 32) | u64::from(index + 1);
+            match head.compare_exchange_weak(seen, changed, Ordering::Release, Ordering::Relaxed) {
+                Ok(_) => return,
+                Err(other) => seen = other,
+            }
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Writes a trace, chunk by chunk, with compression: what the recorder and the converters use.
+
+use std::io::Write;
+
+use crate::checksum::crc32;
+use crate::columns::EventColumns;
+use crate::error::FormatError;
+use crate::header::{ChunkHeader, ChunkKind, Compression, FileHeader, PAYLOAD_BYTES_MAX};
+use crate::records::Record;
+use crate::snapshot::Snapshot;
+use crate::units::{StreamId, TraceNanos};
+
+/// Level 1: on columns of events higher ones gain little and cost much.
+const ZSTD_LEVEL: i32 = 1;
+/// Smaller payloads are stored as they are.
+const COMPRESS_FROM_BYTES: usize = 64;
+
+/// Writes a trace to `W`. Each chunk goes out in one `write_all`, so a reader of a growing file sees whole chunks or
+/// a cut last one.
+#[derive(Debug)]
+pub struct TraceWriter<W: Write> {
+    out: W,
+    bytes_written: u64,
+}
+
+impl<W: Write> TraceWriter<W> {
+    /// Writes the file header.
+    ///
+    /// # Errors
+    /// What `out` gives.
+    pub fn new(mut out: W, header: &FileHeader) -> Result<TraceWriter<W>, FormatError> {
+        let bytes = header.encode();
+        out.write_all(&bytes)?;
+        Ok(TraceWriter { out, bytes_written: bytes.len() as u64 })
+    }
+
+    /// Writes the events of one stream as one chunk. Nothing is written for empty columns.
+    ///
+    /// # Errors
+    /// What the output gives, or [`FormatError::TooLarge`] for more events than a chunk holds.
+    pub fn events(&mut self, stream: StreamId, events: &EventColumns) -> Result<(), FormatError> {
+        let Some(times) = events.times() else { return Ok(()) };
+        self.chunk(ChunkKind::EVENTS, stream, events.len(), times, &events.encode())
+    }
+
+    /// Writes records as one chunk. `time` is the recorder's present.
+    ///
+    /// # Errors
+    /// What the output gives, or [`FormatError::TooLarge`].
+    pub fn records(&mut self, time: TraceNanos, records: &[Record]) -> Result<(), FormatError> {
+        if records.is_empty() {
+            return Ok(());
+        }
+        let mut payload = Vec::new();
+        for record in records {
+            record.encode(&mut payload);
+        }
+        self.chunk(ChunkKind::RECORDS, StreamId(0), records.len(), (time, time), &payload)
+    }
+
+    /// Writes one snapshot as one chunk.
+    ///
+    /// # Errors
+    /// What the output gives, or [`FormatError::TooLarge`].
+    pub fn snapshot(&mut self, snapshot: &Snapshot) -> Result<(), FormatError> {
+        self.chunk(ChunkKind::SNAPSHOT, StreamId(0), 1, (snapshot.time, snapshot.time), &snapshot.encode())
+    }
+
+    /// Bytes written so far.
+    #[must_use]
+    pub fn bytes_written(&self) -> u64 {
+        self.bytes_written
+    }
+
+    /// Flushes and gives the output back.
+    ///
+    /// # Errors
+    /// What the output gives.
+    pub fn into_inner(mut self) -> Result<W, FormatError> {
+        self.out.flush()?;
+        Ok(self.out)
+    }
+
+    fn chunk(
+        &mut self,
+        kind: ChunkKind,
+        stream: StreamId,
+        count: usize,
+        (first, last): (TraceNanos, TraceNanos),
+        payload: &[u8],
+    ) -> Result<(), FormatError> {
+        if payload.len() > PAYLOAD_BYTES_MAX {
+            return Err(FormatError::TooLarge(payload.len()));
+        }
+        let compressed =
+            if payload.len() >= COMPRESS_FROM_BYTES { Some(zstd::bulk::compress(payload, ZSTD_LEVEL)?) } else { None };
+        let (compression, stored) = match &compressed {
+            Some(compressed) if compressed.len() < payload.len() => (Compression::Zstd, &compressed[..]),
+            _ => (Compression::None, payload),
+        };
+        let header = ChunkHeader {
+            kind,
+            compression,
+            stream,
+            count: u32::try_from(count).map_err(|_| FormatError::TooLarge(payload.len()))?,
+            first,
+            last,
+            stored_bytes: stored.len() as u32,
+            raw_bytes: payload.len() as u32,
+            payload_crc: crc32(stored),
+        };
+        let mut chunk = header.encode().to_vec();
+        chunk.extend_from_slice(stored);
+        self.out.write_all(&chunk)?;
+        self.bytes_written += chunk.len() as u64;
+        Ok(())
+    }
+}
