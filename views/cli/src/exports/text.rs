@@ -1,0 +1,146 @@
+//! The text format: what was recorded, when, and one line an event, merged by time.
+//!
+//! ```text
+//! start profile: Jan 02 15:04:05.000
+//! execname and pid: NAME PID
+//! pagesize: 4096
+//! start date: 1767366245 (Jan  2 15:04:05 2026 UTC)
+//! samples and events:
+//! 912 4242 object_alloc 0x55d0c3a92a0 24 bytes
+//! 1310 4242 object_free 0x55d0c3a92a0 24 bytes
+//! end date: 1767366247 (Jan  2 15:04:07 2026 UTC)
+//! ```
+//! An event line is: nanoseconds since the start of the recording (the trace's clock, where the start is unknown),
+//! thread (Go: P0, P1, … and P-1 for none), kind, address, count, unit. The events of all processes of a tree are
+//! there; the name and the pid are those of the first. What is not known says `unknown`.
+
+use std::collections::HashMap;
+use std::io::{self, Write};
+use std::path::Path;
+
+use jiff::{Timestamp, tz::TimeZone};
+use pagetrace_format::records::{End, Process, Record, StreamKind};
+use pagetrace_format::{Address, ChunkKind, Event, EventKind, ProcessId, StreamId, Trace};
+
+use super::Export;
+use super::merged_events::MergedEvents;
+use crate::trace_input::TraceInput;
+
+/// Writes the text format.
+pub struct TextExport;
+
+impl Export for TextExport {
+    fn export(&self, input: &TraceInput, out: &mut dyn Write) -> anyhow::Result<u64> {
+        let trace = input.trace()?;
+        let mut names = Names::of(&trace);
+        let start = unix_time(trace.header().start_unix_ns);
+        let first = names.first.take();
+        let name = first.as_ref().and_then(|process| exec_name(&process.exe));
+        let pid = first.as_ref().map(|process| process.pid);
+        writeln!(
+            out,
+            "start profile: {}",
+            or_unknown(start.as_ref().map(|start| start.strftime("%b %d %H:%M:%S.%3f")))
+        )?;
+        writeln!(out, "execname and pid: {} {}", or_unknown(name), or_unknown(pid))?;
+        writeln!(out, "pagesize: {}", trace.header().page_shift.bytes())?;
+        writeln!(out, "start date: {}", date(start))?;
+        writeln!(out, "samples and events:")?;
+        let start = trace.header().start.0;
+        let mut sizes = LiveSizes::default();
+        let mut events = MergedEvents::new(&trace);
+        while let Some((stream, event)) = events.next_event() {
+            let stream = names.streams.get(&stream);
+            write_event(out, start, stream, &event, &mut sizes)?;
+        }
+        writeln!(out, "end date: {}", date(names.end.and_then(|end| unix_time(end.unix_ns))))?;
+        Ok(events.damaged_chunks())
+    }
+}
+
+/// What lines need to know of the records.
+#[derive(Default)]
+struct Names {
+    first: Option<Process>,
+    streams: HashMap<StreamId, (ProcessId, String)>,
+    end: Option<End>,
+}
+
+impl Names {
+    fn of(trace: &Trace<'_>) -> Names {
+        let mut names = Names::default();
+        let chunks = trace.chunks().iter().filter(|chunk| chunk.header.kind == ChunkKind::RECORDS);
+        // A damaged chunk costs its names: its threads become `unknown`.
+        for record in chunks.filter_map(|chunk| trace.records(chunk).ok()).flatten() {
+            match record {
+                Record::Process(process) if names.first.is_none() => names.first = Some(process),
+                Record::Stream(stream) => {
+                    let thread = match stream.kind {
+                        StreamKind::Thread(tid) => tid.to_string(),
+                        StreamKind::GoProcessor(p) => format!("P{p}"),
+                    };
+                    names.streams.insert(stream.id, (stream.process, thread));
+                }
+                Record::End(end) => names.end = Some(end),
+                _ => {}
+            }
+        }
+        names
+    }
+}
+
+/// Sizes of live objects: a free names only an address. The same address lives once in each process.
+#[derive(Default)]
+struct LiveSizes(HashMap<(Option<ProcessId>, Address), u64>);
+
+fn write_event(
+    out: &mut dyn Write,
+    start: u64,
+    stream: Option<&(ProcessId, String)>,
+    event: &Event,
+    sizes: &mut LiveSizes,
+) -> io::Result<()> {
+    let process = stream.map(|(process, _)| *process);
+    let (kind, address, count, unit) = match &event.kind {
+        EventKind::PageAlloc(run) => ("alloc", run.base, Some(run.pages.0), "pages"),
+        EventKind::PageFree(run) => ("free", run.base, Some(run.pages.0), "pages"),
+        EventKind::PageScavenge(run) => ("scavenge", run.base, Some(run.pages.0), "pages"),
+        EventKind::ObjectAlloc(object) => {
+            sizes.0.insert((process, object.address), object.size);
+            ("object_alloc", object.address, Some(object.size), "bytes")
+        }
+        EventKind::ObjectFree(object) => {
+            ("object_free", object.address, sizes.0.remove(&(process, object.address)), "bytes")
+        }
+        // It says nothing beside the time, which every line has.
+        EventKind::TimeSync => return Ok(()),
+        _ => return Ok(()),
+    };
+    let time = event.time.0.saturating_sub(start);
+    let thread = stream.map_or("unknown", |(_, thread)| thread);
+    match count {
+        Some(count) => writeln!(out, "{time} {thread} {kind} {address} {count} {unit}"),
+        None => writeln!(out, "{time} {thread} {kind} {address} unknown {unit}"),
+    }
+}
+
+fn exec_name(exe: &str) -> Option<String> {
+    let name = Path::new(exe).file_name()?.to_string_lossy();
+    Some(name.split_whitespace().collect::<Vec<_>>().join("_")).filter(|name| !name.is_empty())
+}
+
+fn unix_time(unix_ns: u64) -> Option<jiff::Zoned> {
+    // Zero is the format's word for unknown.
+    let time = Timestamp::from_nanosecond(i128::from(unix_ns)).ok().filter(|_| unix_ns != 0)?;
+    Some(time.to_zoned(TimeZone::UTC))
+}
+
+fn date(time: Option<jiff::Zoned>) -> String {
+    or_unknown(
+        time.map(|time| format!("{} ({})", time.timestamp().as_second(), time.strftime("%b %e %H:%M:%S %Y UTC"))),
+    )
+}
+
+fn or_unknown<T: ToString>(value: Option<T>) -> String {
+    value.map_or_else(|| "unknown".into(), |value| value.to_string())
+}

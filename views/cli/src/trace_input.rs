@@ -1,0 +1,114 @@
+//! The trace that a command was given: opened, told apart by its content, and as native bytes whatever it was.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, anyhow, bail};
+use memmap2::Mmap;
+use pagetrace_format::{FormatError, Trace};
+
+/// Smaller files are read: that is as fast as mapping them, and nobody can change what was read.
+const MAP_FROM_BYTES: u64 = 64 << 20;
+/// What the execution traces of Go start with, followed by the version.
+const GO_EXECUTION_TRACE: &[u8] = b"go 1.";
+
+/// A trace in memory.
+pub struct TraceInput {
+    path: PathBuf,
+    bytes: Bytes,
+}
+
+enum Bytes {
+    Owned(Vec<u8>),
+    Mapped(Mmap),
+}
+
+impl TraceInput {
+    /// Opens a trace of any known format.
+    ///
+    /// # Errors
+    /// Says what the file is instead, or why it cannot be read, and what to do.
+    pub fn open(path: &Path) -> anyhow::Result<TraceInput> {
+        let bytes = read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let bytes = native(bytes).with_context(|| format!("cannot read {}", path.display()))?;
+        Ok(TraceInput { path: path.to_path_buf(), bytes })
+    }
+
+    /// The trace itself.
+    ///
+    /// # Errors
+    /// Where its header cannot be read.
+    pub fn trace(&self) -> anyhow::Result<Trace<'_>> {
+        Trace::open(self.native_bytes()).with_context(|| format!("cannot read {}", self.path.display()))
+    }
+
+    /// The trace in the native format: the file's own bytes, or what they were converted to.
+    pub fn native_bytes(&self) -> &[u8] {
+        self.bytes.as_slice()
+    }
+
+    /// Where it came from.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Bytes {
+    fn as_slice(&self) -> &[u8] {
+        match self {
+            Bytes::Owned(bytes) => bytes,
+            Bytes::Mapped(map) => map,
+        }
+    }
+}
+
+fn read(path: &Path) -> anyhow::Result<Bytes> {
+    let mut file = File::open(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => {
+            anyhow!("there is no such file: check the name, or make one with `pagetrace record`")
+        }
+        io::ErrorKind::PermissionDenied => {
+            anyhow!("permission denied: traces are readable by their owner alone; ask for it or use sudo")
+        }
+        _ => error.into(),
+    })?;
+    let metadata = file.metadata()?;
+    if metadata.is_dir() {
+        bail!("expected a trace file, found a directory: name a file in it");
+    }
+    if metadata.is_file() && metadata.len() >= MAP_FROM_BYTES {
+        return Ok(Bytes::Mapped(map(&file, metadata.len())?));
+    }
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(Bytes::Owned(bytes))
+}
+
+fn map(file: &File, length: u64) -> io::Result<Mmap> {
+    let length = usize::try_from(length).map_err(io::Error::other)?;
+    // SAFETY: the mapping is private to this process and only read. Its bytes must not change under the slice made
+    // of it: whoever writes a trace only appends to it, and what is appended lies behind `length`, taken before;
+    // `record` replaces a trace by unlinking the old one, which stays whole while it is mapped. Someone else who
+    // truncates or rewrites the file meanwhile can at worst end this process by SIGBUS or give it bytes that the
+    // checksums refuse: no reader keeps a reference across two looks at the same field.
+    unsafe { memmap2::MmapOptions::new().len(length).map(file) }
+}
+
+fn native(bytes: Bytes) -> anyhow::Result<Bytes> {
+    let found = bytes.as_slice();
+    if found.starts_with(GO_EXECUTION_TRACE) {
+        let line = found.iter().take(16).take_while(|byte| byte.is_ascii_graphic() || **byte == b' ');
+        let version: String = line.map(|&byte| char::from(byte)).collect();
+        bail!(
+            "this is an execution trace of Go (\"{}\"); execution trace files are not read yet. Read are page traces \
+             of Go 1.20 to 1.22 (GODEBUG=pagetrace=FILE), and recordings of `pagetrace record`",
+            version.trim()
+        );
+    }
+    if found.is_empty() {
+        return Err(FormatError::Empty.into());
+    }
+    Trace::open(found)?;
+    Ok(bytes)
+}
