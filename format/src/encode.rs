@@ -18,7 +18,9 @@
 //! Example: `free(0x1000)` 5 ticks after the base is the two words `0x0000000500000005, 0x1000`.
 
 use crate::checksum::crc32;
-use crate::event::{Event, EventKind, ObjectAlloc, ObjectFree, ObjectFunction, PageRun, kind_number as number};
+#[cfg(feature = "std")]
+use crate::event::Event;
+use crate::event::{EventKind, ObjectAlloc, ObjectFree, ObjectFunction, PageRun, kind_number as number};
 use crate::header::{CHUNK_HEADER_BYTES, ChunkHeader, ChunkKind, Compression};
 use crate::units::{Address, PageCount, StackId, StreamId, TraceNanos};
 

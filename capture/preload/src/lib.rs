@@ -1,1 +1,14 @@
-//! pagetrace-preload
+//! The library that `pagetrace record` preloads into programs.
+//!
+//! It exports malloc and its family, passes each call on to the function it stands in front of, and tells the tracer.
+//! It holds no event buffer and no state of its own beyond the addresses of the real functions.
+
+mod real_functions;
+
+mod hooks;
+
+mod threads;
+
+mod process_ends;
+
+mod start;

@@ -1,0 +1,85 @@
+//! Gives each call stack a number, so that an event holds 4 bytes of it. A stack's frames are written once, into the
+//! block of the thread that met it first.
+//!
+//! An open-addressed table of 64-bit slots in private memory, each a hash's high half and a number; inserted with one
+//! compare-and-swap. Two stacks fall together with a chance of about n²/2⁴⁹ for n stacks.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use pagetrace_format::encode::STACK_FRAMES_MAX;
+
+use crate::event_buffer;
+use crate::process::PROCESS;
+use crate::recursion_guard::RecursionGuard;
+
+/// Slots of the table; a power of two.
+pub const SLOTS: usize = 1 << 17;
+/// Bytes of the table.
+pub const BYTES: usize = SLOTS * size_of::<AtomicU64>();
+/// With more stacks than this only their innermost frame is told apart, so that the table never fills up with chains
+/// of frame pointers that lead nowhere.
+const FULL_STACKS_MAX: u32 = SLOTS as u32 / 2;
+const PROBES_MAX: usize = 64;
+
+/// The number of the stack, 0 for none. Writes the frames if it is new.
+#[inline]
+pub fn id_of(guard: &mut RecursionGuard, frames: &[u64]) -> u32 {
+    if frames.is_empty() {
+        return 0;
+    }
+    match find_or_insert(guard, frames, FULL_STACKS_MAX) {
+        Some(id) => id,
+        None => count_lost_stack(find_or_insert(guard, &frames[..1], u32::MAX)),
+    }
+}
+
+#[cold]
+fn count_lost_stack(id: Option<u32>) -> u32 {
+    if let Some(slot) = PROCESS.slot() {
+        slot.stacks_lost.fetch_add(1, Ordering::Relaxed);
+    }
+    id.unwrap_or(0)
+}
+
+#[inline]
+fn find_or_insert(guard: &mut RecursionGuard, frames: &[u64], ids_max: u32) -> Option<u32> {
+    let table = PROCESS.stack_table()?;
+    let hash = hash_of(frames);
+    let tag = hash >> 32 | 1 << 31;
+    for probe in 0..PROBES_MAX {
+        let slot = &table[(hash as usize).wrapping_add(probe) % SLOTS];
+        let mut seen = slot.load(Ordering::Relaxed);
+        if seen == 0 {
+            // The frames must be sure of their place before anyone can refer to them.
+            if PROCESS.stacks_given() >= ids_max || !event_buffer::reserve(guard, frames.len() as u32 + 2) {
+                return None;
+            }
+            let id = PROCESS.next_stack();
+            match slot.compare_exchange(0, tag << 32 | u64::from(id), Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => {
+                    event_buffer::append_stack(guard, id, frames);
+                    return Some(id);
+                }
+                Err(other) => seen = other,
+            }
+        }
+        if seen >> 32 == tag {
+            return Some(seen as u32);
+        }
+    }
+    None
+}
+
+#[inline]
+fn hash_of(frames: &[u64]) -> u64 {
+    // Multiply and fold, as in FxHash and wyhash: addresses differ in their low and middle bits.
+    let mut hash = frames.len() as u64 ^ 0x9e37_79b9_7f4a_7c15;
+    for &frame in frames {
+        let product = u128::from(hash ^ frame) * 0xa076_1d64_78bd_642f_e703_7ed1_a0b4_28db_u128 as u64 as u128;
+        hash = (product >> 64) as u64 ^ product as u64;
+        hash = hash.rotate_left(23) ^ frame;
+    }
+    hash ^ hash >> 29
+}
+
+const _: () = assert!(crate::frames::FRAMES_MAX <= STACK_FRAMES_MAX);

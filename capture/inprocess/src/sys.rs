@@ -1,0 +1,140 @@
+//! Every system call of the tracer.
+
+use core::ffi::CStr;
+use core::ptr;
+use core::sync::atomic::AtomicU32;
+
+/// Runs `work` and puts `errno` back to what it was.
+pub fn keeping_errno<T>(work: impl FnOnce() -> T) -> T {
+    // SAFETY: the address is the calling thread's own and valid as long as it lives (errno(3)).
+    let errno = unsafe { libc::__errno_location() };
+    // SAFETY: as above.
+    let saved = unsafe { *errno };
+    let result = work();
+    // SAFETY: as above.
+    unsafe { *errno = saved };
+    result
+}
+
+/// gettid(2).
+pub fn gettid() -> u32 {
+    // SAFETY: no arguments, cannot fail.
+    unsafe { libc::syscall(libc::SYS_gettid) as u32 }
+}
+
+/// getpid(2).
+pub fn getpid() -> u32 {
+    // SAFETY: no arguments, cannot fail.
+    unsafe { libc::syscall(libc::SYS_getpid) as u32 }
+}
+
+/// Waits on a futex that other processes share until it is woken, its value is not `expected`, or the time is over.
+pub fn futex_wait(futex: &AtomicU32, expected: u32, timeout_ms: u32) {
+    let timeout =
+        libc::timespec { tv_sec: i64::from(timeout_ms / 1000), tv_nsec: i64::from(timeout_ms % 1000) * 1_000_000 };
+    // SAFETY: the futex word and the timeout live for the whole call (futex(2), FUTEX_WAIT).
+    unsafe { libc::syscall(libc::SYS_futex, futex.as_ptr(), libc::FUTEX_WAIT, expected, &raw const timeout) };
+}
+
+/// Wakes everyone who waits on a futex, in any process.
+pub fn futex_wake_all(futex: &AtomicU32) {
+    // SAFETY: the futex word lives for the whole call (futex(2), FUTEX_WAKE).
+    unsafe { libc::syscall(libc::SYS_futex, futex.as_ptr(), libc::FUTEX_WAKE, i32::MAX) };
+}
+
+/// CLOCK_MONOTONIC in nanoseconds.
+#[inline]
+pub fn monotonic_ns() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: writes to the local; this clock always exists.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+/// The time stamp counter.
+#[inline]
+pub fn time_stamp_counter() -> u64 {
+    // SAFETY: every x86-64 processor has it; where the kernel forbids it the recorder does not choose this clock.
+    unsafe { core::arch::x86_64::_rdtsc() }
+}
+
+/// Maps a whole file for reading and writing, shared. `None` if it cannot be opened or is shorter than `bytes_min`.
+pub fn map_file(path: &CStr, bytes_min: usize) -> Option<(*const u8, usize)> {
+    // SAFETY: a valid C string; the descriptor is closed below. The number of a descriptor that the program might
+    // expect to be the next free one is given back before the program runs on.
+    let fd = unsafe { libc::open(path.as_ptr(), libc::O_RDWR | libc::O_CLOEXEC) };
+    if fd < 0 {
+        return None;
+    }
+    // SAFETY: all zeros is a valid stat.
+    let mut stat: libc::stat = unsafe { core::mem::zeroed() };
+    // SAFETY: an open descriptor and a local to write to.
+    let known = unsafe { libc::fstat(fd, &raw mut stat) } == 0;
+    let bytes = stat.st_size as usize;
+    let base = if known && bytes >= bytes_min {
+        // SAFETY: a new shared mapping at an address of the kernel's choice.
+        unsafe { libc::mmap(ptr::null_mut(), bytes, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED, fd, 0) }
+    } else {
+        libc::MAP_FAILED
+    };
+    // SAFETY: the descriptor is ours; mappings outlive it.
+    unsafe { libc::close(fd) };
+    (base != libc::MAP_FAILED).then_some((base as *const u8, bytes))
+}
+
+/// Maps zeroed private memory at `at` in place of what is there, or anywhere when `at` is null.
+///
+/// # Safety
+/// A given `at` is the start of an earlier mapping of this function of the same size, to which nobody refers.
+pub unsafe fn map_zeroed(at: *const u8, bytes: usize) -> Option<*const u8> {
+    let fixed = if at.is_null() { 0 } else { libc::MAP_FIXED };
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | fixed;
+    // SAFETY: anywhere, or in place of memory that the caller gives up.
+    let base = unsafe { libc::mmap(at as *mut _, bytes, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
+    (base != libc::MAP_FAILED).then_some(base as *const u8)
+}
+
+/// Makes the kernel give a forked child zeros instead of these pages (madvise(2), MADV_WIPEONFORK).
+pub fn wipe_on_fork(start: *const u8, bytes: usize) -> bool {
+    // SAFETY: changes only what a child finds there; the pages are the tracer's own.
+    unsafe { libc::madvise(start as *mut _, bytes, libc::MADV_WIPEONFORK) == 0 }
+}
+
+/// The value of an environment variable, from the program's own list and without any lock. `None` before the C
+/// library has set the list up.
+pub fn environment(name: &str) -> Option<&'static CStr> {
+    unsafe extern "C" {
+        static mut environ: *const *const core::ffi::c_char;
+    }
+    // SAFETY: read once; null before the C library's start.
+    let mut entry = unsafe { environ };
+    if entry.is_null() {
+        return None;
+    }
+    loop {
+        // SAFETY: a list that ends with a null pointer (environ(7)).
+        let text = unsafe { *entry };
+        if text.is_null() {
+            return None;
+        }
+        // SAFETY: each entry is a C string that lives as long as the program leaves its environment alone; it is
+        // read at once, before the program's own code runs or in a call that it made itself.
+        let text = unsafe { CStr::from_ptr(text) };
+        if let Some(rest) = text.to_bytes_with_nul().strip_prefix(name.as_bytes())
+            && let Some(value) = rest.strip_prefix(b"=")
+        {
+            return CStr::from_bytes_with_nul(value).ok();
+        }
+        // SAFETY: not yet at the end of the list.
+        entry = unsafe { entry.add(1) };
+    }
+}
+
+/// Whether the environment can be read already.
+pub fn environment_is_ready() -> bool {
+    unsafe extern "C" {
+        static mut environ: *const *const core::ffi::c_char;
+    }
+    // SAFETY: a plain read of a pointer.
+    unsafe { !environ.is_null() }
+}

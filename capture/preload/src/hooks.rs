@@ -1,0 +1,227 @@
+//! The interposed allocation functions.
+//!
+//! Each entry is a naked shell that hands the stack pointer and the frame pointer, as the caller left them, to the
+//! hook behind it as two more arguments and jumps there: nothing else on stable Rust sees the return address.
+//!
+//! The order in time is what makes the trace true between threads: an allocation is recorded after the real function
+//! has returned, a free before the real function is called, so an address is never alive twice.
+
+use core::arch::naked_asm;
+use core::ffi::{c_int, c_void};
+use core::ptr;
+use core::sync::atomic::{AtomicUsize, Ordering};
+
+use pagetrace::{Caller, Function};
+
+use crate::real_functions as real;
+
+macro_rules! entry {
+    ($name:ident($($argument:ident: $type:ty),*) -> $result:ty, $stack:literal, $frame:literal, $hook:path) => {
+        /// The C library's function of this name, recorded.
+        ///
+        /// # Safety
+        /// As the C library's function of this name.
+        #[unsafe(naked)]
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C" fn $name($($argument: $type),*) -> $result {
+            naked_asm!(
+                concat!("mov ", $stack, ", rsp"),
+                concat!("mov ", $frame, ", rbp"),
+                "jmp {}",
+                sym $hook,
+            )
+        }
+    };
+}
+
+entry!(malloc(_size: usize) -> *mut c_void, "rsi", "rdx", malloc_hook);
+entry!(calloc(_count: usize, _size: usize) -> *mut c_void, "rdx", "rcx", calloc_hook);
+entry!(realloc(_old: *mut c_void, _size: usize) -> *mut c_void, "rdx", "rcx", realloc_hook);
+entry!(reallocarray(_old: *mut c_void, _count: usize, _size: usize) -> *mut c_void, "rcx", "r8", reallocarray_hook);
+entry!(posix_memalign(_at: *mut *mut c_void, _align: usize, _size: usize) -> c_int, "rcx", "r8", posix_memalign_hook);
+entry!(aligned_alloc(_align: usize, _size: usize) -> *mut c_void, "rdx", "rcx", aligned_alloc_hook);
+entry!(memalign(_align: usize, _size: usize) -> *mut c_void, "rdx", "rcx", memalign_hook);
+entry!(valloc(_size: usize) -> *mut c_void, "rsi", "rdx", valloc_hook);
+entry!(pvalloc(_size: usize) -> *mut c_void, "rsi", "rdx", pvalloc_hook);
+
+/// free(3), recorded.
+///
+/// # Safety
+/// As free(3).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn free(address: *mut c_void) {
+    if address.is_null() || is_early(address) {
+        return;
+    }
+    pagetrace::object_free(address as usize, Function::Plain);
+    if let Some(real) = real::free() {
+        // SAFETY: the caller's promise is that of the real function.
+        unsafe { real(address) }
+    }
+}
+
+unsafe extern "C" fn malloc_hook(size: usize, stack: *const usize, frame: usize) -> *mut c_void {
+    let Some(real) = real::malloc() else { return early_alloc(size) };
+    // SAFETY: as the caller promised for the entry; so for all calls of real functions below.
+    let address = unsafe { real(size) };
+    allocated(address, size, Function::Plain, stack, frame)
+}
+
+unsafe extern "C" fn calloc_hook(count: usize, size: usize, stack: *const usize, frame: usize) -> *mut c_void {
+    // Early memory is zero from the start and never used twice.
+    let Some(real) = real::calloc() else { return count.checked_mul(size).map_or(ptr::null_mut(), early_alloc) };
+    // SAFETY: see `malloc_hook`.
+    let address = unsafe { real(count, size) };
+    allocated(address, count.wrapping_mul(size), Function::Calloc, stack, frame)
+}
+
+unsafe extern "C" fn realloc_hook(old: *mut c_void, size: usize, stack: *const usize, frame: usize) -> *mut c_void {
+    if is_early(old) {
+        return move_early(old, size, stack, frame);
+    }
+    let Some(real) = real::realloc() else { return early_alloc(size) };
+    let before = pagetrace::now();
+    // SAFETY: see `malloc_hook`.
+    let new = unsafe { real(old, size) };
+    reallocated(before, old, new, size, stack, frame)
+}
+
+unsafe extern "C" fn reallocarray_hook(
+    old: *mut c_void,
+    count: usize,
+    size: usize,
+    stack: *const usize,
+    frame: usize,
+) -> *mut c_void {
+    let Some(total) = count.checked_mul(size) else {
+        // SAFETY: errno is the calling thread's own (errno(3)).
+        unsafe { *libc::__errno_location() = libc::ENOMEM };
+        return ptr::null_mut();
+    };
+    if is_early(old) {
+        return move_early(old, total, stack, frame);
+    }
+    let before = pagetrace::now();
+    // SAFETY: see `malloc_hook`; an allocator without reallocarray gets the same request as a realloc.
+    let new = unsafe {
+        match (real::reallocarray(), real::realloc()) {
+            (Some(real), _) => real(old, count, size),
+            (None, Some(real)) => real(old, total),
+            (None, None) => return early_alloc(total),
+        }
+    };
+    reallocated(before, old, new, total, stack, frame)
+}
+
+unsafe extern "C" fn posix_memalign_hook(
+    at: *mut *mut c_void,
+    align: usize,
+    size: usize,
+    stack: *const usize,
+    frame: usize,
+) -> c_int {
+    let Some(real) = real::posix_memalign() else { return libc::ENOMEM };
+    // SAFETY: see `malloc_hook`.
+    let result = unsafe { real(at, align, size) };
+    if result == 0 {
+        // SAFETY: the real function has just written there.
+        allocated(unsafe { *at }, size, Function::Aligned, stack, frame);
+    }
+    result
+}
+
+unsafe extern "C" fn aligned_alloc_hook(align: usize, size: usize, stack: *const usize, frame: usize) -> *mut c_void {
+    let Some(real) = real::aligned_alloc() else { return ptr::null_mut() };
+    // SAFETY: see `malloc_hook`.
+    allocated(unsafe { real(align, size) }, size, Function::Aligned, stack, frame)
+}
+
+unsafe extern "C" fn memalign_hook(align: usize, size: usize, stack: *const usize, frame: usize) -> *mut c_void {
+    let Some(real) = real::memalign() else { return ptr::null_mut() };
+    // SAFETY: see `malloc_hook`.
+    allocated(unsafe { real(align, size) }, size, Function::Aligned, stack, frame)
+}
+
+unsafe extern "C" fn valloc_hook(size: usize, stack: *const usize, frame: usize) -> *mut c_void {
+    let Some(real) = real::valloc() else { return ptr::null_mut() };
+    // SAFETY: see `malloc_hook`.
+    allocated(unsafe { real(size) }, size, Function::Aligned, stack, frame)
+}
+
+unsafe extern "C" fn pvalloc_hook(size: usize, stack: *const usize, frame: usize) -> *mut c_void {
+    let Some(real) = real::pvalloc() else { return ptr::null_mut() };
+    // SAFETY: see `malloc_hook`.
+    allocated(unsafe { real(size) }, size, Function::Aligned, stack, frame)
+}
+
+#[inline]
+fn allocated(address: *mut c_void, size: usize, function: Function, stack: *const usize, frame: usize) -> *mut c_void {
+    if !address.is_null() && pagetrace::is_recording() {
+        let usable = real::usable_size().map_or(size, |real| {
+            // SAFETY: the allocator that the function belongs to has just returned this address.
+            unsafe { real(address) }
+        });
+        // SAFETY: the stack pointer at the entry points to the return address, and the entry jumped here.
+        let return_address = unsafe { *stack };
+        let caller = Caller { return_address, stack_pointer: stack as usize, frame_pointer: frame };
+        pagetrace::object_alloc(address as usize, size, usable, function, caller);
+    }
+    address
+}
+
+#[inline]
+fn reallocated(
+    before: pagetrace::Ticks,
+    old: *mut c_void,
+    new: *mut c_void,
+    size: usize,
+    stack: *const usize,
+    frame: usize,
+) -> *mut c_void {
+    // A null result frees the old object only when nothing was asked for; otherwise the call failed and it lives on.
+    if !old.is_null() && (!new.is_null() || size == 0) {
+        pagetrace::object_free_at(before, old as usize, Function::Realloc);
+    }
+    allocated(new, size, Function::Realloc, stack, frame)
+}
+
+/// Memory for requests that come while the real functions are being looked up. It is never given back.
+const EARLY_BYTES: usize = 64 << 10;
+const EARLY_ALIGN: usize = 16;
+
+#[repr(C, align(16))]
+struct EarlyMemory(core::cell::UnsafeCell<[u8; EARLY_BYTES]>);
+
+// SAFETY: parts of it are handed out once each, by an atomic counter.
+unsafe impl Sync for EarlyMemory {}
+
+static EARLY: EarlyMemory = EarlyMemory(core::cell::UnsafeCell::new([0; EARLY_BYTES]));
+static EARLY_USED: AtomicUsize = AtomicUsize::new(0);
+
+#[cold]
+fn early_alloc(size: usize) -> *mut c_void {
+    let whole = size.saturating_add(EARLY_ALIGN - 1) & !(EARLY_ALIGN - 1);
+    let at = EARLY_USED.fetch_add(whole.min(EARLY_BYTES), Ordering::Relaxed);
+    if at.saturating_add(whole) > EARLY_BYTES {
+        return ptr::null_mut();
+    }
+    (EARLY.0.get() as usize + at) as *mut c_void
+}
+
+#[inline]
+fn is_early(address: *mut c_void) -> bool {
+    (address as usize).wrapping_sub(EARLY.0.get() as usize) < EARLY_BYTES
+}
+
+#[cold]
+fn move_early(old: *mut c_void, size: usize, stack: *const usize, frame: usize) -> *mut c_void {
+    // SAFETY: the caller of the entry asked for a reallocation of this size.
+    let new = unsafe { malloc_hook(size, stack, frame) };
+    if !new.is_null() {
+        let rest = EARLY_BYTES - (old as usize - EARLY.0.get() as usize);
+        // SAFETY: the old object's length is not known, but early memory reaches at least so far; the new object
+        // holds `size` bytes and lies elsewhere, or further on in early memory than the old object ends.
+        unsafe { ptr::copy(old.cast::<u8>(), new.cast::<u8>(), size.min(rest)) };
+    }
+    new
+}

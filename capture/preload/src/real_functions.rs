@@ -1,0 +1,93 @@
+//! The functions that the hooks stand in front of: the next definition after ours in the program's search order, so
+//! the allocator that the program would have had, whichever that is.
+
+use core::ffi::{CStr, c_char, c_int, c_void};
+use core::mem::transmute_copy;
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+macro_rules! real {
+    ($($(#[$doc:meta])* $field:ident = $symbol:literal: $type:ty;)*) => {
+        struct Addresses { $($field: AtomicUsize,)* }
+        static ADDRESSES: Addresses = Addresses { $($field: AtomicUsize::new(0),)* };
+
+        /// Looks all functions up. Called once before any other thread exists, and by hooks that come earlier.
+        pub fn look_up() {
+            if LOOKING_UP.swap(true, Ordering::Acquire) {
+                return;
+            }
+            $(ADDRESSES.$field.store(next_definition($symbol), Ordering::Release);)*
+            LOOKED_UP.store(true, Ordering::Release);
+        }
+
+        $($(#[$doc])*
+        #[inline]
+        pub fn $field() -> Option<$type> {
+            let mut address = ADDRESSES.$field.load(Ordering::Acquire);
+            if address == 0 {
+                if LOOKED_UP.load(Ordering::Acquire) {
+                    return None;
+                }
+                look_up();
+                address = ADDRESSES.$field.load(Ordering::Acquire);
+                if address == 0 {
+                    return None;
+                }
+            }
+            // SAFETY: the address of a definition of this symbol, which has this type by the C standard, POSIX or
+            // the C library's manual; a function pointer has the size of an address.
+            Some(unsafe { transmute_copy::<usize, $type>(&address) })
+        })*
+    };
+}
+
+type Malloc = unsafe extern "C" fn(usize) -> *mut c_void;
+type Sized2 = unsafe extern "C" fn(usize, usize) -> *mut c_void;
+type Realloc = unsafe extern "C" fn(*mut c_void, usize) -> *mut c_void;
+type ReallocArray = unsafe extern "C" fn(*mut c_void, usize, usize) -> *mut c_void;
+type PosixMemalign = unsafe extern "C" fn(*mut *mut c_void, usize, usize) -> c_int;
+type PthreadCreate = unsafe extern "C" fn(
+    *mut libc::pthread_t,
+    *const libc::pthread_attr_t,
+    unsafe extern "C" fn(*mut c_void) -> *mut c_void,
+    *mut c_void,
+) -> c_int;
+
+real! {
+    /// malloc(3).
+    malloc = c"malloc": Malloc;
+    /// calloc(3).
+    calloc = c"calloc": Sized2;
+    /// realloc(3).
+    realloc = c"realloc": Realloc;
+    /// reallocarray(3).
+    reallocarray = c"reallocarray": ReallocArray;
+    /// free(3).
+    free = c"free": unsafe extern "C" fn(*mut c_void);
+    /// posix_memalign(3).
+    posix_memalign = c"posix_memalign": PosixMemalign;
+    /// aligned_alloc(3).
+    aligned_alloc = c"aligned_alloc": Sized2;
+    /// memalign(3).
+    memalign = c"memalign": Sized2;
+    /// valloc(3).
+    valloc = c"valloc": Malloc;
+    /// pvalloc(3).
+    pvalloc = c"pvalloc": Malloc;
+    /// malloc_usable_size(3).
+    usable_size = c"malloc_usable_size": unsafe extern "C" fn(*mut c_void) -> usize;
+    /// pthread_create(3).
+    pthread_create = c"pthread_create": PthreadCreate;
+    /// _exit(2).
+    exit_now = c"_exit": unsafe extern "C" fn(c_int) -> !;
+}
+
+static LOOKING_UP: AtomicBool = AtomicBool::new(false);
+static LOOKED_UP: AtomicBool = AtomicBool::new(false);
+
+fn next_definition(symbol: &CStr) -> usize {
+    unsafe extern "C" {
+        fn dlsym(handle: *mut c_void, symbol: *const c_char) -> *mut c_void;
+    }
+    // SAFETY: a valid C string (dlsym(3)).
+    unsafe { dlsym(libc::RTLD_NEXT, symbol.as_ptr()) as usize }
+}

@@ -1,0 +1,38 @@
+//! What happens when the library is loaded: before the program's own constructors, after the C library's.
+
+use core::ffi::c_void;
+
+use crate::real_functions as real;
+
+extern "C" fn at_start() {
+    real::look_up();
+    main_thread_stack();
+    // SAFETY: handlers that live as long as the process (pthread_atfork(3)).
+    unsafe { libc::pthread_atfork(Some(fork_begins), None, Some(fork_in_child)) };
+    pagetrace::attach(real::malloc().map_or(0, |malloc| malloc as *const c_void as usize));
+}
+
+#[used]
+#[unsafe(link_section = ".init_array")]
+static AT_START: extern "C" fn() = at_start;
+
+fn main_thread_stack() {
+    unsafe extern "C" {
+        /// The stack pointer at the process's first instruction; ld.so has had it since glibc 2.2.5.
+        static __libc_stack_end: *mut c_void;
+    }
+    /// How far the main thread's stack can reach down at the most; what is below its stack pointer is never read.
+    const REACH: usize = 1 << 30;
+    // SAFETY: set by the dynamic linker before any code of a library runs.
+    let high = unsafe { __libc_stack_end } as usize;
+    // SAFETY: the main thread's stack is one mapping from its stack pointer up to where it began.
+    unsafe { pagetrace::thread_started(high.saturating_sub(REACH), high) };
+}
+
+unsafe extern "C" fn fork_begins() {
+    pagetrace::fork_begins();
+}
+
+unsafe extern "C" fn fork_in_child() {
+    pagetrace::fork_in_child();
+}
