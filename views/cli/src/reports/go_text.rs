@@ -1,0 +1,85 @@
+//! The diagnosis of a page trace of Go: pages in use at the peak and at the end, and what was given back.
+
+use std::io::{self, Write};
+
+use anstyle::Style;
+
+use super::quantities::{bytes, count, duration, percent};
+use super::report_model::Report;
+use super::text::{bar, table, write_table};
+
+/// The format that these traces have in reports.
+pub const FORMAT: &str = "go-page-trace";
+
+const HEADING: Style = Style::new().bold();
+
+/// Writes it.
+///
+/// # Errors
+/// What `out` gives.
+pub fn write_diagnosis(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+    let size = |pages: Option<u64>| pages.map_or("unknown".into(), |pages| bytes(pages * report.page_size));
+    let (peak, last) = (&report.peak, &report.last);
+    let when = peak.time_ns.map_or(String::new(), |time| format!(", {} after the start", duration(time)));
+    writeln!(out, "{HEADING}This Go program had {} of pages in use at its peak{when}.{HEADING:#}", size(peak.pages_in_use))?;
+    writeln!(
+        out,
+        "  At the end {} were in use, {} free but kept, {} given back to the kernel.",
+        size(last.pages_in_use),
+        size(last.pages_free),
+        size(last.pages_returned)
+    )?;
+    if let (Some(used), Some(free)) = (last.pages_in_use, last.pages_free) {
+        let held = used + free;
+        let share = percent(free as f64, held as f64);
+        writeln!(out, "  Of what the runtime then held, {share} was free: {}", free_words(free, held))?;
+    }
+    writeln!(out, "  The trace covers {}; it has no stacks, objects or RSS.", duration(report.duration_ns))?;
+
+    writeln!(out, "\n{HEADING}Pages{HEADING:#} of {}", bytes(report.page_size))?;
+    let rows = [
+        ("in use at the peak", peak.pages_in_use),
+        ("in use at the end", last.pages_in_use),
+        ("free, kept, at the end", last.pages_free),
+        ("given back, at the end", last.pages_returned),
+    ];
+    let whole = peak.pages_in_use.unwrap_or(0).max(1);
+    let mut states = table();
+    for (name, pages) in rows {
+        let number = pages.map_or("unknown".into(), count);
+        states.add_row([name.into(), number, size(pages), bar(pages.unwrap_or(0) as f64, whole as f64)]);
+    }
+    write_table(states, &[1, 2], out)?;
+
+    writeln!(out, "\n{HEADING}Events{HEADING:#}")?;
+    let mut events = table();
+    let rows = [
+        ("alloc", report.events.alloc, report.pages.alloc),
+        ("free", report.events.free, report.pages.free),
+        ("scavenge", report.events.scavenge, report.pages.scavenge),
+    ];
+    for (name, number, pages) in rows {
+        events.add_row([name.into(), count(number), format!("{} pages", count(pages))]);
+    }
+    write_table(events, &[1, 2], out)?;
+
+    if !report.go_processors.is_empty() {
+        writeln!(out, "\n{HEADING}Activity{HEADING:#} of each P")?;
+        let whole = report.go_processors.values().copied().max().unwrap_or(0);
+        let mut processors = table();
+        for (p, events) in &report.go_processors {
+            let name = if *p < 0 { "no P".into() } else { format!("P{p}") };
+            processors.add_row([name, format!("{} events", count(*events)), bar(*events as f64, whole as f64)]);
+        }
+        write_table(processors, &[1], out)?;
+    }
+    Ok(())
+}
+
+fn free_words(free: u64, held: u64) -> &'static str {
+    if free * 4 > held {
+        "debug.FreeOSMemory or a GOMEMLIMIT gives it back sooner."
+    } else {
+        "little to gain by giving more back."
+    }
+}

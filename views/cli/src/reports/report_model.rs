@@ -1,0 +1,246 @@
+//! What a report says, as data: the one structure behind the text and the JSON. Field names are the JSON's names and
+//! stable; what is not known is `None`, in JSON `null`. Sizes are bytes, times nanoseconds since the trace's start.
+
+use std::collections::BTreeMap;
+
+use serde::ser::{Serialize, SerializeMap, Serializer};
+
+/// A trace, explained.
+#[derive(Debug, serde::Serialize)]
+#[allow(missing_docs)] // The names of one word say it.
+pub struct Report {
+    /// `pagetrace` or `go-page-trace`.
+    pub format: &'static str,
+    /// Whether the trace has its end, no damage, no losses and no contradictions.
+    pub complete: bool,
+    pub page_size: u64,
+    /// The moment that `processes` shows.
+    pub at: At,
+    /// From the start of the trace to its last event or record.
+    pub duration_ns: u64,
+    pub lost: Lost,
+    pub events: EventCounts,
+    pub pages: PageCounts,
+    pub peak: Peak,
+    #[serde(rename = "final")]
+    pub last: Final,
+    /// Contradictions between events, by kind; in Go's page traces a sign of lost buffers.
+    pub anomalies: BTreeMap<&'static str, u64>,
+    /// Damaged places of the file.
+    pub defects: Vec<Defect>,
+    /// In order of start, the command first.
+    pub processes: Vec<Process>,
+    pub sources: Vec<Source>,
+    /// What every snapshot found.
+    pub timeline: Vec<TimelinePoint>,
+    /// Events of each of Go's Ps, `-1` for none; empty for other traces.
+    pub go_processors: BTreeMap<i64, u64>,
+    /// Files whose symbols could not be used, with the reason.
+    pub unresolved_modules: BTreeMap<String, String>,
+}
+
+/// A moment.
+#[derive(Debug, serde::Serialize)]
+pub struct At {
+    /// `peak`, `end` or `time`.
+    pub moment: &'static str,
+    /// When; `None` for the end, which each process has for itself.
+    pub time_ns: Option<u64>,
+}
+
+/// Events known to be missing.
+#[derive(Debug, serde::Serialize)]
+pub struct Lost {
+    /// How many, where counted.
+    pub events: u64,
+    /// How many by reason.
+    pub reasons: BTreeMap<String, u64>,
+}
+
+/// Events of the whole trace. `alloc`, `free` and `scavenge` are those of pages.
+#[derive(Debug, serde::Serialize)]
+#[allow(missing_docs)]
+pub struct EventCounts {
+    pub alloc: u64,
+    pub free: u64,
+    pub scavenge: u64,
+    pub object_alloc: u64,
+    pub object_free: u64,
+    pub time_sync: u64,
+}
+
+/// Pages of all page events.
+#[derive(Debug, serde::Serialize)]
+#[allow(missing_docs)]
+pub struct PageCounts {
+    pub alloc: u64,
+    pub free: u64,
+    pub scavenge: u64,
+}
+
+/// The moment of most pages in use, or of the largest RSS.
+#[derive(Debug, serde::Serialize)]
+#[allow(missing_docs)]
+pub struct Peak {
+    pub time_ns: Option<u64>,
+    pub pages_in_use: Option<u64>,
+}
+
+/// The end of the trace.
+#[derive(Debug, serde::Serialize)]
+#[allow(missing_docs)]
+pub struct Final {
+    pub pages_in_use: Option<u64>,
+    pub pages_free: Option<u64>,
+    pub pages_returned: Option<u64>,
+}
+
+/// Bytes of the file that could not be read.
+#[derive(Debug, serde::Serialize)]
+#[allow(missing_docs)]
+pub struct Defect {
+    pub offset: u64,
+    pub bytes: u64,
+    pub what: String,
+}
+
+/// A process at the moment of the report.
+#[derive(Debug, serde::Serialize)]
+#[allow(missing_docs)]
+pub struct Process {
+    pub pid: Option<u32>,
+    pub exe: Option<String>,
+    pub args: Option<Vec<String>>,
+    /// `command`, `fork`, `exec` or `found`.
+    pub origin: Option<&'static str>,
+    /// Place in `processes` of the process it was forked from, or whose place it took.
+    pub parent: Option<usize>,
+    pub start_ns: Option<u64>,
+    pub end_ns: Option<u64>,
+    /// `exited N`, `signaled N`, `replaced`, `running`, or `None`.
+    pub end_status: Option<String>,
+    /// Whether it ran at the moment of the report.
+    pub running: bool,
+    pub rss: Option<Rss>,
+    pub objects: Objects,
+    /// Those with the most live bytes first.
+    pub sites: Vec<Site>,
+}
+
+/// What the RSS of a process consists of.
+#[derive(Debug, serde::Serialize)]
+#[allow(missing_docs)]
+pub struct Rss {
+    pub time_ns: u64,
+    /// `Rss` of smaps_rollup.
+    pub kernel_bytes: Option<u64>,
+    pub explained_fraction: Option<f64>,
+    pub allocator_explained_fraction: Option<f64>,
+    pub residency_agreement: Option<f64>,
+    pub change_agreement: Option<f64>,
+    /// They sum to `kernel_bytes`.
+    pub classes: Classes,
+    pub snapshot: SnapshotFacts,
+    pub kernel: KernelFigures,
+}
+
+/// RSS classes in the order in which they are explained.
+#[derive(Debug, Default)]
+pub struct Classes(pub Vec<(&'static str, i64)>);
+
+/// Where the figures of an RSS come from.
+#[derive(Debug, serde::Serialize)]
+#[allow(missing_docs)]
+pub struct SnapshotFacts {
+    /// `interval`, `growth`, `exit` or `asked`.
+    pub reason: &'static str,
+    /// Whether the process stood still, so that all figures agree with each other.
+    pub stopped: bool,
+    /// Whether it was taken at the process's exit, everything still in place.
+    pub at_exit: bool,
+    /// `pagemap_scan`, `pagemap` or `none`.
+    pub residency: &'static str,
+}
+
+/// Figures of the kernel, bytes (proc_pid_smaps(5), proc_pid_status(5)).
+#[derive(Debug, serde::Serialize)]
+#[allow(missing_docs)]
+pub struct KernelFigures {
+    pub rss: Option<u64>,
+    pub anonymous: Option<u64>,
+    pub pss: Option<u64>,
+    pub swap: Option<u64>,
+    pub huge: Option<u64>,
+    pub peak_rss: Option<u64>,
+    pub page_tables: Option<u64>,
+    pub rss_file: Option<u64>,
+    pub rss_shmem: Option<u64>,
+}
+
+/// Objects of a process. Live ones at the moment of the report, the other counts over the whole trace.
+#[derive(Debug, serde::Serialize)]
+#[allow(missing_docs)]
+pub struct Objects {
+    pub live: Option<u64>,
+    /// As asked for.
+    pub live_bytes: Option<u64>,
+    /// As usable: malloc_usable_size(3).
+    pub live_usable_bytes: Option<u64>,
+    /// With the allocator's own bytes of each object, where the allocator is glibc's.
+    pub live_chunk_bytes: Option<u64>,
+    pub allocated: Option<u64>,
+    pub freed: Option<u64>,
+    /// Frees of addresses that were not known to be live.
+    pub unknown_frees: Option<u64>,
+}
+
+/// A call stack that allocates.
+#[derive(Debug, serde::Serialize)]
+#[allow(missing_docs)]
+pub struct Site {
+    /// Innermost first; empty where no stack was taken.
+    pub stack: Vec<String>,
+    pub live_bytes: u64,
+    pub live_objects: u64,
+    /// Bytes that stay resident only because sparse pages hold objects of this site.
+    pub pinned_bytes: u64,
+    pub allocated_objects: u64,
+    pub allocated_bytes: u64,
+}
+
+/// A source of data.
+#[derive(Debug, serde::Serialize)]
+#[allow(missing_docs)]
+pub struct Source {
+    pub name: String,
+    pub active: bool,
+    /// What it missed and why; empty for nothing.
+    pub missed: String,
+}
+
+/// What a snapshot found.
+#[derive(Debug, serde::Serialize)]
+#[allow(missing_docs)]
+pub struct TimelinePoint {
+    pub time_ns: u64,
+    pub pid: Option<u32>,
+    pub rss_bytes: Option<u64>,
+    pub live_bytes: u64,
+}
+
+impl Classes {
+    /// The bytes of a class, 0 for one that does not occur.
+    pub fn bytes(&self, name: &str) -> i64 {
+        self.0.iter().find(|(class, _)| *class == name).map_or(0, |(_, bytes)| *bytes)
+    }
+}
+
+impl Serialize for Classes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (name, bytes) in &self.0 {
+            map.serialize_entry(name, bytes)?;
+        }
+        map.end()
+    }
+}

@@ -1,0 +1,130 @@
+//! A small native trace, made here: two threads of one process, whose events interleave.
+
+use pagetrace_format::records::{
+    End, EndStatus, Module, Process, ProcessEnd, ProcessOrigin, Record, Source, Stack, StackNode, Stream, StreamKind,
+};
+use pagetrace_format::snapshot::{
+    KernelFigures, Mapping, PageFlags, Permissions, ResidencySource, ResidentRun, Snapshot, SnapshotReason,
+};
+use pagetrace_format::{
+    Address, Event, EventColumns, EventKind, FileHeader, ObjectAlloc, ObjectFree, ObjectFunction, Origin, PageCount,
+    PageShift, ProcessId, StackId, StreamId, TraceNanos, TraceWriter, VERSION,
+};
+
+/// CLOCK_MONOTONIC at its start.
+pub const START: u64 = 5_000_000_000;
+/// The same moment, 2026-01-02 15:04:05.678 UTC.
+const START_UNIX_NS: u64 = 1_767_366_245_678_000_000;
+const HEAP: u64 = 0x5555_0000_0000;
+const STACK: StackId = StackId(1);
+const PROCESS: ProcessId = ProcessId(0);
+
+/// The trace; without its end it is what a killed recorder leaves.
+pub fn made_trace(with_end: bool) -> Vec<u8> {
+    let header = FileHeader {
+        version: VERSION,
+        page_shift: PageShift::KIB_4,
+        origin: Origin::Recorded,
+        start: TraceNanos(START),
+        start_unix_ns: START_UNIX_NS,
+    };
+    let mut writer = TraceWriter::new(Vec::new(), &header).expect("writing to memory");
+    writer.records(TraceNanos(START), &first_records()).expect("writing to memory");
+    let first = [alloc(10, HEAP + 16, 100), alloc(30, HEAP + 4096 + 16, 200), free(50, HEAP + 16)];
+    let second = [alloc(20, HEAP + 8192 + 16, 300), free(40, 0xdead0)];
+    for (stream, events) in [(1, &first[..]), (2, &second[..])] {
+        let mut columns = EventColumns::new();
+        events.iter().for_each(|event| columns.push(*event));
+        writer.events(StreamId(stream), &columns).expect("writing to memory");
+    }
+    writer.snapshot(&snapshot()).expect("writing to memory");
+    if with_end {
+        let end = TraceNanos(START + 2_000_000_000);
+        let status = EndStatus::Exited(0);
+        let ended = Record::ProcessEnd(ProcessEnd { id: PROCESS, time: end, status, snapshot_at_exit: true });
+        let end_of_trace = Record::End(End { time: end, unix_ns: START_UNIX_NS + 2_000_000_000 });
+        writer.records(end, &[ended, end_of_trace]).expect("writing to memory");
+    }
+    writer.into_inner().expect("writing to memory")
+}
+
+fn first_records() -> Vec<Record> {
+    let stream = |id, tid| {
+        let kind = StreamKind::Thread(tid);
+        Record::Stream(Stream { id: StreamId(id), process: PROCESS, kind, stack_range: None })
+    };
+    vec![
+        Record::Process(Process {
+            id: PROCESS,
+            pid: 4242,
+            parent: None,
+            origin: ProcessOrigin::Command,
+            start: TraceNanos(START),
+            exe: "/opt/my program".into(),
+            args: None,
+            malloc: Address(0),
+        }),
+        stream(1, 4242),
+        stream(2, 4243),
+        Record::Module(Module {
+            process: PROCESS,
+            start: Address(0x40_0000),
+            end: Address(0x41_0000),
+            file_offset: 0x1000,
+            path: "/nonexistent/my program".into(),
+            build_id: vec![0xab; 20],
+        }),
+        Record::StackNode(StackNode { process: PROCESS, node: 1, parent: 0, address: Address(0x7fff_0000) }),
+        Record::StackNode(StackNode { process: PROCESS, node: 2, parent: 1, address: Address(0x40_0234) }),
+        Record::Stack(Stack { process: PROCESS, id: STACK, node: 2 }),
+        Record::Source(Source { name: "objects".into(), active: true, missed: String::new() }),
+    ]
+}
+
+fn alloc(time: u64, address: u64, size: u64) -> Event {
+    let object = ObjectAlloc {
+        address: Address(address),
+        size,
+        usable: size.next_multiple_of(16) + 8,
+        stack: STACK,
+        function: ObjectFunction::Plain,
+    };
+    Event { time: TraceNanos(START + time), kind: EventKind::ObjectAlloc(object) }
+}
+
+fn free(time: u64, address: u64) -> Event {
+    let object = ObjectFree { address: Address(address), function: ObjectFunction::Plain };
+    Event { time: TraceNanos(START + time), kind: EventKind::ObjectFree(object) }
+}
+
+/// Four resident pages of a heap of eight, and one of a file.
+fn snapshot() -> Snapshot {
+    let mapping = |start: u64, pages: u64, permissions: u8, path: &str| Mapping {
+        start: Address(start),
+        end: Address(start + pages * 4096),
+        permissions: Permissions(permissions),
+        file_offset: 0,
+        device: 0,
+        inode: 0,
+        path: path.into(),
+    };
+    let run = |start: u64, pages: u64, state: u8| ResidentRun {
+        start: Address(start),
+        pages: PageCount(pages),
+        state: PageFlags(state),
+    };
+    Snapshot {
+        process: PROCESS,
+        time: TraceNanos(START + 1_000_000_000),
+        reason: SnapshotReason::Exit,
+        stopped: true,
+        residency_source: ResidencySource::PagemapScan,
+        page_bytes: 4096,
+        kernel: KernelFigures { rss: Some(5 * 4096), anonymous: Some(4 * 4096), ..KernelFigures::default() },
+        mappings: vec![
+            mapping(0x40_0000, 16, Permissions::READ | Permissions::EXECUTE, "/nonexistent/my program"),
+            mapping(HEAP, 8, Permissions::READ | Permissions::WRITE, "[heap]"),
+        ],
+        resident: vec![run(0x40_0000, 1, PageFlags::PRESENT | PageFlags::FILE), run(HEAP, 4, PageFlags::PRESENT)],
+    }
+}
