@@ -1,1 +1,29 @@
-//! pagetrace-kernel
+//! What the kernel tells of a running process from outside it: its mappings, which pages are resident, the kernel's
+//! own figures, its family; and how to stop it so that all of these agree.
+//!
+//! Nothing here needs a privilege for processes of the same user that are not set-user-id programs. Everything is
+//! read through `/proc`; the one ioctl and the few raw system calls are in `sys.rs`.
+
+pub mod error;
+
+pub mod process_dir;
+
+pub mod proc_maps;
+
+pub mod residency;
+
+pub mod figures;
+
+pub mod stop;
+
+pub mod snapshot;
+
+pub mod process_tree;
+
+mod sys;
+
+pub use error::KernelError;
+pub use process_dir::ProcessDir;
+pub use residency::ResidencyScanner;
+pub use snapshot::{SnapshotTaker, Taken};
+pub use stop::Stopped;

@@ -1,0 +1,245 @@
+//! Takes what the hooks have published out of the session's blocks, thread by thread, in the order of each thread.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use pagetrace_format::encode::{PackedItem, PackedReader};
+use pagetrace_format::records::{LossReason, Record, Stream, StreamKind};
+use pagetrace_format::session::{Session, block_state};
+use pagetrace_format::{Address, Event, EventColumns, ProcessId, StreamId};
+
+use super::stack_tree::StackTree;
+use super::tick_mapper::TickMapper;
+
+/// Events of a chunk: a few hundred KiB of memory for a reader that has it open.
+const CHUNK_EVENTS: usize = 16_384;
+/// Events wait no longer than this for their chunk to fill, so that little is lost when the recorder is killed.
+const CHUNK_AGE: Duration = Duration::from_secs(1);
+
+/// The streams of a session.
+#[derive(Debug)]
+pub struct Drain {
+    threads: HashMap<u32, Thread>,
+    streams_given: u32,
+    words: Vec<u64>,
+}
+
+/// A process as the drain sees it: its number and its stacks.
+#[derive(Debug)]
+pub struct DrainedProcess {
+    /// Its number in the trace.
+    pub id: ProcessId,
+    /// Its stacks so far.
+    pub stacks: StackTree,
+    /// Words that were no events.
+    pub malformed: u64,
+}
+
+#[derive(Debug)]
+struct Thread {
+    stream: StreamId,
+    process_serial: u32,
+    next_sequence: u32,
+    words_read: usize,
+    reader: PackedReader,
+    columns: EventColumns,
+    since: Instant,
+}
+
+/// A block with something in it.
+#[derive(Clone, Copy, Debug)]
+struct Published {
+    thread_serial: u32,
+    sequence: u32,
+    index: u32,
+    full: bool,
+    words: usize,
+}
+
+/// What one look at the blocks gave.
+#[derive(Debug, Default)]
+pub struct Drained {
+    /// Records to write before the events.
+    pub records: Vec<Record>,
+    /// Chunks of events to write.
+    pub chunks: Vec<(StreamId, EventColumns)>,
+    /// Events taken.
+    pub events: u64,
+    /// Blocks put back.
+    pub blocks_freed: u32,
+}
+
+impl Drain {
+    /// No streams yet.
+    pub fn new() -> Drain {
+        Drain { threads: HashMap::new(), streams_given: 0, words: Vec::new() }
+    }
+
+    /// Takes everything that is published now. `processes` maps the serials of processes; blocks of unknown ones are
+    /// left for the next round.
+    pub fn drain(
+        &mut self,
+        session: Session,
+        blocks_ready: u32,
+        clock: &mut TickMapper,
+        processes: &mut HashMap<u32, DrainedProcess>,
+    ) -> Drained {
+        let mut drained = Drained::default();
+        let mut published = published_blocks(session, blocks_ready);
+        // After the look, before the events are taken: see `TickMapper`.
+        clock.read_clocks();
+        published.sort_unstable_by_key(|block| (block.thread_serial, block.sequence));
+        for block in published {
+            self.take_block(session, block, clock, processes, &mut drained);
+        }
+        self.collect_chunks(&mut drained, |thread| thread.since.elapsed() >= CHUNK_AGE);
+        drained
+    }
+
+    /// Gives all events that wait for their chunk to fill; of one process or of all.
+    pub fn flush(&mut self, process_serial: Option<u32>) -> Vec<(StreamId, EventColumns)> {
+        let mut drained = Drained::default();
+        self.collect_chunks(&mut drained, |thread| process_serial.is_none_or(|serial| serial == thread.process_serial));
+        drained.chunks
+    }
+
+    /// Puts back the blocks of a process that has ended, once [`Drain::drain`] has taken what is in them, and forgets
+    /// its threads.
+    pub fn process_ended(&mut self, session: Session, blocks_ready: u32, process_serial: u32) {
+        self.threads.retain(|_, thread| thread.process_serial != process_serial);
+        for index in 0..blocks_ready {
+            if let Some(block) = session.block(index)
+                && block.state.load(Ordering::Acquire) != block_state::FREE
+                && block.process_serial.load(Ordering::Relaxed) == process_serial
+            {
+                session.put_free_block(index);
+            }
+        }
+    }
+
+    /// Marks the blocks of threads that are gone as full: a thread that was cancelled or left by pthread_exit does not
+    /// do so itself. `living` are the tids of the process.
+    pub fn threads_ended(&self, session: Session, blocks_ready: u32, process_serial: u32, living: &HashSet<u32>) {
+        for index in 0..blocks_ready {
+            if let Some(block) = session.block(index)
+                && block.state.load(Ordering::Acquire) == block_state::OWNED
+                && block.process_serial.load(Ordering::Relaxed) == process_serial
+                && !living.contains(&block.tid.load(Ordering::Relaxed))
+            {
+                block.state.store(block_state::FULL, Ordering::Release);
+            }
+        }
+    }
+
+    fn take_block(
+        &mut self,
+        session: Session,
+        found: Published,
+        clock: &TickMapper,
+        processes: &mut HashMap<u32, DrainedProcess>,
+        drained: &mut Drained,
+    ) {
+        let (Some(block), Some(words)) = (session.block(found.index), session.words(found.index)) else { return };
+        let process_serial = block.process_serial.load(Ordering::Relaxed);
+        let Some(process) = processes.get_mut(&process_serial) else { return };
+        let streams_given = &mut self.streams_given;
+        let thread = self.threads.entry(found.thread_serial).or_insert_with(|| {
+            *streams_given += 1;
+            let stream = StreamId(*streams_given);
+            let (low, high) = (block.stack_low.load(Ordering::Relaxed), block.stack_high.load(Ordering::Relaxed));
+            drained.records.push(Record::Stream(Stream {
+                id: stream,
+                process: process.id,
+                kind: StreamKind::Thread(block.tid.load(Ordering::Relaxed)),
+                stack_range: (high != 0).then_some((Address(low), Address(high))),
+            }));
+            Thread {
+                stream,
+                process_serial,
+                next_sequence: found.sequence,
+                words_read: 0,
+                reader: PackedReader::default(),
+                columns: EventColumns::new(),
+                since: Instant::now(),
+            }
+        });
+        if thread.next_sequence != found.sequence {
+            // The block before it got more words since this round's look: the next round comes back here.
+            return;
+        }
+        let end = found.words.min(words.len());
+        self.words.clear();
+        self.words.extend(words[thread.words_read.min(end)..end].iter().map(|word| word.load(Ordering::Relaxed)));
+        let mut rest = &self.words[..];
+        if thread.columns.is_empty() {
+            thread.since = Instant::now();
+        }
+        loop {
+            match thread.reader.next(&mut rest) {
+                Ok(Some(PackedItem::Event(tick, kind))) => {
+                    thread.columns.push(Event { time: clock.time_of(tick), kind });
+                    drained.events += 1;
+                }
+                Ok(Some(PackedItem::Stack(id, frames))) => {
+                    process.stacks.add(process.id, id, frames, &mut drained.records);
+                }
+                Ok(None) => break,
+                Err(_) => {
+                    // The program has overwritten its own buffer: nothing after this can be trusted.
+                    process.malformed += 1;
+                    break;
+                }
+            }
+        }
+        thread.words_read = end;
+        if found.full {
+            thread.next_sequence = thread.next_sequence.wrapping_add(1);
+            thread.words_read = 0;
+            thread.reader = PackedReader::default();
+            session.put_free_block(found.index);
+            drained.blocks_freed += 1;
+        }
+        if thread.columns.len() >= CHUNK_EVENTS {
+            drained.chunks.push((thread.stream, std::mem::take(&mut thread.columns)));
+        }
+    }
+
+    fn collect_chunks(&mut self, drained: &mut Drained, due: impl Fn(&Thread) -> bool) {
+        for thread in self.threads.values_mut().filter(|thread| !thread.columns.is_empty()) {
+            if due(thread) {
+                drained.chunks.push((thread.stream, std::mem::take(&mut thread.columns)));
+            }
+        }
+    }
+}
+
+fn published_blocks(session: Session, blocks_ready: u32) -> Vec<Published> {
+    let blocks = (0..blocks_ready).filter_map(|index| session.block(index).map(|block| (index, block)));
+    blocks
+        .filter_map(|(index, block)| {
+            // A full block's count is final, so the state is read first.
+            let state = block.state.load(Ordering::Acquire);
+            let words = block.committed_words.load(Ordering::Acquire) as usize;
+            (state != block_state::FREE).then(|| Published {
+                thread_serial: block.thread_serial.load(Ordering::Relaxed),
+                sequence: block.sequence.load(Ordering::Relaxed),
+                index,
+                full: state == block_state::FULL,
+                words,
+            })
+        })
+        .collect()
+}
+
+/// The losses that a process's slot and blocks tell of, as records.
+pub fn loss_reasons(full: u64, reentered: u64, stacks: u64, malformed: u64) -> impl Iterator<Item = (LossReason, u64)> {
+    [
+        (LossReason::BufferFull, full),
+        (LossReason::Reentered, reentered),
+        (LossReason::StackTableFull, stacks),
+        (LossReason::Malformed, malformed),
+    ]
+    .into_iter()
+    .filter(|&(_, events)| events > 0)
+}

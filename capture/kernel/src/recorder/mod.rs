@@ -1,0 +1,267 @@
+//! The recorder: drains the session, looks at the processes, writes the trace.
+//!
+//! It runs in rounds on one thread. A round sees which processes have joined or ended, takes the events, and takes
+//! the snapshots that are due. Nothing in it waits for a program, and programs wait for it only when the pool of
+//! blocks is used up or for their last snapshot.
+
+mod drain;
+mod processes;
+mod session_file;
+mod stack_tree;
+mod sys;
+mod tick_mapper;
+mod tracked;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use pagetrace_format::records::{End, EndStatus, Record, Source};
+use pagetrace_format::session::when_full;
+use pagetrace_format::{FileHeader, FormatError, Origin, PageShift, TraceWriter, VERSION};
+
+use drain::Drain;
+use processes::Processes;
+pub use session_file::memory_directories;
+use session_file::SessionFile;
+use tick_mapper::{TickMapper, now};
+
+/// What a recording is to be like.
+#[derive(Clone, Debug)]
+pub struct RecorderOptions {
+    /// Snapshots are at most so far apart.
+    pub interval: Duration,
+    /// Whether hooks count events as lost, rather than wait, when all buffers are full.
+    pub lose_when_full: bool,
+    /// The most memory that buffers take, in bytes.
+    pub buffer_bytes: usize,
+    /// Whether the arguments of programs go into the trace.
+    pub args: bool,
+}
+
+/// How a recording went.
+#[derive(Debug)]
+pub struct Finished {
+    /// What ended the writing early.
+    pub write_error: Option<FormatError>,
+    /// Bytes written.
+    pub bytes: u64,
+    /// Events written.
+    pub events: u64,
+    /// Programs that could not be followed inside: their paths and why.
+    pub unseen: Vec<String>,
+}
+
+/// A recording that is going on.
+#[derive(Debug)]
+pub struct Recorder<W: Write> {
+    session: SessionFile,
+    clock: TickMapper,
+    drain: Drain,
+    processes: Processes,
+    trace: TraceFile<W>,
+    options: RecorderOptions,
+    doorbell_seen: u32,
+    started: Instant,
+    next_search: Instant,
+    next_look: Instant,
+}
+
+/// New programs without the tracer are looked for so often, and RSS is read so often.
+const SEARCH_EVERY: Duration = Duration::from_millis(50);
+const LOOK_EVERY: Duration = Duration::from_millis(4);
+/// More blocks get memory when fewer than this part of them stay free.
+const BLOCKS_STEP: u32 = 32;
+
+impl<W: Write> Recorder<W> {
+    /// Makes a session and writes the trace's header to `out`.
+    ///
+    /// # Errors
+    /// No memory or directory for the session, or a failing write.
+    pub fn new(out: W, options: RecorderOptions) -> Result<Recorder<W>, FormatError> {
+        let clock_kind = TickMapper::best_clock();
+        let full = if options.lose_when_full { when_full::LOSE } else { when_full::WAIT };
+        let session = SessionFile::create(options.buffer_bytes, clock_kind, full)?;
+        let header = FileHeader {
+            version: VERSION,
+            page_shift: PageShift::KIB_4,
+            origin: Origin::Recorded,
+            start: now(),
+            start_unix_ns: unix_ns(),
+        };
+        let writer = TraceWriter::new(out, &header)?;
+        let started = Instant::now();
+        Ok(Recorder {
+            session,
+            clock: TickMapper::new(clock_kind),
+            drain: Drain::new(),
+            processes: Processes::new(options.args),
+            trace: TraceFile { writer, error: None, events: 0 },
+            options,
+            doorbell_seen: 0,
+            started,
+            next_search: started,
+            next_look: started,
+        })
+    }
+
+    /// The session's file: the value of [`pagetrace_format::session::SESSION_VARIABLE`] for programs that are to join.
+    pub fn session_path(&self) -> &Path {
+        self.session.path()
+    }
+
+    /// A directory of this recording's own that goes when the recording ends.
+    pub fn directory(&self) -> PathBuf {
+        self.session.directory().to_owned()
+    }
+
+    /// The command was started under this pid; `exe` is what is known of its path.
+    pub fn command_started(&mut self, pid: u32, exe: String) {
+        self.processes.command_started(pid, exe);
+    }
+
+    /// The command ended, and was waited for.
+    pub fn command_ended(&mut self, status: EndStatus) {
+        self.processes.command_ended(status);
+    }
+
+    /// What ended the writing, if anything did.
+    pub fn write_error(&self) -> Option<&FormatError> {
+        self.trace.error.as_ref()
+    }
+
+    /// Does everything that is due. Returns the pids of the processes that are being followed.
+    pub fn round(&mut self) -> Vec<u32> {
+        let session = self.session.session();
+        let header = session.header();
+        header.heartbeat.0.fetch_add(1, Ordering::Relaxed);
+        self.doorbell_seen = header.doorbell.0.load(Ordering::Acquire);
+
+        let mut records = self.processes.adopt_joined(session, &self.clock);
+        let present = Instant::now();
+        let searching = present >= self.next_search;
+        if searching {
+            self.next_search = present + SEARCH_EVERY;
+            records.extend(self.processes.search(&self.drain, session, self.session.blocks_ready()));
+        }
+        self.trace.records(&records);
+        // Who ended before the events are taken has published all it ever will.
+        let ended = self.processes.ended();
+        self.take_events();
+        for snapshot in self.processes.parked_snapshots(session) {
+            self.trace.snapshot(snapshot);
+        }
+        if present >= self.next_look {
+            self.next_look = present + LOOK_EVERY;
+            for snapshot in self.processes.due_snapshots(self.options.interval) {
+                self.trace.snapshot(snapshot);
+            }
+        }
+        for id in ended {
+            let (serial, records) = self.processes.end(id, session);
+            if let Some(serial) = serial {
+                self.trace.chunks(self.drain.flush(Some(serial)));
+                self.drain.process_ended(session, self.session.blocks_ready(), serial);
+            }
+            self.trace.records(&records);
+        }
+        if self.trace.error.is_some() {
+            header.recording.store(0, Ordering::Relaxed);
+        }
+        self.processes.pids()
+    }
+
+    /// Sleeps until a program rings or the time is over.
+    pub fn wait(&self, timeout: Duration) {
+        let header = self.session.session().header();
+        if header.waiting.0.load(Ordering::Relaxed) == 0 {
+            sys::futex_wait(&header.doorbell.0, self.doorbell_seen, timeout);
+        }
+    }
+
+    /// Ends the recording: takes what is left and writes the end. Programs that still run go on without it.
+    pub fn finish(mut self) -> Finished {
+        self.round();
+        let session = self.session.session();
+        let header = session.header();
+        header.recording.store(0, Ordering::Release);
+        header.blocks_freed.0.fetch_add(1, Ordering::Release);
+        sys::futex_wake_all(&header.blocks_freed.0);
+        self.take_events();
+        self.trace.chunks(self.drain.flush(None));
+        let records = self.processes.end_all(session);
+        self.trace.records(&records);
+        let refused = header.processes_refused.0.load(Ordering::Relaxed);
+        let mut last: Vec<Record> =
+            self.processes.sources(refused).into_iter().map(|source: Source| Record::Source(source)).collect();
+        last.push(Record::End(End { time: now(), unix_ns: unix_ns() }));
+        self.trace.records(&last);
+        let bytes = self.trace.writer.bytes_written();
+        let events = self.trace.events;
+        let unseen = self.processes.unseen();
+        let mut write_error = self.trace.error;
+        if let Err(error) = self.trace.writer.into_inner() {
+            write_error.get_or_insert(error);
+        }
+        Finished { write_error, bytes, events, unseen }
+    }
+
+    /// How long the recording has been going on.
+    pub fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    fn take_events(&mut self) {
+        let session = self.session.session();
+        let header = session.header();
+        let drained =
+            self.drain.drain(session, self.session.blocks_ready(), &mut self.clock, self.processes.drained());
+        if header.waiting.0.load(Ordering::Relaxed) > 0 || drained.blocks_freed * 2 > self.session.blocks_ready() {
+            // No memory for more is no reason to stop: programs then wait, or lose and count.
+            let _ = self.session.back_blocks(BLOCKS_STEP.max(self.session.blocks_ready() / 2));
+        }
+        if header.waiting.0.load(Ordering::Relaxed) > 0 {
+            header.blocks_freed.0.fetch_add(1, Ordering::Release);
+            sys::futex_wake_all(&header.blocks_freed.0);
+        }
+        self.trace.events += drained.events;
+        self.trace.records(&drained.records);
+        self.trace.chunks(drained.chunks);
+    }
+}
+
+/// The trace, and what went wrong with it. After the first error nothing more is written.
+#[derive(Debug)]
+struct TraceFile<W: Write> {
+    writer: TraceWriter<W>,
+    error: Option<FormatError>,
+    events: u64,
+}
+
+impl<W: Write> TraceFile<W> {
+    fn records(&mut self, records: &[Record]) {
+        if self.error.is_none() {
+            self.error = self.writer.records(now(), records).err();
+        }
+    }
+
+    fn chunks(&mut self, chunks: Vec<(pagetrace_format::StreamId, pagetrace_format::EventColumns)>) {
+        for (stream, columns) in chunks {
+            if self.error.is_none() {
+                self.error = self.writer.events(stream, &columns).err();
+            }
+        }
+    }
+
+    fn snapshot(&mut self, (snapshot, modules): (pagetrace_format::Snapshot, Vec<Record>)) {
+        self.records(&modules);
+        if self.error.is_none() {
+            self.error = self.writer.snapshot(&snapshot).err();
+        }
+    }
+}
+
+fn unix_ns() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
+}

@@ -1,0 +1,130 @@
+//! A process that the recorder follows.
+
+use std::collections::HashSet;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use pagetrace_format::records::{Module, ProcessOrigin};
+use pagetrace_format::snapshot::{Mapping, SnapshotReason};
+use pagetrace_format::{ProcessId, Snapshot};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use crate::figures::StatmReader;
+use crate::snapshot::SnapshotTaker;
+
+/// A snapshot is due when RSS is this much above the largest one so far: a part of it and a floor.
+const GROWTH_SHIFT: u32 = 5;
+const GROWTH_FLOOR_BYTES: u64 = 512 << 10;
+/// A process is stopped for at most this part of its time, one in so many.
+const STOPPED_SHARE: u32 = 40;
+const PAUSE_MIN: Duration = Duration::from_millis(10);
+
+/// A process that the recorder follows.
+#[derive(Debug)]
+pub struct Tracked {
+    /// Its number in the trace.
+    pub id: ProcessId,
+    /// Its pid.
+    pub pid: u32,
+    /// Its slot's index and serial, `None` for a process without the tracer in it.
+    pub joined: Option<(u32, u32)>,
+    /// How it came to be.
+    pub origin: ProcessOrigin,
+    /// Path of its executable.
+    pub exe: String,
+    /// Whether the last snapshot was the one at its exit.
+    pub snapshot_at_exit: bool,
+    /// Snapshots taken.
+    pub snapshots: u32,
+    /// Why the last try gave no snapshot.
+    pub snapshot_error: Option<String>,
+    pidfd: Option<OwnedFd>,
+    statm: Option<StatmReader>,
+    taker: Option<SnapshotTaker>,
+    largest_rss: u64,
+    last: Instant,
+    earliest_next: Instant,
+    modules: HashSet<(u64, u64, u64)>,
+}
+
+impl Tracked {
+    /// Follows a process. One that has already ended is told so by [`Tracked::has_ended`].
+    pub fn new(id: ProcessId, pid: u32, joined: Option<(u32, u32)>, origin: ProcessOrigin, exe: String) -> Tracked {
+        let now = Instant::now();
+        let pidfd = Pid::from_raw(pid as i32).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+        Tracked {
+            id,
+            pid,
+            joined,
+            origin,
+            exe,
+            snapshot_at_exit: false,
+            snapshots: 0,
+            snapshot_error: None,
+            pidfd,
+            statm: StatmReader::open(pid).ok(),
+            taker: SnapshotTaker::open(pid).ok(),
+            largest_rss: 0,
+            last: now,
+            earliest_next: now,
+            modules: HashSet::new(),
+        }
+    }
+
+    /// Whether the process has ended (pidfd_open(2): its descriptor becomes readable).
+    pub fn has_ended(&self) -> bool {
+        let Some(pidfd) = &self.pidfd else { return true };
+        let mut polled = [PollFd::new(pidfd, PollFlags::IN)];
+        poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|ready| ready > 0)
+    }
+
+    /// Why a snapshot should be taken now, if one should.
+    pub fn due(&mut self, interval: Duration) -> Option<SnapshotReason> {
+        let now = Instant::now();
+        if now < self.earliest_next {
+            return None;
+        }
+        let rss = self.statm.as_mut()?.rss_bytes().ok()?;
+        if rss > self.largest_rss + (self.largest_rss >> GROWTH_SHIFT) + GROWTH_FLOOR_BYTES {
+            return Some(SnapshotReason::Growth);
+        }
+        (now.duration_since(self.last) >= interval).then_some(SnapshotReason::Interval)
+    }
+
+    /// Takes a snapshot, the process stopped if that can be done.
+    pub fn snapshot(&mut self, reason: SnapshotReason) -> Option<Snapshot> {
+        let started = Instant::now();
+        let taker = self.taker.as_mut()?;
+        let taken = taker.take(self.id, reason, true).or_else(|refused| {
+            self.snapshot_error = Some(refused.to_string());
+            taker.take(self.id, reason, false)
+        });
+        let ended = Instant::now();
+        self.last = ended;
+        self.earliest_next = ended + PAUSE_MIN.max((ended - started) * STOPPED_SHARE);
+        match taken {
+            Ok(taken) => {
+                let rss = taken.snapshot.kernel.rss.unwrap_or(0);
+                self.largest_rss = self.largest_rss.max(rss);
+                self.snapshots += 1;
+                self.snapshot_at_exit = reason == SnapshotReason::Exit;
+                Some(taken.snapshot)
+            }
+            Err(error) => {
+                self.snapshot_error = Some(error.to_string());
+                None
+            }
+        }
+    }
+
+    /// The modules among these mappings that have not been seen before.
+    pub fn new_modules(&mut self, mappings: &[Mapping]) -> Vec<Module> {
+        let mut modules = crate::modules::modules_of(self.pid, mappings);
+        modules.retain(|module| self.modules.insert((module.start.0, module.end.0, module.file_offset)));
+        for module in &mut modules {
+            module.process = self.id;
+        }
+        modules
+    }
+}
