@@ -1,1 +1,62 @@
-fn main() {}
+//! The project's own commands, the same on a developer's machine and in CI: `cargo xtask COMMAND`.
+#![forbid(unsafe_code)]
+
+mod checks;
+mod debian;
+mod overhead;
+mod process;
+mod tidy;
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+
+const USAGE: &str = "\
+usage: cargo xtask COMMAND
+  ci                what CI runs: formatting, clippy, documentation, tidy, test
+  test              all tests of the project; installs what they need from Debian, or says what to install
+  tidy              the project's rules on its own files
+  bless             writes the golden files anew from what the code does now; read the difference before you commit it
+  overhead [PAIRS]  what recording costs: plain and recorded runs of a C program in turn (default 5000000 pairs)";
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let root = project_root()?;
+    match arguments.as_slice() {
+        ["ci"] => checks::ci(&root),
+        ["test"] => checks::test(&root),
+        ["tidy"] => tidy::run(&root),
+        ["bless"] => checks::bless(&root),
+        ["overhead"] => overhead::run_pairs(&root, overhead::DEFAULT_PAIRS),
+        ["overhead", pairs] => {
+            let pairs = pairs.parse().with_context(|| format!("PAIRS: expected a whole number, found `{pairs}`"))?;
+            overhead::run_pairs(&root, pairs)
+        }
+        [] | ["help" | "--help" | "-h"] => {
+            println!("{USAGE}");
+            Ok(())
+        }
+        other => bail!("unknown command `{}`\n{USAGE}", other.join(" ")),
+    }
+}
+
+/// The directory above this crate, as cargo tells it at run time: a checkout may have been moved since the build.
+fn project_root() -> Result<PathBuf> {
+    let crate_directory =
+        env::var_os("CARGO_MANIFEST_DIR").context("run this as `cargo xtask`, so that cargo says where it is")?;
+    let root = Path::new(&crate_directory).parent().context("xtask lies in the project's root")?;
+    Ok(root.to_path_buf())
+}

@@ -1,0 +1,46 @@
+//! What CI runs and what all tests are. Each list is the one place that says so.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::process::cargo;
+use crate::{debian, tidy};
+
+/// The tracer crate is tested alone as well: in the workspace the preload library switches its feature on, and the
+/// twin that is compiled out would never be built.
+const TESTS: &[&[&str]] =
+    &[&["test", "--workspace"], &["test", "-p", "pagetrace"], &["test", "-p", "pagetrace", "--features", "enabled"]];
+
+const LINTS: &[&[&str]] = &[
+    &["fmt", "--all", "--check"],
+    &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"],
+    &["clippy", "-p", "pagetrace", "--all-targets", "--", "-D", "warnings"],
+];
+
+/// Everything, cheapest first.
+pub fn ci(root: &Path) -> Result<()> {
+    tidy::run(root)?;
+    for arguments in LINTS {
+        cargo(root, arguments, &[])?;
+    }
+    cargo(root, &["doc", "--workspace", "--no-deps"], &[("RUSTDOCFLAGS", "-Dwarnings")])?;
+    test(root)
+}
+
+/// All tests of the project.
+pub fn test(root: &Path) -> Result<()> {
+    debian::provide()?;
+    for arguments in TESTS {
+        cargo(root, arguments, &[])?;
+    }
+    Ok(())
+}
+
+/// Runs the tests that compare with golden files, which then write them instead.
+pub fn bless(root: &Path) -> Result<()> {
+    let environment = [("PAGETRACE_BLESS", "1"), ("INSTA_UPDATE", "always"), ("INSTA_FORCE_PASS", "1")];
+    cargo(root, &["test", "--workspace"], &environment)?;
+    eprintln!("\nThe golden files are written; `git diff` shows what changed.");
+    Ok(())
+}

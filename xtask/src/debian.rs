@@ -1,0 +1,90 @@
+//! The Debian packages that the tests need: installed where we may, named where we may not.
+
+use std::path::Path;
+use std::process::Command;
+use std::{env, fs};
+
+use anyhow::{Context, Result, bail};
+
+use crate::process::run;
+
+/// How it is seen that a package is there, however it came.
+enum Sign {
+    Program(&'static str),
+    File(&'static str),
+}
+
+struct Need {
+    package: &'static str,
+    sign: Sign,
+}
+
+const NEEDS: &[Need] = &[
+    Need { package: "gcc", sign: Sign::Program("gcc") },
+    Need { package: "git", sign: Sign::Program("git") },
+    Need { package: "libc6-dev", sign: Sign::File("/usr/include/stdlib.h") },
+    Need { package: "python3", sign: Sign::Program("python3") },
+    Need { package: "sqlite3", sign: Sign::Program("sqlite3") },
+    Need { package: "util-linux", sign: Sign::Program("setpriv") },
+];
+
+/// Sees to it that the tests find what they need.
+pub fn provide() -> Result<()> {
+    let missing = missing(NEEDS, is_there);
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let by_hand = format!("apt-get install --yes --no-install-recommends {}", missing.join(" "));
+    if !is_root()? || !is_there(&Sign::Program("apt-get")) {
+        bail!("the tests need packages that are not here: {}\nOn Debian: sudo {by_hand}", missing.join(", "));
+    }
+    let apt = |arguments: &[&str]| {
+        let mut command = Command::new("apt-get");
+        command.env("DEBIAN_FRONTEND", "noninteractive").args(arguments);
+        run(&mut command, &format!("apt-get {}", arguments.join(" ")))
+    };
+    apt(&["update"]).context("the list of packages")?;
+    let install = [&["install", "--yes", "--no-install-recommends"], missing.as_slice()].concat();
+    apt(&install).with_context(|| format!("the tests need these packages; by hand: {by_hand}"))
+}
+
+fn missing(needs: &[Need], is_there: impl Fn(&Sign) -> bool) -> Vec<&'static str> {
+    needs.iter().filter(|need| !is_there(&need.sign)).map(|need| need.package).collect()
+}
+
+fn is_there(sign: &Sign) -> bool {
+    match sign {
+        Sign::File(path) => Path::new(path).exists(),
+        Sign::Program(name) => {
+            let path = env::var_os("PATH").unwrap_or_default();
+            env::split_paths(&path).any(|directory| directory.join(name).is_file())
+        }
+    }
+}
+
+/// By the effective user id, the second number after `Uid:` in proc_pid_status(5).
+fn is_root() -> Result<bool> {
+    let status = fs::read_to_string("/proc/self/status").context("/proc/self/status: is /proc mounted?")?;
+    let ids = status.lines().find_map(|line| line.strip_prefix("Uid:"));
+    Ok(ids.and_then(|ids| ids.split_whitespace().nth(1)) == Some("0"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_not_there_is_missing() {
+        assert_eq!(missing(NEEDS, |_| true), Vec::<&str>::new());
+        let without_c = |sign: &Sign| !matches!(sign, Sign::Program("gcc") | Sign::File(_));
+        assert_eq!(missing(NEEDS, without_c), ["gcc", "libc6-dev"]);
+    }
+
+    #[test]
+    fn a_sign_is_a_program_on_the_path_or_a_file() {
+        assert!(is_there(&Sign::Program("sh")));
+        assert!(!is_there(&Sign::Program("no-such-program-anywhere")));
+        assert!(is_there(&Sign::File("/proc/self/status")));
+        assert!(!is_there(&Sign::File("/proc/self/no-such-file")));
+    }
+}
