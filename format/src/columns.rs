@@ -38,7 +38,13 @@ impl EventColumns {
         self.events.push(event);
     }
 
-    /// Events so far.
+    /// The events so far, in the order they were appended.
+    #[must_use]
+    pub fn events(&self) -> &[Event] {
+        &self.events
+    }
+
+    /// How many events so far.
     #[must_use]
     pub fn len(&self) -> usize {
         self.events.len()

@@ -48,6 +48,8 @@ pub mod decode;
 #[cfg(feature = "std")]
 pub mod error;
 #[cfg(feature = "std")]
+pub mod go_page_trace;
+#[cfg(feature = "std")]
 pub mod records;
 #[cfg(feature = "std")]
 pub mod snapshot;
@@ -65,6 +67,8 @@ pub use columns::EventColumns;
 pub use decode::{Chunk, Defect, EventCursor, Trace};
 #[cfg(feature = "std")]
 pub use error::FormatError;
+#[cfg(feature = "std")]
+pub use go_page_trace::{GoCursor, GoPageTrace, GoRun, go_to_native, native_to_go};
 #[cfg(feature = "std")]
 pub use snapshot::Snapshot;
 #[cfg(feature = "std")]
