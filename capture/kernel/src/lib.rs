@@ -20,6 +20,12 @@ pub mod snapshot;
 
 pub mod process_tree;
 
+pub mod build_id;
+
+pub mod modules;
+
+pub mod elf;
+
 mod sys;
 
 pub use error::KernelError;

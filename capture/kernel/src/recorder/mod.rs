@@ -195,6 +195,7 @@ impl<W: Write> Recorder<W> {
         let refused = header.processes_refused.0.load(Ordering::Relaxed);
         let mut last: Vec<Record> =
             self.processes.sources(refused).into_iter().map(|source: Source| Record::Source(source)).collect();
+        last.extend(processes::refused_loss(refused));
         last.push(Record::End(End { time: now(), unix_ns: unix_ns() }));
         self.trace.records(&last);
         let bytes = self.trace.writer.bytes_written();

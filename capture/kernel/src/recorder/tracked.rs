@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use pagetrace_format::records::{Module, ProcessOrigin};
 use pagetrace_format::snapshot::{Mapping, SnapshotReason};
-use pagetrace_format::{ProcessId, Snapshot};
+use pagetrace_format::{ProcessId, Snapshot, TraceNanos};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
@@ -33,6 +33,8 @@ pub struct Tracked {
     pub origin: ProcessOrigin,
     /// Path of its executable.
     pub exe: String,
+    /// When another program took its place.
+    pub replaced: Option<TraceNanos>,
     /// Whether the last snapshot was the one at its exit.
     pub snapshot_at_exit: bool,
     /// Snapshots taken.
@@ -59,6 +61,7 @@ impl Tracked {
             joined,
             origin,
             exe,
+            replaced: None,
             snapshot_at_exit: false,
             snapshots: 0,
             snapshot_error: None,
@@ -85,7 +88,7 @@ impl Tracked {
         if now < self.earliest_next {
             return None;
         }
-        let rss = self.statm.as_mut()?.rss_bytes().ok()?;
+        let rss = self.statm.as_ref()?.rss().ok()?;
         if rss > self.largest_rss + (self.largest_rss >> GROWTH_SHIFT) + GROWTH_FLOOR_BYTES {
             return Some(SnapshotReason::Growth);
         }

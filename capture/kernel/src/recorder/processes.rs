@@ -1,0 +1,389 @@
+//! Which processes there are: those that joined the session by themselves, and those found below the command.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use pagetrace_format::records::{
+    EndStatus, Loss, LossReason, Process, ProcessEnd, ProcessOrigin, Record, Source, TracerMemory,
+};
+use pagetrace_format::session::{ProcessSlot, Session, slot_state};
+use pagetrace_format::snapshot::SnapshotReason;
+use pagetrace_format::{Address, ProcessId, Snapshot, TraceNanos};
+
+use crate::process_tree::{args_of, descendants, exe_of, parent_of};
+
+use super::drain::{Drain, DrainedProcess, loss_reasons};
+use super::stack_tree::StackTree;
+use super::sys;
+use super::tick_mapper::{TickMapper, now};
+use super::tracked::Tracked;
+
+/// A program joins within so much time of its start, or it has no tracer in it.
+const JOINS_WITHIN: Duration = Duration::from_millis(150);
+
+/// A snapshot and the records of modules that go before it.
+pub type SnapshotAndModules = (Snapshot, Vec<Record>);
+
+/// The processes of a recording.
+#[derive(Debug)]
+pub struct Processes {
+    tracked: Vec<Tracked>,
+    drained: HashMap<u32, DrainedProcess>,
+    ids_given: u32,
+    with_args: bool,
+    command: Option<Command>,
+    first_seen: HashMap<u32, Instant>,
+    joined: u32,
+    snapshots: u32,
+    unseen: Vec<String>,
+    snapshot_errors: HashSet<String>,
+}
+
+#[derive(Debug)]
+struct Command {
+    pid: u32,
+    exe: String,
+    start: TraceNanos,
+    status: Option<EndStatus>,
+    tracked: bool,
+}
+
+impl Processes {
+    /// None yet.
+    pub fn new(with_args: bool) -> Processes {
+        Processes {
+            tracked: Vec::new(),
+            drained: HashMap::new(),
+            ids_given: 0,
+            with_args,
+            command: None,
+            first_seen: HashMap::new(),
+            joined: 0,
+            snapshots: 0,
+            unseen: Vec::new(),
+            snapshot_errors: HashSet::new(),
+        }
+    }
+
+    /// The command runs under this pid.
+    pub fn command_started(&mut self, pid: u32, exe: String) {
+        self.command = Some(Command { pid, exe, start: now(), status: None, tracked: false });
+    }
+
+    /// The command was waited for.
+    pub fn command_ended(&mut self, status: EndStatus) {
+        if let Some(command) = &mut self.command {
+            command.status = Some(status);
+        }
+    }
+
+    /// What the drain needs of the joined processes, by their serials.
+    pub fn drained(&mut self) -> &mut HashMap<u32, DrainedProcess> {
+        &mut self.drained
+    }
+
+    /// The pids that are being followed.
+    pub fn pids(&self) -> Vec<u32> {
+        self.tracked.iter().map(|process| process.pid).collect()
+    }
+
+    /// Takes in the processes that have joined since the last call.
+    pub fn adopt_joined(&mut self, session: Session, clock: &TickMapper) -> Vec<Record> {
+        let mut records = Vec::new();
+        let mut found: Vec<(u32, u32, &ProcessSlot)> = (0..session.layout().process_slots)
+            .filter_map(|index| session.slot(index).map(|slot| (index, slot)))
+            .filter(|(_, slot)| slot.state.load(Ordering::Acquire) >= slot_state::RUNNING)
+            .map(|(index, slot)| (slot.serial.load(Ordering::Relaxed), index, slot))
+            .filter(|(serial, ..)| !self.drained.contains_key(serial))
+            .collect();
+        // A parent joins before its child does.
+        found.sort_unstable_by_key(|&(serial, ..)| serial);
+        for (serial, index, slot) in found {
+            self.adopt(serial, index, slot, clock, &mut records);
+        }
+        records
+    }
+
+    fn adopt(&mut self, serial: u32, index: u32, slot: &ProcessSlot, clock: &TickMapper, records: &mut Vec<Record>) {
+        let pid = slot.pid.load(Ordering::Relaxed);
+        let forked_from = slot.forked_from.load(Ordering::Relaxed);
+        let start = clock.time_of(slot.start_tick.load(Ordering::Relaxed));
+        let replaced = self.running(pid).map(|process| process.id);
+        let (origin, parent) = match (self.drained.get(&forked_from), replaced) {
+            (Some(parent), _) if forked_from != 0 => (ProcessOrigin::Fork, Some(parent.id)),
+            (_, Some(replaced)) => (ProcessOrigin::Exec, Some(replaced)),
+            _ if self.is_command(pid) => (ProcessOrigin::Command, None),
+            _ => (ProcessOrigin::Exec, self.parent_by_pid(pid)),
+        };
+        self.replace(replaced, start);
+        let malloc = Address(slot.malloc.load(Ordering::Relaxed));
+        let id = self.track(pid, Some((index, serial)), origin, parent, start, malloc, records);
+        for range in &slot.tracer_ranges {
+            let [start, end] = [0, 1].map(|bound| Address(range[bound].load(Ordering::Relaxed)));
+            if end > start {
+                records.push(Record::TracerMemory(TracerMemory { process: id, start, end }));
+            }
+        }
+        self.joined += 1;
+        self.drained.insert(serial, DrainedProcess { id, stacks: StackTree::default(), malformed: 0 });
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "the fields of one record, each from elsewhere")]
+    fn track(
+        &mut self,
+        pid: u32,
+        joined: Option<(u32, u32)>,
+        origin: ProcessOrigin,
+        parent: Option<ProcessId>,
+        start: TraceNanos,
+        malloc: Address,
+        records: &mut Vec<Record>,
+    ) -> ProcessId {
+        let id = ProcessId(self.ids_given);
+        self.ids_given += 1;
+        let mut exe = exe_of(pid).map(|path| path.to_string_lossy().into_owned()).unwrap_or_default();
+        if let Some(command) = self.command.as_mut().filter(|command| command.pid == pid) {
+            command.tracked = true;
+            if exe.is_empty() {
+                exe.clone_from(&command.exe);
+            }
+        }
+        let args = if self.with_args { args_of(pid).ok().filter(|args| !args.is_empty()) } else { None };
+        records.push(Record::Process(Process { id, pid, parent, origin, start, exe: exe.clone(), args, malloc }));
+        let mut tracked = Tracked::new(id, pid, joined, origin, exe);
+        let mappings = crate::proc_maps::read_mappings(pid).unwrap_or_default();
+        records.extend(tracked.new_modules(&mappings).into_iter().map(Record::Module));
+        self.tracked.push(tracked);
+        id
+    }
+
+    /// Looks for programs without the tracer among the command's descendants, for programs that were replaced by such,
+    /// and for threads that ended without a word.
+    pub fn search(&mut self, drain: &Drain, session: Session, blocks_ready: u32) -> Vec<Record> {
+        let mut records = Vec::new();
+        self.search_descendants(&mut records);
+        for process in self.tracked.iter().filter(|process| process.replaced.is_none()) {
+            if let Some((_, serial)) = process.joined {
+                let tasks = std::fs::read_dir(format!("/proc/{}/task", process.pid));
+                let tids = tasks.into_iter().flatten().flatten();
+                let living = tids.filter_map(|task| task.file_name().to_str()?.parse().ok()).collect::<HashSet<u32>>();
+                if !living.is_empty() {
+                    drain.threads_ended(session, blocks_ready, serial, &living);
+                }
+            }
+        }
+        records
+    }
+
+    fn search_descendants(&mut self, records: &mut Vec<Record>) {
+        let Some(command) = self.command.as_ref().map(|command| command.pid) else { return };
+        let mut pids = descendants(command).unwrap_or_default();
+        pids.push(command);
+        let present = Instant::now();
+        for pid in pids {
+            let exe_now = exe_of(pid).map(|path| path.to_string_lossy().into_owned()).unwrap_or_default();
+            if exe_now.is_empty() || exe_now == own_exe() {
+                // Ended, or the recorder's own child before its exec.
+                continue;
+            }
+            let known = self.running(pid);
+            let replaced = known.filter(|process| {
+                !exe_now.ends_with(" (deleted)") && !process.exe.is_empty() && process.exe != exe_now
+            });
+            let replaced_id = replaced.map(|process| process.id);
+            if known.is_some() && replaced_id.is_none() {
+                self.first_seen.remove(&pid);
+                continue;
+            }
+            let since = *self.first_seen.entry(pid).or_insert(present);
+            if present.duration_since(since) < JOINS_WITHIN {
+                continue;
+            }
+            self.first_seen.remove(&pid);
+            let start = now();
+            self.replace(replaced_id, start);
+            let (origin, parent) = match replaced_id {
+                Some(id) => (ProcessOrigin::Exec, Some(id)),
+                None if self.is_command(pid) => (ProcessOrigin::Command, None),
+                None => (ProcessOrigin::Found, self.parent_by_pid(pid)),
+            };
+            self.note_unseen(&exe_now);
+            self.track(pid, None, origin, parent, start, Address(0), records);
+        }
+    }
+
+    fn note_unseen(&mut self, exe: &str) {
+        if !self.unseen.iter().any(|known| known == exe) {
+            self.unseen.push(exe.to_owned());
+        }
+    }
+
+    /// Another program took the place of this process: it ends as soon as its last events are taken.
+    fn replace(&mut self, id: Option<ProcessId>, time: TraceNanos) {
+        if let Some(process) = self.tracked.iter_mut().find(|process| Some(process.id) == id) {
+            process.replaced = Some(time);
+        }
+    }
+
+    fn running(&self, pid: u32) -> Option<&Tracked> {
+        self.tracked.iter().find(|process| process.pid == pid && process.replaced.is_none())
+    }
+
+    /// The snapshots of processes that wait for their last one; they are let go.
+    pub fn parked_snapshots(&mut self, session: Session) -> Vec<SnapshotAndModules> {
+        let mut snapshots = Vec::new();
+        for process in self.tracked.iter_mut().filter(|process| process.replaced.is_none()) {
+            let Some(slot) = process.joined.and_then(|(index, _)| session.slot(index)) else { continue };
+            if slot.state.load(Ordering::Acquire) == slot_state::PARKED {
+                snapshots.extend(take(process, SnapshotReason::Exit));
+                slot.state.store(slot_state::RELEASED, Ordering::Release);
+                sys::futex_wake_all(&slot.state);
+            }
+        }
+        self.snapshots += snapshots.len() as u32;
+        snapshots
+    }
+
+    /// The snapshots that are due.
+    pub fn due_snapshots(&mut self, interval: Duration) -> Vec<SnapshotAndModules> {
+        let mut snapshots = Vec::new();
+        for process in self.tracked.iter_mut().filter(|process| process.replaced.is_none()) {
+            if let Some(reason) = process.due(interval) {
+                snapshots.extend(take(process, reason));
+            }
+        }
+        self.snapshots += snapshots.len() as u32;
+        snapshots
+    }
+
+    /// The processes that have ended; those that were replaced and have no more to say, too.
+    pub fn ended(&self) -> Vec<ProcessId> {
+        let waited_for = |process: &&Tracked| {
+            let command = self.command.as_ref().filter(|command| command.pid == process.pid);
+            command.is_none_or(|command| command.status.is_some())
+        };
+        let over = |process: &&Tracked| process.replaced.is_some() || process.has_ended() && waited_for(process);
+        self.tracked.iter().filter(over).map(|process| process.id).collect()
+    }
+
+    /// Closes a process that has ended. Gives the serial it had in the session and its last records.
+    pub fn end(&mut self, id: ProcessId, session: Session) -> (Option<u32>, Vec<Record>) {
+        let Some(place) = self.tracked.iter().position(|process| process.id == id) else { return (None, Vec::new()) };
+        let process = self.tracked.remove(place);
+        let command = self.command.as_ref().filter(|command| command.pid == process.pid);
+        let status = command.and_then(|command| command.status).unwrap_or(EndStatus::Unknown);
+        let records = self.last_records(&process, status, session);
+        if let Some((index, serial)) = process.joined {
+            self.drained.remove(&serial);
+            if let Some(slot) = session.slot(index) {
+                slot.state.store(slot_state::EMPTY, Ordering::Release);
+            }
+        }
+        self.snapshot_errors.extend(process.snapshot_error);
+        (process.joined.map(|(_, serial)| serial), records)
+    }
+
+    /// Closes all that are left, as still running; a command that was never seen is at least named.
+    pub fn end_all(&mut self, session: Session) -> Vec<Record> {
+        let mut records = Vec::new();
+        for process in std::mem::take(&mut self.tracked) {
+            records.extend(self.last_records(&process, EndStatus::Running, session));
+            self.snapshot_errors.extend(process.snapshot_error);
+        }
+        if let Some(command) = self.command.take().filter(|command| !command.tracked) {
+            let id = ProcessId(self.ids_given);
+            records.push(Record::Process(Process {
+                id,
+                pid: command.pid,
+                parent: None,
+                origin: ProcessOrigin::Command,
+                start: command.start,
+                exe: command.exe.clone(),
+                args: None,
+                malloc: Address(0),
+            }));
+            let status = command.status.unwrap_or(EndStatus::Unknown);
+            records.push(Record::ProcessEnd(ProcessEnd { id, time: now(), status, snapshot_at_exit: false }));
+            self.note_unseen(&command.exe);
+        }
+        records
+    }
+
+    fn last_records(&self, process: &Tracked, status: EndStatus, session: Session) -> Vec<Record> {
+        let (time, status) = match process.replaced {
+            Some(time) => (time, EndStatus::Replaced),
+            None => (now(), status),
+        };
+        let mut records = Vec::new();
+        if let Some((index, serial)) = process.joined
+            && let Some(slot) = session.slot(index)
+        {
+            let malformed = self.drained.get(&serial).map_or(0, |drained| drained.malformed);
+            let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+            let losses =
+                loss_reasons(count(&slot.lost_full), count(&slot.lost_reentered), count(&slot.stacks_lost), malformed);
+            let process = Some(process.id);
+            records.extend(losses.map(|(reason, events)| Record::Loss(Loss { process, reason, events, time })));
+        }
+        let snapshot_at_exit = process.snapshot_at_exit;
+        records.push(Record::ProcessEnd(ProcessEnd { id: process.id, time, status, snapshot_at_exit }));
+        records
+    }
+
+    /// What was at work and what it missed.
+    pub fn sources(&self, refused: u32) -> Vec<Source> {
+        let mut missed = Vec::new();
+        if !self.unseen.is_empty() {
+            let names = self.unseen.join(", ");
+            missed.push(format!(
+                "no malloc or free of {names}: the program is static, brings its own loader, dropped the environment, \
+                 or ended before it could be seen"
+            ));
+        }
+        if refused > 0 {
+            missed.push(format!("{refused} processes found no room in the session"));
+        }
+        missed.push("call stacks end where code has no frame pointers".into());
+        let snapshot_errors: Vec<&str> = self.snapshot_errors.iter().map(String::as_str).collect();
+        let not_yet = "not recorded by this version: first touches, returned pages and their threads are not known";
+        let source = |name: &str, active, missed: String| Source { name: name.into(), active, missed };
+        vec![
+            source("objects", self.joined > 0, missed.join("; ")),
+            source("residency_scans", self.snapshots > 0, snapshot_errors.join("; ")),
+            source("page_faults", false, not_yet.into()),
+            source("page_system_calls", false, not_yet.into()),
+            source("page_writes", false, "not recorded by this version: writers of pages are not known".into()),
+        ]
+    }
+
+    /// Programs that were not followed inside.
+    pub fn unseen(&self) -> Vec<String> {
+        self.unseen.clone()
+    }
+
+    fn is_command(&self, pid: u32) -> bool {
+        self.command.as_ref().is_some_and(|command| command.pid == pid && !command.tracked)
+    }
+
+    fn parent_by_pid(&self, pid: u32) -> Option<ProcessId> {
+        let parent = parent_of(pid).ok()?;
+        self.running(parent).map(|process| process.id)
+    }
+}
+
+fn take(process: &mut Tracked, reason: SnapshotReason) -> Option<SnapshotAndModules> {
+    let snapshot = process.snapshot(reason)?;
+    let modules = process.new_modules(&snapshot.mappings).into_iter().map(Record::Module).collect();
+    Some((snapshot, modules))
+}
+
+fn own_exe() -> String {
+    std::env::current_exe().map(|path| path.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// A loss that concerns no process.
+pub fn refused_loss(refused: u32) -> Option<Record> {
+    let reason = LossReason::TooManyProcesses;
+    (refused > 0).then(|| Record::Loss(Loss { process: None, reason, events: 0, time: now() }))
+}
