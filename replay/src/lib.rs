@@ -1,1 +1,60 @@
-//! pagetrace-replay
+//! From the events of a trace to pages, objects and where the memory went.
+//!
+//! The crate does no I/O: [`replay`] takes a [`Trace`](pagetrace_format::Trace) over bytes in memory, goes over its
+//! events once, and gives plain structs. Its memory follows what is alive in the traced processes, not the length of
+//! the trace.
+//!
+//! ```
+//! use pagetrace_format::records::{End, Record};
+//! use pagetrace_format::*;
+//! use pagetrace_replay::{Moment, replay};
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let header = FileHeader {
+//!     version: VERSION,
+//!     page_shift: PageShift::KIB_4,
+//!     origin: Origin::Recorded,
+//!     start: TraceNanos(10),
+//!     start_unix_ns: 0,
+//! };
+//! let mut writer = TraceWriter::new(Vec::new(), &header)?;
+//! let mut events = EventColumns::new();
+//! let (address, function) = (Address(0x10000), ObjectFunction::Plain);
+//! let object = ObjectAlloc { address, size: 100, usable: 104, stack: StackId(1), function };
+//! events.push(Event { time: TraceNanos(17), kind: EventKind::ObjectAlloc(object) });
+//! writer.events(StreamId(1), &events)?;
+//! writer.records(TraceNanos(20), &[Record::End(End { time: TraceNanos(20), unix_ns: 0 })])?;
+//! let bytes = writer.into_inner()?;
+//!
+//! let replayed = replay(&Trace::open(&bytes)?, Moment::End, &mut |_events| {})?;
+//! assert!(replayed.complete);
+//! assert_eq!(replayed.processes[0].objects.map(|objects| objects.live_bytes), Some(100));
+//! # Ok(())
+//! # }
+//! ```
+#![forbid(unsafe_code)]
+
+mod replay;
+pub use replay::{Moment, replay};
+
+pub mod results;
+pub use results::{Replayed, ReplayedProcess, RssClasses, RssState};
+
+pub mod metadata;
+pub use metadata::Metadata;
+
+pub mod timeline;
+pub use timeline::Timeline;
+
+mod error;
+pub use error::ReplayError;
+
+mod objects;
+pub use objects::SiteId;
+
+mod analyses;
+mod intervals;
+mod outcome;
+mod page_map;
+mod page_states;
+mod page_table;
+mod process_state;

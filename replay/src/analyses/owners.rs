@@ -1,0 +1,123 @@
+//! Who owns the pages of a mapping. Each answer rests on evidence: a name, a file, an object that was there.
+
+use std::path::Path;
+
+use hashbrown::HashSet;
+use pagetrace_format::snapshot::{Mapping, Permissions};
+use pagetrace_format::{Address, PageShift};
+
+use crate::intervals::Intervals;
+
+/// The owner of the pages of a mapping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// The allocator: the brk heap, and anonymous mappings that held a traced object.
+    Allocator,
+    ThreadStack,
+    OtherAnonymous,
+    FileText,
+    FileData,
+    FileMapped,
+    SharedMemory,
+    Tracer,
+    /// Pages that the kernel maps and leaves out of RSS.
+    OutsideRss,
+}
+
+/// The owner of each mapping. `held` are the pages that ever held an object.
+pub(crate) fn owners(mappings: &[Mapping], held: &Intervals, shift: PageShift) -> Vec<Owner> {
+    let programs: HashSet<&str> = mappings
+        .iter()
+        .filter(|mapping| is_file(mapping) && mapping.permissions.has(Permissions::EXECUTE))
+        .map(|mapping| &mapping.path[..])
+        .collect();
+    let mut owners: Vec<Owner> = Vec::with_capacity(mappings.len());
+    for (index, mapping) in mappings.iter().enumerate() {
+        let before = index.checked_sub(1).map(|before| (&mappings[before], owners[before]));
+        owners.push(owner(mapping, before, &programs, held, shift));
+    }
+    owners
+}
+
+fn owner(
+    mapping: &Mapping,
+    before: Option<(&Mapping, Owner)>,
+    programs: &HashSet<&str>,
+    held: &Intervals,
+    shift: PageShift,
+) -> Owner {
+    if is_of_tracer(mapping) {
+        return Owner::Tracer;
+    }
+    if is_shared_memory(mapping) {
+        return Owner::SharedMemory;
+    }
+    if is_file(mapping) {
+        return match programs.contains(&mapping.path[..]) {
+            true if mapping.permissions.has(Permissions::EXECUTE) => Owner::FileText,
+            true => Owner::FileData,
+            false => Owner::FileMapped,
+        };
+    }
+    match &mapping.path[..] {
+        "[heap]" => return Owner::Allocator,
+        "[vdso]" => return Owner::FileText,
+        name if name.starts_with("[stack") => return Owner::ThreadStack,
+        name if name.starts_with("[vvar") || name == "[vsyscall]" => return Owner::OutsideRss,
+        _ => {}
+    }
+    if held.intersects(pages_of(mapping, shift)) {
+        return Owner::Allocator;
+    }
+    // The loader maps what is left of bss without a file, right behind the data that comes from the file.
+    match before {
+        Some((data, Owner::FileData)) if data.end == mapping.start && is_file(data) => Owner::FileData,
+        _ => Owner::OtherAnonymous,
+    }
+}
+
+/// Whether the mapping is one that an allocator can place objects in.
+pub(crate) fn can_hold_objects(mapping: &Mapping) -> bool {
+    mapping.path == "[heap]" || is_anonymous(mapping)
+}
+
+/// Whether the pages are private memory without a file.
+pub(crate) fn is_anonymous(mapping: &Mapping) -> bool {
+    !is_shared_memory(mapping) && (mapping.path.is_empty() || mapping.path.starts_with("[anon"))
+}
+
+/// Whether `malloc` at this address is that of the GNU C library, by the path of its file.
+pub(crate) fn is_glibc(path: &str) -> bool {
+    let name = Path::new(path).file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let name = name.trim_end_matches(" (deleted)");
+    name == "libc.so.6" || name.starts_with("libc-2.")
+}
+
+/// The mapping that holds an address.
+pub(crate) fn mapping_of(mappings: &[Mapping], address: Address) -> Option<&Mapping> {
+    let after = mappings.partition_point(|mapping| mapping.start <= address);
+    mappings[..after].last().filter(|mapping| address < mapping.end)
+}
+
+/// The pages of a mapping.
+pub(crate) fn pages_of(mapping: &Mapping, shift: PageShift) -> std::ops::Range<u64> {
+    mapping.start.0 >> shift.get()..mapping.end.0.div_ceil(shift.bytes())
+}
+
+fn is_file(mapping: &Mapping) -> bool {
+    mapping.path.starts_with('/')
+}
+
+fn is_shared_memory(mapping: &Mapping) -> bool {
+    let path = &mapping.path[..];
+    let memory = ["/dev/shm/", "/dev/zero", "/SYSV", "/memfd:", "/[aio]"].iter().any(|start| path.starts_with(start));
+    memory || path.starts_with("[anon_shmem") || mapping.permissions.has(Permissions::SHARED) && !is_file(mapping)
+}
+
+/// The preload library and the session that it shares with the recorder.
+fn is_of_tracer(mapping: &Mapping) -> bool {
+    let name = mapping.path.rsplit('/').next().unwrap_or_default();
+    name.starts_with("libpagetrace_preload")
+        || name.starts_with("memfd:pagetrace")
+        || name.starts_with("pagetrace-session")
+}

@@ -1,0 +1,221 @@
+//! What the RSS of a process consists of: each page that the kernel counts goes into exactly one place, and what the
+//! pages do not account for is unexplained, so that the classes sum to the kernel's figure.
+
+use hashbrown::HashMap;
+use pagetrace_format::snapshot::{Mapping, PageFlags, Snapshot};
+
+use crate::analyses::owners::{Owner, is_anonymous, owners};
+use crate::analyses::retention::Retention;
+use crate::intervals::Intervals;
+use crate::objects::SiteId;
+use crate::page_table::{PageRecord, PageTable, Span};
+use crate::process_state::ProcessState;
+use crate::results::{Explanation, RssClasses};
+
+/// A page is sparse with live bytes on no more than one in so many of its bytes.
+const SPARSE_ONE_IN: u64 = 4;
+/// glibc places the heaps of its other arenas at multiples of this, with their administration first
+/// (malloc/arena.c, HEAP_MAX_SIZE on 64-bit systems).
+const GLIBC_HEAP_BYTES: u64 = 64 << 20;
+/// Binary digits behind the point while pinned bytes are shared among sites.
+const SHARE_DIGITS: u32 = 20;
+
+/// What is known of a process beside its objects.
+#[derive(Debug)]
+pub(crate) struct KnownRanges {
+    /// Pages of the tracer.
+    pub(crate) tracer: Intervals,
+    /// Pages of threads' stacks.
+    pub(crate) stacks: Intervals,
+}
+
+/// Explains `rss_bytes`, the kernel's figure of this snapshot. The state must be that of the snapshot's time, with
+/// the snapshot's page size. Also gives the pinned bytes of each site.
+pub(crate) fn explain(
+    snapshot: &Snapshot,
+    rss_bytes: u64,
+    state: &ProcessState,
+    known: &KnownRanges,
+) -> (Explanation, HashMap<SiteId, u64>) {
+    let held = state.pages.ever_held();
+    let shift = state.pages.shift();
+    let spans = state.objects.live().map(|(address, object)| (address.0, object.usable));
+    let walk = Walk {
+        state,
+        known,
+        covered: PageTable::covered_whole(shift, spans),
+        headers: header_bytes(state),
+        held,
+        page_bytes: shift.bytes(),
+        classes: RssClasses::default(),
+        allocator_bytes: 0,
+        sparse: HashMap::new(),
+        allocator_unexplained: 0,
+        retention: Retention::default(),
+    };
+    walk.run(snapshot, rss_bytes)
+}
+
+/// Bytes of the headers of live objects, by page.
+fn header_bytes(state: &ProcessState) -> HashMap<u64, u64> {
+    let mut headers = HashMap::new();
+    let shift = state.pages.shift();
+    for (address, object) in state.objects.live() {
+        let Some(header) = state.header_bytes(object.usable) else { continue };
+        Span::of(shift, address.0.saturating_sub(header), header)
+            .each_record(|page, bytes| *headers.entry(page).or_default() += u64::from(bytes));
+    }
+    headers
+}
+
+struct Walk<'a> {
+    state: &'a ProcessState,
+    known: &'a KnownRanges,
+    /// Pages that ever held an object.
+    held: Intervals,
+    /// Pages that large objects cover whole.
+    covered: Intervals,
+    headers: HashMap<u64, u64>,
+    page_bytes: u64,
+    classes: RssClasses,
+    allocator_bytes: u64,
+    allocator_unexplained: u64,
+    /// Sparse pages: bytes pinned and live bytes.
+    sparse: HashMap<u64, (u64, u64)>,
+    retention: Retention,
+}
+
+impl Walk<'_> {
+    fn run(mut self, snapshot: &Snapshot, rss_bytes: u64) -> (Explanation, HashMap<SiteId, u64>) {
+        let owners = owners(&snapshot.mappings, &self.held, self.state.pages.shift());
+        let mut swapped_bytes = 0_u64;
+        let mut first_mapping = 0;
+        for run in &snapshot.resident {
+            let bytes = run.pages.0.saturating_mul(self.page_bytes);
+            if run.state.has(PageFlags::SWAPPED) {
+                swapped_bytes = swapped_bytes.saturating_add(bytes);
+            }
+            if !run.state.in_rss() {
+                continue;
+            }
+            let (start, end) = (run.start.0, run.start.0.saturating_add(bytes));
+            while snapshot.mappings.get(first_mapping).is_some_and(|mapping| mapping.end.0 <= start) {
+                first_mapping += 1;
+            }
+            let mappings = snapshot.mappings.iter().zip(&owners).enumerate().skip(first_mapping);
+            for (index, (mapping, &owner)) in mappings.take_while(|(_, (mapping, _))| mapping.start.0 < end) {
+                let (from, to) = (start.max(mapping.start.0), end.min(mapping.end.0));
+                if from < to {
+                    self.add(from, to, index, mapping, owner);
+                }
+            }
+        }
+        self.finish(rss_bytes, swapped_bytes)
+    }
+
+    /// Adds resident bytes that lie in one mapping.
+    fn add(&mut self, from: u64, to: u64, index: usize, mapping: &Mapping, owner: Owner) {
+        let pages = from / self.page_bytes..to.div_ceil(self.page_bytes);
+        let mixed = self.known.tracer.intersects(pages.clone()) || self.known.stacks.intersects(pages.clone());
+        if owner != Owner::Allocator && !mixed {
+            return self.add_owned(to - from, mapping, owner);
+        }
+        for page in pages {
+            if self.known.tracer.contains(page) {
+                self.classes.tracer += self.page_bytes as i64;
+            } else if self.known.stacks.contains(page) && is_anonymous(mapping) {
+                self.classes.thread_stacks += self.page_bytes as i64;
+            } else if owner == Owner::Allocator {
+                self.add_allocator_page(page, index, mapping);
+            } else {
+                self.add_owned(self.page_bytes, mapping, owner);
+            }
+        }
+    }
+
+    fn add_owned(&mut self, bytes: u64, mapping: &Mapping, owner: Owner) {
+        let class = match owner {
+            // The allocator's pages are looked at one by one, and pages outside RSS are in no class.
+            Owner::Allocator | Owner::OutsideRss => return,
+            Owner::ThreadStack => &mut self.classes.thread_stacks,
+            Owner::OtherAnonymous => {
+                self.retention.other_anonymous(bytes, mapping);
+                &mut self.classes.other_anonymous
+            }
+            Owner::FileText => &mut self.classes.file_text,
+            Owner::FileData => &mut self.classes.file_data,
+            Owner::FileMapped => &mut self.classes.file_mapped,
+            Owner::SharedMemory => &mut self.classes.shared_memory,
+            Owner::Tracer => &mut self.classes.tracer,
+        };
+        *class += bytes as i64;
+    }
+
+    fn add_allocator_page(&mut self, page: u64, index: usize, mapping: &Mapping) {
+        let page_bytes = self.page_bytes;
+        self.allocator_bytes += page_bytes;
+        let (live, has_objects) = if self.covered.contains(page) {
+            (page_bytes, true)
+        } else {
+            let PageRecord { live_bytes, objects, .. } = self.state.pages.record(page);
+            // More than a page holds is there only where frees were lost.
+            (u64::from(live_bytes).min(page_bytes), objects > 0)
+        };
+        let headers = self.headers.get(&page).map_or(0, |&bytes| bytes.min(page_bytes - live));
+        let rest = page_bytes - live - headers;
+        self.classes.live_objects += live as i64;
+        self.classes.metadata += headers as i64;
+        let class = if self.starts_glibc_heap(page, mapping) {
+            &mut self.classes.metadata
+        } else if has_objects && live * SPARSE_ONE_IN <= page_bytes {
+            self.sparse.insert(page, (rest, live));
+            &mut self.classes.pinned
+        } else if has_objects {
+            &mut self.classes.slack
+        } else if self.held.contains(page) {
+            self.retention.retained(page * page_bytes, page_bytes, index, mapping);
+            &mut self.classes.retained
+        } else {
+            self.allocator_unexplained += rest;
+            return;
+        };
+        *class += rest as i64;
+    }
+
+    fn starts_glibc_heap(&self, page: u64, mapping: &Mapping) -> bool {
+        self.state.glibc && is_anonymous(mapping) && (page * self.page_bytes).is_multiple_of(GLIBC_HEAP_BYTES)
+    }
+
+    fn finish(mut self, rss_bytes: u64, swapped_bytes: u64) -> (Explanation, HashMap<SiteId, u64>) {
+        // The kernel's figure stands; what no page accounts for, and the allocator's pages without evidence, is left.
+        self.classes.unexplained = rss_bytes as i64 - self.classes.sum();
+        let pinned = self.pinned_by_site();
+        let (retained_ranges, other_anonymous) = self.retention.finish();
+        let explanation = Explanation {
+            classes: self.classes,
+            allocator_bytes: self.allocator_bytes,
+            allocator_unexplained_bytes: self.allocator_unexplained,
+            sparse_pages: self.sparse.len() as u64,
+            swapped_bytes,
+            retained_ranges,
+            other_anonymous,
+        };
+        (explanation, pinned)
+    }
+
+    fn pinned_by_site(&self) -> HashMap<SiteId, u64> {
+        let mut shares: HashMap<SiteId, u128> = HashMap::new();
+        for (address, object) in self.state.objects.live() {
+            Span::of(self.state.pages.shift(), address.0, object.usable).each_record(|page, bytes| {
+                if let Some(&(pinned, live)) = self.sparse.get(&page)
+                    && live > 0
+                {
+                    let share = ((u128::from(pinned) * u128::from(bytes)) << SHARE_DIGITS) / u128::from(live);
+                    *shares.entry(object.site).or_default() += share;
+                }
+            });
+        }
+        let half = 1 << (SHARE_DIGITS - 1);
+        shares.into_iter().map(|(site, share)| (site, ((share + half) >> SHARE_DIGITS) as u64)).collect()
+    }
+}

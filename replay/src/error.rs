@@ -1,0 +1,25 @@
+//! The one error of this crate.
+
+/// Why a trace could not be replayed. Damage in a trace is none: see [`crate::Replayed::defects`].
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReplayError {
+    /// The trace has neither events nor processes.
+    #[error(
+        "nothing to analyse: expected events or a process record, found {chunks} readable chunks without either. If the recording was stopped at once, record again"
+    )]
+    NothingRecorded {
+        /// Readable chunks in the file.
+        chunks: usize,
+    },
+    /// The moment asked for is not within the trace.
+    #[error(
+        "the trace lasts {lasts_ns} ns, and {asked_ns} ns after its start lies beyond it: choose an earlier moment"
+    )]
+    MomentOutside {
+        /// What was asked for, nanoseconds since the start.
+        asked_ns: u64,
+        /// Time from the start to the last event or snapshot, nanoseconds.
+        lasts_ns: u64,
+    },
+}

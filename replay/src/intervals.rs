@@ -1,0 +1,106 @@
+//! A set of numbers as merged, half-open intervals.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+/// Disjoint intervals that do not touch, by their starts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Intervals {
+    end_of: BTreeMap<u64, u64>,
+}
+
+impl Intervals {
+    /// Adds all numbers of `range`.
+    pub(crate) fn insert(&mut self, range: Range<u64>) {
+        let Range { mut start, mut end } = range;
+        if start >= end {
+            return;
+        }
+        if let Some((&before, &before_end)) = self.end_of.range(..=start).next_back()
+            && before_end >= start
+        {
+            if before_end >= end {
+                return;
+            }
+            start = before;
+        }
+        while let Some((&next, &next_end)) = self.end_of.range(start..=end).next() {
+            end = end.max(next_end);
+            self.end_of.remove(&next);
+        }
+        self.end_of.insert(start, end);
+    }
+
+    /// Whether `number` is in the set.
+    pub(crate) fn contains(&self, number: u64) -> bool {
+        self.end_of.range(..=number).next_back().is_some_and(|(_, &end)| number < end)
+    }
+
+    /// Whether any number of `range` is in the set.
+    pub(crate) fn intersects(&self, range: Range<u64>) -> bool {
+        range.start < range.end && self.end_of.range(..range.end).next_back().is_some_and(|(_, &end)| range.start < end)
+    }
+
+    /// Whether all numbers of `range` are in the set.
+    pub(crate) fn covers(&self, range: Range<u64>) -> bool {
+        self.end_of.range(..=range.start).next_back().is_some_and(|(_, &end)| range.end <= end)
+    }
+
+    /// What is in both sets.
+    pub(crate) fn intersection(&self, other: &Intervals) -> Intervals {
+        let mut both = Intervals::default();
+        for (&start, &end) in &self.end_of {
+            let from = other.end_of.range(..=start).next_back().map_or(start, |(&first, _)| first);
+            for (&other_start, &other_end) in other.end_of.range(from..end) {
+                both.insert(start.max(other_start)..end.min(other_end));
+            }
+        }
+        both
+    }
+
+    #[cfg(test)]
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Range<u64>> {
+        self.end_of.iter().map(|(&start, &end)| start..end)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    fn check(ranges: &[(u64, u64)], others: &[(u64, u64)]) {
+        let build = |ranges: &[(u64, u64)]| {
+            let (mut set, mut model) = (Intervals::default(), BTreeSet::new());
+            for &(start, length) in ranges {
+                set.insert(start..start + length);
+                model.extend(start..start + length);
+            }
+            (set, model)
+        };
+        let (set, model) = build(ranges);
+        let (other, other_model) = build(others);
+        assert!((0..200).all(|n| set.contains(n) == model.contains(&n)));
+        let found: Vec<_> = set.iter().collect();
+        assert!(found.windows(2).all(|pair| pair[0].end < pair[1].start), "merged: {found:?}");
+        let both = set.intersection(&other);
+        assert_eq!(both.iter().flatten().collect::<BTreeSet<_>>(), &model & &other_model);
+        for start in (0..150).step_by(7) {
+            for end in (start + 1..160).step_by(11) {
+                assert_eq!(set.intersects(start..end), (start..end).any(|n| model.contains(&n)));
+                assert_eq!(set.covers(start..end), (start..end).all(|n| model.contains(&n)));
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn same_as_a_set_of_numbers(
+            ranges in prop::collection::vec((0_u64..120, 0_u64..20), 0..24),
+            others in prop::collection::vec((0_u64..120, 0_u64..20), 0..24),
+        ) {
+            check(&ranges, &others);
+        }
+    }
+}

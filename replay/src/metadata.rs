@@ -1,0 +1,267 @@
+//! What a trace says beside its events: processes, threads, modules, stacks, losses, sources, and where its snapshots
+//! are. Read in one go before the events.
+
+use hashbrown::HashMap;
+use pagetrace_format::records::{
+    End, Loss, Module, Process, ProcessEnd, ProcessOrigin, Record, Source, Stack, StackNode, Stream, TracerMemory,
+};
+use pagetrace_format::snapshot::{ResidencySource, SnapshotReason};
+use pagetrace_format::{Address, ChunkKind, PageShift, ProcessId, StackId, StreamId, Trace, TraceNanos};
+
+use crate::results::{Defect, DefectKind, Frame};
+
+/// Frames of the longest stack that is followed; a longer one is a tree with a loop.
+const FRAMES_MAX: usize = 4096;
+
+/// Everything but events, and snapshots as light entries.
+#[derive(Clone, Debug, Default)]
+pub struct Metadata {
+    /// Processes in order of start, the recording's command first. Never empty once [`Metadata::read`] has run.
+    pub processes: Vec<ProcessInfo>,
+    /// Streams of events by number.
+    pub streams: HashMap<StreamId, Stream>,
+    /// Modules of all processes; [`Frame::module`] is an index into these.
+    pub modules: Vec<Module>,
+    /// Losses that the recorder knew of.
+    pub losses: Vec<Loss>,
+    /// Sources of data.
+    pub sources: Vec<Source>,
+    /// The tracer's own memory.
+    pub tracer_memory: Vec<TracerMemory>,
+    /// The end record, `None` in a trace that was cut.
+    pub end: Option<End>,
+    /// Snapshots in order of time.
+    pub snapshots: Vec<SnapshotEntry>,
+    /// What could not be read.
+    pub defects: Vec<Defect>,
+    nodes: HashMap<(ProcessId, u32), (u32, Address)>,
+    stacks: HashMap<(ProcessId, StackId), u32>,
+    modules_of: HashMap<ProcessId, Vec<u32>>,
+    index_of: HashMap<ProcessId, usize>,
+}
+
+/// A process and its end.
+#[derive(Clone, Debug)]
+pub struct ProcessInfo {
+    /// How it began.
+    pub process: Process,
+    /// How it ended, `None` where the trace does not say.
+    pub end: Option<ProcessEnd>,
+    /// When nothing more comes of it: the latest of its end, its last event and its last snapshot.
+    pub last: TraceNanos,
+    /// Whether it has events, snapshots, or forked children that have.
+    pub seen: bool,
+    /// Whether the trace has no record of it, only things that name it.
+    pub presumed: bool,
+}
+
+/// Where a snapshot is, and the little that is needed of all snapshots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotEntry {
+    /// Its chunk, an index into [`Trace::chunks`].
+    pub chunk: usize,
+    /// Which process.
+    pub process: ProcessId,
+    /// When.
+    pub time: TraceNanos,
+    /// The kernel's figure of RSS in bytes, where read.
+    pub rss: Option<u64>,
+    /// Why it was taken.
+    pub reason: SnapshotReason,
+    /// Whether the process was stopped.
+    pub stopped: bool,
+    /// Where the residency comes from.
+    pub source: ResidencySource,
+    /// The kernel's page size.
+    pub page_shift: PageShift,
+}
+
+impl Metadata {
+    /// Reads all records and the heads of all snapshots.
+    #[must_use]
+    pub fn read(trace: &Trace<'_>) -> Metadata {
+        let mut metadata = Metadata::default();
+        for defect in trace.defects() {
+            let kind = DefectKind::Unreadable { bytes: defect.bytes, what: defect.what };
+            metadata.defects.push(Defect { offset: defect.offset, kind, events_lost: 0 });
+        }
+        let mut event_times: HashMap<StreamId, (TraceNanos, TraceNanos)> = HashMap::new();
+        for (index, chunk) in trace.chunks().iter().enumerate() {
+            let damaged = |kind| Defect { offset: chunk.payload_offset, kind, events_lost: 0 };
+            match chunk.header.kind {
+                ChunkKind::RECORDS => match trace.records(chunk) {
+                    Ok(records) => records.into_iter().for_each(|record| metadata.add(record)),
+                    Err(_) => metadata.defects.push(damaged(DefectKind::DamagedRecords)),
+                },
+                ChunkKind::SNAPSHOT => match trace.snapshot(chunk) {
+                    Ok(it) => metadata.snapshots.push(SnapshotEntry {
+                        chunk: index,
+                        process: it.process,
+                        time: it.time,
+                        rss: it.kernel.rss,
+                        reason: it.reason,
+                        stopped: it.stopped,
+                        source: it.residency_source,
+                        page_shift: PageShift::new(it.page_bytes.trailing_zeros() as u8)
+                            .unwrap_or(trace.header().page_shift),
+                    }),
+                    Err(_) => metadata.defects.push(damaged(DefectKind::DamagedSnapshot)),
+                },
+                ChunkKind::EVENTS | ChunkKind::PACKED_EVENTS => {
+                    let times =
+                        event_times.entry(chunk.header.stream).or_insert((chunk.header.first, chunk.header.last));
+                    times.0 = times.0.min(chunk.header.first);
+                    times.1 = times.1.max(chunk.header.last);
+                }
+                _ => {}
+            }
+        }
+        metadata.snapshots.sort_by_key(|snapshot| snapshot.time);
+        metadata.settle(&event_times);
+        metadata
+    }
+
+    fn add(&mut self, record: Record) {
+        match record {
+            // A later record of the same process says what was not known at the first.
+            Record::Process(process) => match self.index_of.get(&process.id) {
+                Some(&index) => self.processes[index].process = process,
+                None => {
+                    self.index_of.insert(process.id, self.processes.len());
+                    let last = process.start;
+                    self.processes.push(ProcessInfo { process, end: None, last, seen: false, presumed: false });
+                }
+            },
+            Record::ProcessEnd(end) => {
+                let index = self.index_or_presume(end.id);
+                self.processes[index].end = Some(end);
+            }
+            Record::Stream(stream) => {
+                self.streams.insert(stream.id, stream);
+            }
+            Record::Module(module) => {
+                self.modules_of.entry(module.process).or_default().push(self.modules.len() as u32);
+                self.modules.push(module);
+            }
+            Record::StackNode(StackNode { process, node, parent, address }) => {
+                self.nodes.insert((process, node), (parent, address));
+            }
+            Record::Stack(Stack { process, id, node }) => {
+                self.stacks.insert((process, id), node);
+            }
+            Record::Loss(loss) => self.losses.push(loss),
+            Record::Source(source) => self.sources.push(source),
+            Record::TracerMemory(memory) => self.tracer_memory.push(memory),
+            Record::End(end) => self.end = Some(end),
+            _ => {}
+        }
+    }
+
+    /// Completes processes by what streams and snapshots say of them, and puts them into order.
+    fn settle(&mut self, event_times: &HashMap<StreamId, (TraceNanos, TraceNanos)>) {
+        let mut streams: Vec<_> = event_times.iter().map(|(&id, &times)| (id, times)).collect();
+        streams.sort_unstable();
+        for (id, (first, last)) in streams {
+            let process = match self.streams.get(&id) {
+                Some(stream) => stream.process,
+                None => self.processes.first().map_or(ProcessId(0), |info| info.process.id),
+            };
+            self.mark_seen(process, first, last);
+        }
+        for snapshot in self.snapshots.clone() {
+            self.mark_seen(snapshot.process, snapshot.time, snapshot.time);
+        }
+        if self.processes.is_empty() && self.end.is_some() {
+            self.index_or_presume(ProcessId(0));
+        }
+        for info in &mut self.processes {
+            info.last = info.end.map_or(info.last, |end| info.last.max(end.time));
+        }
+        self.processes
+            .sort_by_key(|info| (info.process.origin != ProcessOrigin::Command, info.process.start, info.process.id));
+        self.index_of = self.processes.iter().enumerate().map(|(index, info)| (info.process.id, index)).collect();
+        // Children come after their parents, so one way back reaches all ancestors of those that are seen.
+        for index in (0..self.processes.len()).rev() {
+            let info = &self.processes[index];
+            if info.seen && info.process.origin == ProcessOrigin::Fork {
+                let mut ancestor = info.process.parent.and_then(|parent| self.index(parent));
+                while let Some(found) = ancestor.filter(|&found| !self.processes[found].seen) {
+                    self.processes[found].seen = true;
+                    ancestor = self.processes[found].process.parent.and_then(|parent| self.index(parent));
+                }
+            }
+        }
+    }
+
+    fn mark_seen(&mut self, process: ProcessId, first: TraceNanos, last: TraceNanos) {
+        let index = self.index_or_presume(process);
+        let info = &mut self.processes[index];
+        if info.presumed && (!info.seen || first < info.process.start) {
+            info.process.start = first;
+        }
+        info.seen = true;
+        info.last = info.last.max(last);
+    }
+
+    fn index_or_presume(&mut self, id: ProcessId) -> usize {
+        if let Some(index) = self.index(id) {
+            return index;
+        }
+        let process = Process {
+            id,
+            pid: 0,
+            parent: None,
+            origin: ProcessOrigin::Found,
+            start: TraceNanos(0),
+            exe: String::new(),
+            args: None,
+            malloc: Address(0),
+        };
+        self.index_of.insert(id, self.processes.len());
+        let last = TraceNanos(0);
+        self.processes.push(ProcessInfo { process, end: None, last, seen: false, presumed: true });
+        self.processes.len() - 1
+    }
+
+    /// Where a process is in [`Metadata::processes`].
+    #[must_use]
+    pub fn index(&self, process: ProcessId) -> Option<usize> {
+        self.index_of.get(&process).copied()
+    }
+
+    /// The frames of a stack, innermost first.
+    #[must_use]
+    pub fn frames(&self, process: ProcessId, stack: StackId) -> Vec<Frame> {
+        let mut frames = Vec::new();
+        let mut node = self.stacks.get(&(process, stack)).copied().unwrap_or(0);
+        while node != 0 && frames.len() < FRAMES_MAX {
+            let Some(&(parent, address)) = self.nodes.get(&(process, node)) else { break };
+            let module = self.module_of(process, address);
+            frames.push(Frame { address, module });
+            node = parent;
+        }
+        frames
+    }
+
+    /// The module that holds an address in a process: the latest known there, also one of the process that it was
+    /// forked from. An index into [`Metadata::modules`].
+    #[must_use]
+    pub fn module_of(&self, process: ProcessId, address: Address) -> Option<usize> {
+        let mut process = Some(process);
+        for _ in 0..=self.processes.len() {
+            let id = process?;
+            let modules = self.modules_of.get(&id).map_or(&[][..], |modules| &modules[..]);
+            let found = modules.iter().rev().find(|&&index| {
+                let module = &self.modules[index as usize];
+                // A return address may lie one past the end of the mapping that calls.
+                module.start < address && address <= module.end || module.start == address
+            });
+            if let Some(&index) = found {
+                return Some(index as usize);
+            }
+            let info = &self.processes[self.index(id)?];
+            process = info.process.parent.filter(|_| info.process.origin == ProcessOrigin::Fork);
+        }
+        None
+    }
+}

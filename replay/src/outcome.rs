@@ -1,0 +1,211 @@
+//! What is kept of a process when its state is shown or goes away.
+
+use std::cmp::Reverse;
+
+use hashbrown::HashMap;
+use pagetrace_format::records::EndStatus;
+use pagetrace_format::snapshot::{Snapshot, SnapshotReason};
+use pagetrace_format::{StackId, TraceNanos};
+
+use crate::analyses::residency::{KnownRanges, explain};
+use crate::intervals::Intervals;
+use crate::metadata::{Metadata, ProcessInfo};
+use crate::objects::{ObjectTotals, SiteId, SiteTotals};
+use crate::process_state::ProcessState;
+use crate::results::{MomentRule, ObjectState, ReplayedProcess, RssState, ShownMoment, Site};
+
+/// The result of one process in the making.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    process: usize,
+    /// The snapshot to explain, an index into [`Metadata::snapshots`].
+    pub(crate) snapshot: Option<usize>,
+    shown: Option<Shown>,
+    rss: Option<RssState>,
+    pinned: HashMap<SiteId, u64>,
+    totals: ObjectTotals,
+    site_totals: HashMap<StackId, SiteTotals>,
+    inherited: u64,
+}
+
+/// Live objects at the shown moment.
+#[derive(Debug, Default)]
+struct Shown {
+    live: u64,
+    live_bytes: u64,
+    live_usable_bytes: u64,
+    live_chunk_bytes: Option<u64>,
+    sites: HashMap<SiteId, LiveOfSite>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct LiveOfSite {
+    objects: u64,
+    bytes: u64,
+    usable_bytes: u64,
+}
+
+impl Outcome {
+    pub(crate) fn new(metadata: &Metadata, process: usize, shown: &ShownMoment) -> Outcome {
+        let until = match shown.rule {
+            MomentRule::PeakRss | MomentRule::Asked => shown.time,
+            MomentRule::PeakPages | MomentRule::EachEnd => TraceNanos(u64::MAX),
+        };
+        let id = metadata.processes[process].process.id;
+        let mut own = metadata.snapshots.iter().enumerate().filter(|(_, snapshot)| snapshot.process == id);
+        let first = own.next();
+        let latest = own.take_while(|(_, snapshot)| snapshot.time <= until).last();
+        Outcome {
+            process,
+            snapshot: latest.or(first).map(|(index, _)| index),
+            shown: None,
+            rss: None,
+            pinned: HashMap::new(),
+            totals: ObjectTotals::default(),
+            site_totals: HashMap::new(),
+            inherited: 0,
+        }
+    }
+
+    /// Takes down the live objects, once.
+    pub(crate) fn capture(&mut self, state: Option<&ProcessState>) {
+        if self.shown.is_some() {
+            return;
+        }
+        let mut shown = Shown::default();
+        if let Some(state) = state {
+            let mut chunk_bytes = 0_u64;
+            for (_, object) in state.objects.live() {
+                shown.live += 1;
+                shown.live_bytes = shown.live_bytes.saturating_add(object.size);
+                shown.live_usable_bytes = shown.live_usable_bytes.saturating_add(object.usable);
+                let header = state.header_bytes(object.usable).unwrap_or(0);
+                chunk_bytes = chunk_bytes.saturating_add(object.usable).saturating_add(header);
+                let site = shown.sites.entry(object.site).or_default();
+                site.objects += 1;
+                site.bytes = site.bytes.saturating_add(object.size);
+                site.usable_bytes = site.usable_bytes.saturating_add(object.usable);
+            }
+            shown.live_chunk_bytes = state.glibc.then_some(chunk_bytes);
+        }
+        self.shown = Some(shown);
+    }
+
+    /// Explains the RSS of the chosen snapshot; without a state, its kernel figures alone are kept.
+    pub(crate) fn explain(&mut self, metadata: &Metadata, snapshot: &Snapshot, state: Option<&ProcessState>) {
+        let explained = state.zip(snapshot.kernel.rss).map(|(state, rss)| {
+            let known = known_ranges(metadata, &metadata.processes[self.process], snapshot.page_bytes);
+            explain(snapshot, rss, state, &known)
+        });
+        let (explanation, pinned) = explained.unzip();
+        self.pinned = pinned.unwrap_or_default();
+        self.rss = Some(RssState {
+            time: snapshot.time,
+            reason: snapshot.reason,
+            stopped: snapshot.stopped,
+            source: snapshot.residency_source,
+            stands_in_for_end: false,
+            kernel: snapshot.kernel,
+            explanation,
+        });
+    }
+
+    /// Adds the counts of a state that goes away.
+    pub(crate) fn take_totals(&mut self, state: &ProcessState) {
+        let ObjectTotals { allocated, allocated_bytes, freed, unknown_frees, replaced } = state.objects.totals;
+        self.totals.allocated += allocated;
+        self.totals.allocated_bytes = self.totals.allocated_bytes.saturating_add(allocated_bytes);
+        self.totals.freed += freed;
+        self.totals.unknown_frees += unknown_frees;
+        self.totals.replaced += replaced;
+        for (&stack, totals) in &state.objects.sites {
+            let all = self.site_totals.entry(stack).or_default();
+            all.objects += totals.objects;
+            all.bytes = all.bytes.saturating_add(totals.bytes);
+        }
+        self.inherited += state.inherited;
+    }
+
+    pub(crate) fn into_process(self, metadata: &Metadata, moment: &ShownMoment) -> ReplayedProcess {
+        let info = &metadata.processes[self.process];
+        let status = info.end.map_or(EndStatus::Unknown, |end| end.status);
+        let each_end = matches!(moment.rule, MomentRule::EachEnd | MomentRule::PeakPages);
+        let ended = !matches!(status, EndStatus::Running | EndStatus::Unknown);
+        let running = match each_end {
+            true => !ended,
+            false => info.process.start <= moment.time && (moment.time <= info.last || !ended),
+        };
+        let at_own_end = ended && (each_end || info.last < moment.time);
+        let snapshot_at_exit = info.end.is_some_and(|end| end.snapshot_at_exit);
+        let sites = self.sites(metadata);
+        let rss = self.rss.map(|rss| {
+            let taken_at_exit = snapshot_at_exit && rss.reason == SnapshotReason::Exit;
+            RssState { stands_in_for_end: at_own_end && !taken_at_exit, ..rss }
+        });
+        let shown = self.shown.unwrap_or_default();
+        let ObjectTotals { allocated, allocated_bytes, freed, unknown_frees, replaced } = self.totals;
+        let seen = allocated + unknown_frees + self.inherited > 0 || info.process.malloc.0 != 0;
+        let objects = ObjectState {
+            live: shown.live,
+            live_bytes: shown.live_bytes,
+            live_usable_bytes: shown.live_usable_bytes,
+            live_chunk_bytes: shown.live_chunk_bytes,
+            allocated,
+            allocated_bytes,
+            freed,
+            unknown_frees,
+            replaced,
+            inherited: self.inherited,
+        };
+        let process = info.process.clone();
+        ReplayedProcess { process, end: info.end, running, rss, objects: seen.then_some(objects), sites }
+    }
+
+    fn sites(&self, metadata: &Metadata) -> Vec<Site> {
+        let own = metadata.processes[self.process].process.id;
+        let mut sites: HashMap<SiteId, Site> = HashMap::new();
+        let new = |id: SiteId| Site {
+            id,
+            frames: Vec::new(),
+            live: 0,
+            live_bytes: 0,
+            live_usable_bytes: 0,
+            pinned_bytes: 0,
+            allocated: 0,
+            allocated_bytes: 0,
+        };
+        for (&id, live) in self.shown.iter().flat_map(|shown| &shown.sites) {
+            let site = sites.entry(id).or_insert_with(|| new(id));
+            (site.live, site.live_bytes, site.live_usable_bytes) = (live.objects, live.bytes, live.usable_bytes);
+        }
+        for (&id, &pinned) in &self.pinned {
+            sites.entry(id).or_insert_with(|| new(id)).pinned_bytes = pinned;
+        }
+        for (&stack, totals) in &self.site_totals {
+            let id = SiteId { process: own, stack };
+            let site = sites.entry(id).or_insert_with(|| new(id));
+            (site.allocated, site.allocated_bytes) = (totals.objects, totals.bytes);
+        }
+        let mut sites: Vec<Site> = sites.into_values().collect();
+        sites.sort_unstable_by_key(|it| (Reverse(it.live_bytes), Reverse(it.pinned_bytes), it.id));
+        for site in &mut sites {
+            site.frames = metadata.frames(site.id.process, site.id.stack);
+        }
+        sites
+    }
+}
+
+/// Pages of the tracer and of threads' stacks in a process.
+fn known_ranges(metadata: &Metadata, info: &ProcessInfo, page_bytes: u64) -> KnownRanges {
+    let pages = |start: u64, end: u64| start / page_bytes..end.div_ceil(page_bytes);
+    let mut known = KnownRanges { tracer: Intervals::default(), stacks: Intervals::default() };
+    for memory in metadata.tracer_memory.iter().filter(|memory| memory.process == info.process.id) {
+        known.tracer.insert(pages(memory.start.0, memory.end.0));
+    }
+    for stream in metadata.streams.values().filter(|stream| stream.process == info.process.id) {
+        if let Some((low, high)) = stream.stack_range {
+            known.stacks.insert(pages(low.0, high.0));
+        }
+    }
+    known
+}

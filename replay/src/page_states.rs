@@ -1,0 +1,93 @@
+//! What an allocator of pages said of each page: in use, free, or returned to the kernel. Go's page traces tell it.
+
+use pagetrace_format::{PageRun, PageShift};
+
+use crate::page_map::PageMap;
+use crate::results::{PageAnomalies, PageStateCounts};
+
+/// No allocator takes a longer run at once; a longer one is damage, and following it would take all memory.
+const RUN_PAGES_MAX: u64 = 1 << 24;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum PageState {
+    #[default]
+    Unknown,
+    InUse,
+    Free,
+    Returned,
+}
+
+/// What happens to a run of pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PageAction {
+    Alloc,
+    Free,
+    Scavenge,
+}
+
+/// The page states of one process.
+#[derive(Clone, Debug)]
+pub(crate) struct PageStates {
+    shift: PageShift,
+    states: PageMap<PageState>,
+    pub(crate) counts: PageStateCounts,
+    pub(crate) anomalies: PageAnomalies,
+}
+
+impl PageStates {
+    pub(crate) fn new(shift: PageShift) -> PageStates {
+        let (counts, anomalies) = (PageStateCounts::default(), PageAnomalies::default());
+        PageStates { shift, states: PageMap::new(), counts, anomalies }
+    }
+
+    /// A copy for a forked child: the same pages, no anomalies yet.
+    pub(crate) fn inherited(&self) -> PageStates {
+        PageStates { anomalies: PageAnomalies::default(), ..self.clone() }
+    }
+
+    pub(crate) fn apply(&mut self, action: PageAction, run: PageRun) {
+        let first = self.shift.page_of(run.base).0;
+        if run.pages.0 > RUN_PAGES_MAX {
+            self.anomalies.impossible_runs += 1;
+            return;
+        }
+        for page in first..first + run.pages.0 {
+            self.apply_to_page(action, page);
+        }
+    }
+
+    fn apply_to_page(&mut self, action: PageAction, page: u64) {
+        let state = self.states.get_mut(page);
+        let next = match (action, *state) {
+            (PageAction::Alloc, PageState::InUse) => {
+                self.anomalies.alloc_of_allocated += 1;
+                PageState::InUse
+            }
+            (PageAction::Alloc, _) => PageState::InUse,
+            (PageAction::Free, PageState::InUse) => PageState::Free,
+            (PageAction::Free, _) => {
+                self.anomalies.free_of_unallocated += 1;
+                PageState::Free
+            }
+            (PageAction::Scavenge, PageState::InUse) => {
+                self.anomalies.scav_of_allocated += 1;
+                PageState::InUse
+            }
+            (PageAction::Scavenge, _) => PageState::Returned,
+        };
+        let counts = &mut self.counts;
+        match *state {
+            PageState::Unknown => counts.distinct += 1,
+            PageState::InUse => counts.in_use -= 1,
+            PageState::Free => counts.free -= 1,
+            PageState::Returned => counts.returned -= 1,
+        }
+        match next {
+            PageState::Unknown => {}
+            PageState::InUse => counts.in_use += 1,
+            PageState::Free => counts.free += 1,
+            PageState::Returned => counts.returned += 1,
+        }
+        *state = next;
+    }
+}

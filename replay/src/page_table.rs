@@ -1,0 +1,169 @@
+//! What objects do to pages: live bytes and live objects on each page, and whether it ever held one.
+//!
+//! A page record is 12 bytes. The pages that a big object covers whole are not counted one by one: taking 1 GiB
+//! costs two records and one interval. Which pages those are at a moment is told by the objects themselves
+//! ([`PageTable::covered_whole`]).
+
+use pagetrace_format::PageShift;
+
+use crate::intervals::Intervals;
+use crate::page_map::{LEAF_PAGES, PageMap};
+
+/// From this many pages covered whole, an object's inner pages are kept as an interval.
+const LARGE_FROM_PAGES: u64 = 32;
+
+/// The objects on one page, inner pages of large objects left out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PageRecord {
+    /// Usable bytes of live objects on the page. More than the page holds only where a trace lost frees; kept modulo
+    /// 2³², so that taking away what was added always gives back what was there.
+    pub(crate) live_bytes: u32,
+    /// Live objects with at least one byte on the page.
+    pub(crate) objects: u32,
+    /// Whether an object was ever on the page since it was mapped.
+    pub(crate) ever_held: bool,
+}
+
+/// The page records of one process.
+#[derive(Clone, Debug)]
+pub(crate) struct PageTable {
+    shift: PageShift,
+    pages: PageMap<PageRecord>,
+    large_ever_held: Intervals,
+}
+
+impl PageTable {
+    pub(crate) fn new(shift: PageShift) -> PageTable {
+        PageTable { shift, pages: PageMap::new(), large_ever_held: Intervals::default() }
+    }
+
+    pub(crate) fn shift(&self) -> PageShift {
+        self.shift
+    }
+
+    /// An object of `usable` bytes came to life.
+    #[inline]
+    pub(crate) fn add(&mut self, address: u64, usable: u64) {
+        let span = Span::of(self.shift, address, usable);
+        if span.is_large() {
+            self.large_ever_held.insert(span.first + 1..span.last);
+        }
+        span.each_record(|page, bytes| {
+            let record = self.pages.get_mut(page);
+            record.live_bytes = record.live_bytes.wrapping_add(bytes);
+            record.objects = record.objects.wrapping_add(1);
+            record.ever_held = true;
+        });
+    }
+
+    /// An object that [`PageTable::add`] was told of died.
+    #[inline]
+    pub(crate) fn remove(&mut self, address: u64, usable: u64) {
+        Span::of(self.shift, address, usable).each_record(|page, bytes| {
+            let record = self.pages.get_mut(page);
+            record.live_bytes = record.live_bytes.wrapping_sub(bytes);
+            record.objects = record.objects.wrapping_sub(1);
+        });
+    }
+
+    /// The record of a page.
+    pub(crate) fn record(&self, page: u64) -> PageRecord {
+        self.pages.get(page)
+    }
+
+    /// All pages that ever held an object.
+    pub(crate) fn ever_held(&self) -> Intervals {
+        let mut held = self.large_ever_held.clone();
+        for (first, pages) in self.pages.leaves() {
+            let mut start = first;
+            for run in pages.chunk_by(|a, b| a.ever_held == b.ever_held) {
+                let end = start + run.len() as u64;
+                if run[0].ever_held {
+                    held.insert(start..end);
+                }
+                start = end;
+            }
+        }
+        held
+    }
+
+    /// The pages that objects of [`PageTable::add`] cover whole without a record for each.
+    pub(crate) fn covered_whole(shift: PageShift, objects: impl Iterator<Item = (u64, u64)>) -> Intervals {
+        let mut covered = Intervals::default();
+        for (address, usable) in objects {
+            let span = Span::of(shift, address, usable);
+            if span.is_large() {
+                covered.insert(span.first + 1..span.last);
+            }
+        }
+        covered
+    }
+
+    /// Forgets what pages held that are not in `mapped` any more and hold no live object.
+    pub(crate) fn prune(&mut self, mapped: &Intervals) {
+        self.large_ever_held = self.large_ever_held.intersection(mapped);
+        self.pages.prune(|first, pages| {
+            if mapped.covers(first..first + LEAF_PAGES) {
+                return;
+            }
+            for (page, record) in (first..).zip(pages) {
+                if record.ever_held && record.objects == 0 && !mapped.contains(page) {
+                    *record = PageRecord::default();
+                }
+            }
+        });
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.pages.leaves().next().is_none()
+    }
+}
+
+/// The pages of one object.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Span {
+    first: u64,
+    last: u64,
+    first_bytes: u32,
+    last_bytes: u32,
+    page_bytes: u32,
+}
+
+impl Span {
+    /// An object without usable bytes lies on the page of its address.
+    #[inline]
+    pub(crate) fn of(shift: PageShift, address: u64, usable: u64) -> Span {
+        let page_bytes = shift.bytes();
+        let end = address.saturating_add(usable);
+        let last_byte = end.saturating_sub(1).max(address);
+        let (first, last) = (address >> shift.get(), last_byte >> shift.get());
+        let in_page = page_bytes - 1;
+        // A page is at most 1 GiB, so that its bytes fit 32 bits.
+        let (first_bytes, last_bytes) = if first == last {
+            ((end - address) as u32, 0)
+        } else {
+            ((page_bytes - (address & in_page)) as u32, ((last_byte & in_page) + 1) as u32)
+        };
+        Span { first, last, first_bytes, last_bytes, page_bytes: page_bytes as u32 }
+    }
+
+    #[inline]
+    fn is_large(&self) -> bool {
+        self.last - self.first > LARGE_FROM_PAGES
+    }
+
+    /// Every page of the object that has a record, with the bytes of the object on it.
+    #[inline]
+    pub(crate) fn each_record(&self, mut each: impl FnMut(u64, u32)) {
+        each(self.first, self.first_bytes);
+        if self.first == self.last {
+            return;
+        }
+        if !self.is_large() {
+            for page in self.first + 1..self.last {
+                each(page, self.page_bytes);
+            }
+        }
+        each(self.last, self.last_bytes);
+    }
+}

@@ -1,0 +1,99 @@
+//! The state of one process while the events go by.
+
+use pagetrace_format::snapshot::Snapshot;
+use pagetrace_format::{Address, ObjectAlloc, ObjectFree, PageShift, ProcessId};
+
+use crate::analyses::owners::{can_hold_objects, is_glibc, mapping_of, pages_of};
+use crate::intervals::Intervals;
+use crate::metadata::Metadata;
+use crate::objects::ObjectTable;
+use crate::page_states::PageStates;
+use crate::page_table::PageTable;
+
+/// Objects and pages of one process.
+#[derive(Clone, Debug)]
+pub(crate) struct ProcessState {
+    id: ProcessId,
+    malloc: Address,
+    pub(crate) objects: ObjectTable,
+    pub(crate) pages: PageTable,
+    pub(crate) page_states: PageStates,
+    /// Objects that it was born with.
+    pub(crate) inherited: u64,
+    /// Whether its objects are those of glibc's malloc, so that the layout of their chunks is known.
+    pub(crate) glibc: bool,
+}
+
+impl ProcessState {
+    /// A process without objects. Objects are kept on pages of `kernel_shift`, page events on pages of `trace_shift`.
+    pub(crate) fn new(
+        metadata: &Metadata,
+        id: ProcessId,
+        kernel_shift: PageShift,
+        trace_shift: PageShift,
+    ) -> ProcessState {
+        let malloc = metadata.index(id).map_or(Address(0), |index| metadata.processes[index].process.malloc);
+        let module = metadata.module_of(id, malloc).filter(|_| malloc.0 != 0);
+        ProcessState {
+            id,
+            malloc,
+            objects: ObjectTable::default(),
+            pages: PageTable::new(kernel_shift),
+            page_states: PageStates::new(trace_shift),
+            inherited: 0,
+            glibc: module.is_some_and(|module| is_glibc(&metadata.modules[module].path)),
+        }
+    }
+
+    /// What a forked child begins with.
+    pub(crate) fn inherited_by(&self, child: ProcessId, malloc: Address) -> ProcessState {
+        let objects = self.objects.inherited();
+        ProcessState {
+            id: child,
+            malloc: if malloc.0 == 0 { self.malloc } else { malloc },
+            inherited: objects.live_count() as u64,
+            objects,
+            pages: self.pages.clone(),
+            page_states: self.page_states.inherited(),
+            glibc: self.glibc,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn alloc(&mut self, alloc: &ObjectAlloc) {
+        if let Some(replaced) = self.objects.alloc(self.id, alloc) {
+            self.pages.remove(alloc.address.0, replaced.usable);
+        }
+        self.pages.add(alloc.address.0, alloc.usable);
+    }
+
+    #[inline]
+    pub(crate) fn free(&mut self, free: &ObjectFree) {
+        if let Some(object) = self.objects.free(free) {
+            self.pages.remove(free.address.0, object.usable);
+        }
+    }
+
+    /// Forgets pages that are mapped no more, and learns whose `malloc` it is.
+    pub(crate) fn learn(&mut self, snapshot: &Snapshot) {
+        let mut mapped = Intervals::default();
+        for mapping in snapshot.mappings.iter().filter(|mapping| can_hold_objects(mapping)) {
+            mapped.insert(pages_of(mapping, self.pages.shift()));
+        }
+        self.pages.prune(&mapped);
+        if let Some(mapping) = mapping_of(&snapshot.mappings, self.malloc) {
+            self.glibc = is_glibc(&mapping.path);
+        }
+    }
+
+    /// Bytes of the header in front of a live object, where the allocator's layout is known: glibc keeps 8 bytes of
+    /// an ordinary chunk and 16 of a mapped one, and the usable size tells which it is (malloc/malloc.c).
+    pub(crate) fn header_bytes(&self, usable: u64) -> Option<u64> {
+        match usable % 16 {
+            _ if !self.glibc => None,
+            8 => Some(8),
+            0 => Some(16),
+            _ => None,
+        }
+    }
+}

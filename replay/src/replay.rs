@@ -1,0 +1,385 @@
+//! One pass over the events of a trace, with what is due between them: forks, snapshots, the shown moment, ends.
+
+use std::collections::BTreeMap;
+
+use pagetrace_format::records::ProcessOrigin;
+use pagetrace_format::{Event, EventKind, Origin, PageRun, PageShift, Trace, TraceNanos};
+
+use crate::analyses::peak::peak_of_rss;
+use crate::error::ReplayError;
+use crate::metadata::Metadata;
+use crate::outcome::Outcome;
+use crate::page_states::PageAction;
+use crate::process_state::ProcessState;
+use crate::results::{
+    Defect, EventCounts, LostEvents, MomentRule, PageAnomalies, PageEventPages, PagePeak, PageStateCounts, Replayed,
+    RssPoint, ShownMoment,
+};
+use crate::timeline::Timeline;
+
+/// Events between two calls of `progress`.
+const PROGRESS_EVENTS: u64 = 1 << 16;
+
+/// The moment whose state is wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Moment {
+    /// Where most memory was resident, or in use in traces without snapshots.
+    #[default]
+    Peak,
+    /// Each process's own end.
+    End,
+    /// So long after the start of the trace.
+    At(TraceNanos),
+}
+
+/// Replays a trace. `progress` is called now and then with the number of events done.
+///
+/// Memory grows with live objects, pages, sites and processes, not with the number of events.
+///
+/// # Errors
+/// Where there is nothing to analyse, or the moment lies outside the trace. Damage is no error: the result says what
+/// was missing.
+pub fn replay(trace: &Trace<'_>, at: Moment, progress: &mut dyn FnMut(u64)) -> Result<Replayed, ReplayError> {
+    let mut timeline = Timeline::new(trace);
+    let mut metadata = Metadata::read(trace);
+    if metadata.processes.is_empty() {
+        return Err(ReplayError::NothingRecorded { chunks: trace.chunks().len() });
+    }
+    let span = TraceSpan::of(trace, &metadata);
+    let shown = shown_moment(at, &span, &metadata)?;
+    let process_of: Vec<usize> = timeline
+        .streams()
+        .map(|stream| metadata.streams.get(&stream).and_then(|stream| metadata.index(stream.process)).unwrap_or(0))
+        .collect();
+    let mut replay = Replay::new(trace, &metadata, shown);
+    let mut done = 0;
+    while let Some((slot, event)) = timeline.next() {
+        replay.event(process_of[slot], &event);
+        done += 1;
+        if done % PROGRESS_EVENTS == 0 {
+            progress(done);
+        }
+    }
+    progress(done);
+    let Found { events, pages, peak, final_pages, anomalies, outcomes } = replay.finish();
+
+    let damaged_events = timeline.into_defects();
+    metadata.defects.extend(damaged_events);
+    let lost = lost_events(&metadata);
+    let processes = outcomes.into_iter().map(|outcome| outcome.into_process(&metadata, &shown)).collect();
+    let mut moment = shown;
+    if moment.rule == MomentRule::PeakPages {
+        match peak {
+            Some(peak) => moment.time = peak.time,
+            None => moment.rule = MomentRule::EachEnd,
+        }
+    }
+    let complete = match trace.header().origin {
+        Origin::Recorded => true,
+        Origin::GoPageTrace => anomalies == PageAnomalies::default() && lost.is_empty(),
+    };
+    Ok(Replayed {
+        header: *trace.header(),
+        start: span.start,
+        last: span.last,
+        complete: complete && metadata.end.is_some() && metadata.defects.is_empty(),
+        moment,
+        events,
+        pages,
+        peak,
+        final_pages,
+        anomalies,
+        lost,
+        processes,
+        rss_timeline: metadata
+            .snapshots
+            .iter()
+            .map(|&it| RssPoint { time: it.time, process: it.process, rss: it.rss })
+            .collect(),
+        defects: std::mem::take(&mut metadata.defects),
+        metadata,
+    })
+}
+
+struct TraceSpan {
+    start: TraceNanos,
+    last: TraceNanos,
+}
+
+impl TraceSpan {
+    fn of(trace: &Trace<'_>, metadata: &Metadata) -> TraceSpan {
+        let first = metadata.processes.iter().filter(|info| info.process.start.0 != 0).map(|info| info.process.start);
+        let chunks = trace.chunks().iter().map(|chunk| chunk.header.first).filter(|first| first.0 != 0);
+        let start = match trace.header().start {
+            TraceNanos(0) => first.chain(chunks).min().unwrap_or_default(),
+            known => known,
+        };
+        let last = metadata.processes.iter().map(|info| info.last).chain(metadata.end.map(|end| end.time)).max();
+        TraceSpan { start, last: last.unwrap_or(start).max(start) }
+    }
+}
+
+fn shown_moment(at: Moment, span: &TraceSpan, metadata: &Metadata) -> Result<ShownMoment, ReplayError> {
+    Ok(match at {
+        Moment::End => ShownMoment { rule: MomentRule::EachEnd, time: span.last },
+        Moment::Peak => match peak_of_rss(metadata) {
+            Some(time) => ShownMoment { rule: MomentRule::PeakRss, time },
+            None => ShownMoment { rule: MomentRule::PeakPages, time: span.last },
+        },
+        Moment::At(asked) => {
+            let lasts_ns = span.last.0 - span.start.0;
+            if asked.0 > lasts_ns {
+                return Err(ReplayError::MomentOutside { asked_ns: asked.0, lasts_ns });
+            }
+            ShownMoment { rule: MomentRule::Asked, time: TraceNanos(span.start.0 + asked.0) }
+        }
+    })
+}
+
+fn lost_events(metadata: &Metadata) -> BTreeMap<&'static str, LostEvents> {
+    let mut lost: BTreeMap<&'static str, LostEvents> = BTreeMap::new();
+    for loss in &metadata.losses {
+        let entry = lost.entry(loss.reason.name()).or_default();
+        entry.events = entry.events.saturating_add(loss.events);
+        entry.and_more |= loss.events == 0;
+    }
+    for Defect { events_lost, .. } in metadata.defects.iter().filter(|defect| defect.events_lost > 0) {
+        lost.entry("damaged_chunk").or_default().events += events_lost;
+    }
+    lost
+}
+
+/// What is due at a time, and whether before or after the events of that very time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Due {
+    time: TraceNanos,
+    action: Action,
+}
+
+/// In the order in which those of one time are done; events come after [`Action::Start`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Action {
+    /// A forked process takes over what its parent has.
+    Start(usize),
+    Snapshot(usize),
+    ShownMoment,
+    End(usize),
+}
+
+struct Found {
+    events: EventCounts,
+    pages: PageEventPages,
+    peak: Option<PagePeak>,
+    final_pages: PageStateCounts,
+    anomalies: PageAnomalies,
+    outcomes: Vec<Outcome>,
+}
+
+struct Replay<'t, 'b> {
+    trace: &'t Trace<'b>,
+    metadata: &'t Metadata,
+    kernel_shift: PageShift,
+    /// In reverse order, so that the next one is the last.
+    due: Vec<Due>,
+    /// Events before this time have nothing due before them.
+    next_due: TraceNanos,
+    states: Vec<Option<ProcessState>>,
+    now: PageStateCounts,
+    found: Found,
+}
+
+impl<'t, 'b> Replay<'t, 'b> {
+    fn new(trace: &'t Trace<'b>, metadata: &'t Metadata, shown: ShownMoment) -> Replay<'t, 'b> {
+        let mut due = Vec::new();
+        let mut outcomes = Vec::new();
+        for (index, info) in metadata.processes.iter().enumerate() {
+            if info.process.origin == ProcessOrigin::Fork && info.seen {
+                due.push(Due { time: info.process.start, action: Action::Start(index) });
+            }
+            due.push(Due { time: info.last, action: Action::End(index) });
+            outcomes.push(Outcome::new(metadata, index, &shown));
+        }
+        let snapshots = metadata.snapshots.iter().enumerate();
+        due.extend(snapshots.map(|(index, it)| Due { time: it.time, action: Action::Snapshot(index) }));
+        if matches!(shown.rule, MomentRule::PeakRss | MomentRule::Asked) {
+            due.push(Due { time: shown.time, action: Action::ShownMoment });
+        }
+        due.sort_unstable_by(|a, b| b.cmp(a));
+        Replay {
+            trace,
+            metadata,
+            kernel_shift: metadata.snapshots.first().map_or(trace.header().page_shift, |first| first.page_shift),
+            next_due: due.last().map_or(TraceNanos(u64::MAX), |next| next.time),
+            due,
+            states: metadata.processes.iter().map(|_| None).collect(),
+            now: PageStateCounts::default(),
+            found: Found {
+                events: EventCounts::default(),
+                pages: PageEventPages::default(),
+                peak: None,
+                final_pages: PageStateCounts::default(),
+                anomalies: PageAnomalies::default(),
+                outcomes,
+            },
+        }
+    }
+
+    #[inline]
+    fn event(&mut self, process: usize, event: &Event) {
+        if event.time >= self.next_due {
+            self.run_due(event.time);
+        }
+        let counts = &mut self.found.events;
+        match &event.kind {
+            EventKind::ObjectAlloc(alloc) => {
+                counts.object_alloc += 1;
+                self.state(process).alloc(alloc);
+            }
+            EventKind::ObjectFree(free) => {
+                counts.object_free += 1;
+                self.state(process).free(free);
+            }
+            EventKind::PageAlloc(run) => {
+                counts.page_alloc += 1;
+                add(&mut self.found.pages.alloc, run);
+                self.page_event(process, event.time, PageAction::Alloc, *run);
+            }
+            EventKind::PageFree(run) => {
+                counts.page_free += 1;
+                add(&mut self.found.pages.free, run);
+                self.page_event(process, event.time, PageAction::Free, *run);
+            }
+            EventKind::PageScavenge(run) => {
+                counts.page_scavenge += 1;
+                add(&mut self.found.pages.scavenge, run);
+                self.page_event(process, event.time, PageAction::Scavenge, *run);
+            }
+            EventKind::TimeSync => counts.time_sync += 1,
+            _ => counts.other += 1,
+        }
+    }
+
+    #[inline]
+    fn state(&mut self, process: usize) -> &mut ProcessState {
+        let (metadata, kernel_shift, trace_shift) = (self.metadata, self.kernel_shift, self.trace.header().page_shift);
+        self.states[process].get_or_insert_with(|| {
+            ProcessState::new(metadata, metadata.processes[process].process.id, kernel_shift, trace_shift)
+        })
+    }
+
+    fn page_event(&mut self, process: usize, time: TraceNanos, action: PageAction, run: PageRun) {
+        let states = &mut self.state(process).page_states;
+        let before = states.counts;
+        states.apply(action, run);
+        let after = states.counts;
+        subtract_counts(&mut self.now, &before);
+        add_counts(&mut self.now, &after);
+        if self.found.peak.is_none_or(|peak| self.now.in_use > peak.pages_in_use) {
+            self.found.peak = Some(PagePeak { time, pages_in_use: self.now.in_use, counts: self.now });
+        }
+    }
+
+    /// Does what is due before the events of `time`.
+    #[cold]
+    fn run_due(&mut self, time: TraceNanos) {
+        while let Some(next) =
+            self.due.pop_if(|next| next.time < time || next.time == time && matches!(next.action, Action::Start(_)))
+        {
+            self.run(next.action);
+        }
+        // What is due at this very time comes after all its events.
+        self.next_due = self.due.last().map_or(TraceNanos(u64::MAX), |next| next.time);
+    }
+
+    fn run(&mut self, action: Action) {
+        match action {
+            Action::Start(process) => self.fork(process),
+            Action::Snapshot(snapshot) => self.snapshot(snapshot),
+            Action::ShownMoment => {
+                for (outcome, state) in self.found.outcomes.iter_mut().zip(&self.states) {
+                    outcome.capture(state.as_ref());
+                }
+            }
+            Action::End(process) => self.end(process),
+        }
+    }
+
+    fn fork(&mut self, child: usize) {
+        let process = &self.metadata.processes[child].process;
+        let parent = process.parent.and_then(|parent| self.metadata.index(parent));
+        let Some(parent) = parent.and_then(|parent| self.states[parent].as_ref()) else { return };
+        if self.states[child].is_none() {
+            let state = parent.inherited_by(process.id, process.malloc);
+            add_counts(&mut self.now, &state.page_states.counts);
+            self.states[child] = Some(state);
+        }
+    }
+
+    fn snapshot(&mut self, index: usize) {
+        let entry = &self.metadata.snapshots[index];
+        let Some(process) = self.metadata.index(entry.process) else { return };
+        let shown = self.found.outcomes[process].snapshot == Some(index);
+        let known = self.states[process].as_ref().is_some_and(|state| !state.pages.is_empty());
+        if !shown && !known {
+            return;
+        }
+        // It could be read before the events; a second failure is none to be reported twice.
+        let Ok(snapshot) = self.trace.snapshot(&self.trace.chunks()[entry.chunk]) else { return };
+        let same_pages = entry.page_shift == self.kernel_shift;
+        let state = self.state(process);
+        state.learn(&snapshot);
+        if shown {
+            let (metadata, state) = (self.metadata, self.states[process].as_ref());
+            let state = state.filter(|_| same_pages);
+            self.found.outcomes[process].explain(metadata, &snapshot, state);
+        }
+    }
+
+    fn end(&mut self, process: usize) {
+        let state = self.states[process].take();
+        let outcome = &mut self.found.outcomes[process];
+        outcome.capture(state.as_ref());
+        let Some(state) = state else { return };
+        outcome.take_totals(&state);
+        let counts = state.page_states.counts;
+        subtract_counts(&mut self.now, &counts);
+        add_counts(&mut self.found.final_pages, &counts);
+        let PageAnomalies { free_of_unallocated, alloc_of_allocated, scav_of_allocated, impossible_runs } =
+            state.page_states.anomalies;
+        let all = &mut self.found.anomalies;
+        all.free_of_unallocated += free_of_unallocated;
+        all.alloc_of_allocated += alloc_of_allocated;
+        all.scav_of_allocated += scav_of_allocated;
+        all.impossible_runs += impossible_runs;
+    }
+
+    fn finish(mut self) -> Found {
+        while let Some(next) = self.due.pop() {
+            self.run(next.action);
+        }
+        // Events after a process's end, by the times of a damaged trace, have made states again.
+        for process in 0..self.states.len() {
+            self.end(process);
+        }
+        self.found
+    }
+}
+
+#[inline]
+fn add(pages: &mut u64, run: &PageRun) {
+    *pages = pages.saturating_add(run.pages.0);
+}
+
+fn add_counts(all: &mut PageStateCounts, counts: &PageStateCounts) {
+    all.in_use += counts.in_use;
+    all.free += counts.free;
+    all.returned += counts.returned;
+    all.distinct += counts.distinct;
+}
+
+fn subtract_counts(all: &mut PageStateCounts, counts: &PageStateCounts) {
+    all.in_use -= counts.in_use;
+    all.free -= counts.free;
+    all.returned -= counts.returned;
+    all.distinct -= counts.distinct;
+}

@@ -1,0 +1,430 @@
+//! What a replay finds, as plain structs. Times are the trace's own nanoseconds, sizes are bytes.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use pagetrace_format::records::{EndStatus, Process, ProcessEnd, Source};
+use pagetrace_format::snapshot::{KernelFigures, ResidencySource, SnapshotReason};
+use pagetrace_format::{Address, FileHeader, ProcessId, TraceNanos};
+
+use crate::metadata::Metadata;
+use crate::objects::SiteId;
+
+/// Everything that one pass over a trace found.
+#[derive(Clone, Debug)]
+pub struct Replayed {
+    /// The header of the trace.
+    pub header: FileHeader,
+    /// Start of the trace: its header's, or the earliest time in it where the header has none.
+    pub start: TraceNanos,
+    /// Time of the last event, snapshot or record of an end.
+    pub last: TraceNanos,
+    /// Whether the trace was finished, is undamaged, and (a page trace of Go) fits together.
+    pub complete: bool,
+    /// The moment whose state is shown.
+    pub moment: ShownMoment,
+    /// Events by kind.
+    pub events: EventCounts,
+    /// Pages that page events were about, by kind.
+    pub pages: PageEventPages,
+    /// Most pages in use, summed over the processes running then; `None` without page events.
+    pub peak: Option<PagePeak>,
+    /// Pages by state at the end of each process, summed.
+    pub final_pages: PageStateCounts,
+    /// Page events that contradict the ones before.
+    pub anomalies: PageAnomalies,
+    /// Events known to be missing, by reason.
+    pub lost: BTreeMap<&'static str, LostEvents>,
+    /// Processes in order of start, the command first. Never empty.
+    pub processes: Vec<ReplayedProcess>,
+    /// RSS of processes over time, one entry a snapshot.
+    pub rss_timeline: Vec<RssPoint>,
+    /// What could not be read.
+    pub defects: Vec<Defect>,
+    /// Modules, sources and everything else that is not an event.
+    pub metadata: Metadata,
+}
+
+impl Replayed {
+    /// The sources of the trace.
+    #[must_use]
+    pub fn sources(&self) -> &[Source] {
+        &self.metadata.sources
+    }
+}
+
+/// The moment whose state is shown, and how it was chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShownMoment {
+    /// How.
+    pub rule: MomentRule,
+    /// When; with [`MomentRule::EachEnd`] the end of the trace.
+    pub time: TraceNanos,
+}
+
+/// How the shown moment was chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MomentRule {
+    /// Where the sum of RSS over the running processes was largest.
+    PeakRss,
+    /// Where most pages were in use: the peak of traces without snapshots. Objects are shown at each process's end.
+    PeakPages,
+    /// Each process at its own end: asked for, or a peak asked of a trace with neither snapshots nor page events.
+    EachEnd,
+    /// The time that was asked for.
+    Asked,
+}
+
+/// Events by kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct EventCounts {
+    pub page_alloc: u64,
+    pub page_free: u64,
+    pub page_scavenge: u64,
+    pub object_alloc: u64,
+    pub object_free: u64,
+    pub time_sync: u64,
+    /// Kinds that this version of the format has and this version of the replay does not know.
+    pub other: u64,
+}
+
+impl EventCounts {
+    /// All of them.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        let EventCounts { page_alloc, page_free, page_scavenge, object_alloc, object_free, time_sync, other } = *self;
+        page_alloc + page_free + page_scavenge + object_alloc + object_free + time_sync + other
+    }
+}
+
+/// Pages that page events were about, by kind of event.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct PageEventPages {
+    pub alloc: u64,
+    pub free: u64,
+    pub scavenge: u64,
+}
+
+/// The first moment with the most pages in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PagePeak {
+    /// When.
+    pub time: TraceNanos,
+    /// How many.
+    pub pages_in_use: u64,
+    /// Pages by state at that moment.
+    pub counts: PageStateCounts,
+}
+
+/// Pages by what their allocator said last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PageStateCounts {
+    /// In use.
+    pub in_use: u64,
+    /// Free and kept.
+    pub free: u64,
+    /// Given back to the kernel.
+    pub returned: u64,
+    /// Pages with any page event so far.
+    pub distinct: u64,
+}
+
+/// Pages of page events that contradict the events before. All zero in a trace that has lost nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PageAnomalies {
+    /// Pages freed that were not in use: they are free afterwards.
+    pub free_of_unallocated: u64,
+    /// Pages taken into use that were in use: they stay so.
+    pub alloc_of_allocated: u64,
+    /// Pages given back to the kernel that were in use: they stay so.
+    pub scav_of_allocated: u64,
+    /// Events over more pages than any allocator takes at once: damage, ignored.
+    pub impossible_runs: u64,
+}
+
+impl PageAnomalies {
+    /// The anomalies that occurred, by their names in reports.
+    pub fn named(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let PageAnomalies { free_of_unallocated, alloc_of_allocated, scav_of_allocated, impossible_runs } = *self;
+        [
+            ("free_of_unallocated", free_of_unallocated),
+            ("alloc_of_allocated", alloc_of_allocated),
+            ("scav_of_allocated", scav_of_allocated),
+            ("impossible_runs", impossible_runs),
+        ]
+        .into_iter()
+        .filter(|(_, count)| *count > 0)
+    }
+}
+
+/// Events missing for one reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LostEvents {
+    /// How many are known of.
+    pub events: u64,
+    /// Whether there are more, their number not known.
+    pub and_more: bool,
+}
+
+/// One process.
+#[derive(Clone, Debug)]
+pub struct ReplayedProcess {
+    /// What the recorder said of it.
+    pub process: Process,
+    /// How it ended, where known.
+    pub end: Option<ProcessEnd>,
+    /// Whether it ran at the shown moment. One that had ended is shown at its end, one that had not begun is empty.
+    pub running: bool,
+    /// Its RSS, `None` without a snapshot.
+    pub rss: Option<RssState>,
+    /// Its objects, `None` where none were seen.
+    pub objects: Option<ObjectState>,
+    /// Sites with live or pinned bytes, or that ever allocated, most live bytes first.
+    pub sites: Vec<Site>,
+}
+
+impl ReplayedProcess {
+    /// Its status at the end, [`EndStatus::Unknown`] where the trace does not say.
+    #[must_use]
+    pub fn status(&self) -> EndStatus {
+        self.end.map_or(EndStatus::Unknown, |end| end.status)
+    }
+}
+
+/// The live objects of a process at the shown moment, and counts of the whole trace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ObjectState {
+    /// Live objects.
+    pub live: u64,
+    /// Bytes that the program asked for.
+    pub live_bytes: u64,
+    /// Bytes that it may use: malloc_usable_size(3).
+    pub live_usable_bytes: u64,
+    /// Bytes of the allocator's chunks of the live objects, headers included; `None` where its layout is not known.
+    pub live_chunk_bytes: Option<u64>,
+    /// Objects allocated in the whole trace.
+    pub allocated: u64,
+    /// Bytes asked for in the whole trace.
+    pub allocated_bytes: u64,
+    /// Objects freed in the whole trace.
+    pub freed: u64,
+    /// Frees of what was not known to live, in the whole trace.
+    pub unknown_frees: u64,
+    /// Allocations at the address of a live object, whose free must have been missed, in the whole trace.
+    pub replaced: u64,
+    /// Objects that the process was born with, by fork.
+    pub inherited: u64,
+}
+
+/// A call site and what it holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Site {
+    /// Its stack.
+    pub id: SiteId,
+    /// Its frames, innermost first; empty where no stack was taken.
+    pub frames: Vec<Frame>,
+    /// Live objects at the shown moment.
+    pub live: u64,
+    /// Bytes asked for of these.
+    pub live_bytes: u64,
+    /// Usable bytes of these.
+    pub live_usable_bytes: u64,
+    /// Bytes that stay resident on sparse pages, shared among the sites on each page by their live bytes there.
+    pub pinned_bytes: u64,
+    /// Objects allocated in the whole trace.
+    pub allocated: u64,
+    /// Bytes asked for in the whole trace.
+    pub allocated_bytes: u64,
+}
+
+/// A frame of a stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// The address that the call returns to.
+    pub address: Address,
+    /// Its module, an index into [`Metadata::modules`].
+    pub module: Option<usize>,
+}
+
+/// The RSS of a process at a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RssState {
+    /// When.
+    pub time: TraceNanos,
+    /// Why the snapshot was taken.
+    pub reason: SnapshotReason,
+    /// Whether the process was stopped, so that all figures agree with each other.
+    pub stopped: bool,
+    /// Where the residency comes from.
+    pub source: ResidencySource,
+    /// Whether the shown moment is the process's end and the snapshot was not taken at it: an earlier one stands in.
+    pub stands_in_for_end: bool,
+    /// The kernel's figures.
+    pub kernel: KernelFigures,
+    /// The classes, `None` where the kernel's RSS is not known.
+    pub explanation: Option<Explanation>,
+}
+
+/// RSS in classes and in detail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explanation {
+    /// Bytes by class; they sum to the kernel's RSS.
+    pub classes: RssClasses,
+    /// Resident bytes of the allocator's pages.
+    pub allocator_bytes: u64,
+    /// Those of them without evidence of what they hold.
+    pub allocator_unexplained_bytes: u64,
+    /// Resident pages with live bytes on at most a quarter of them.
+    pub sparse_pages: u64,
+    /// Bytes in swap, by the residency scan.
+    pub swapped_bytes: u64,
+    /// Resident pages without live bytes that lie side by side, largest first.
+    pub retained_ranges: Vec<RetainedRange>,
+    /// Anonymous mappings of no known owner by resident bytes, largest first.
+    pub other_anonymous: Vec<MappingBytes>,
+}
+
+impl Explanation {
+    /// The share of the kernel's RSS that is outside the class unexplained, 0 to 1; `None` of an RSS of zero.
+    #[must_use]
+    pub fn explained_fraction(&self) -> Option<f64> {
+        let rss = self.classes.sum();
+        (rss > 0).then(|| (1.0 - self.classes.unexplained.unsigned_abs() as f64 / rss as f64).max(0.0))
+    }
+
+    /// The same over the allocator's pages alone; `None` where none are resident.
+    #[must_use]
+    pub fn allocator_explained_fraction(&self) -> Option<f64> {
+        let all = self.allocator_bytes;
+        (all > 0).then(|| 1.0 - self.allocator_unexplained_bytes as f64 / all as f64)
+    }
+}
+
+/// Resident bytes by class. Their sum is the kernel's RSS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RssClasses {
+    /// Usable bytes of live objects on resident pages.
+    pub live_objects: i64,
+    /// The rest of pages with live objects that are not sparse.
+    pub slack: i64,
+    /// The rest of sparse pages.
+    pub pinned: i64,
+    /// Pages of the allocator without live bytes that have held an object before.
+    pub retained: i64,
+    /// Headers of live objects and the allocator's own structures.
+    pub metadata: i64,
+    /// Stacks of threads.
+    pub thread_stacks: i64,
+    /// Anonymous memory that is none of the above.
+    pub other_anonymous: i64,
+    /// Code of programs and libraries.
+    pub file_text: i64,
+    /// Data of programs and libraries with their bss.
+    pub file_data: i64,
+    /// Other mapped files.
+    pub file_mapped: i64,
+    /// Memory shared with other processes.
+    pub shared_memory: i64,
+    /// The tracer's own memory.
+    pub tracer: i64,
+    /// The rest. Negative where the scan saw more than the kernel's figure has.
+    pub unexplained: i64,
+}
+
+impl RssClasses {
+    /// The classes by their names in reports.
+    #[must_use]
+    pub fn named(&self) -> [(&'static str, i64); 13] {
+        [
+            ("live_objects", self.live_objects),
+            ("slack", self.slack),
+            ("pinned", self.pinned),
+            ("retained", self.retained),
+            ("metadata", self.metadata),
+            ("thread_stacks", self.thread_stacks),
+            ("other_anonymous", self.other_anonymous),
+            ("file_text", self.file_text),
+            ("file_data", self.file_data),
+            ("file_mapped", self.file_mapped),
+            ("shared_memory", self.shared_memory),
+            ("tracer", self.tracer),
+            ("unexplained", self.unexplained),
+        ]
+    }
+
+    /// The sum: the kernel's RSS.
+    #[must_use]
+    pub fn sum(&self) -> i64 {
+        self.named().iter().map(|(_, bytes)| bytes).sum()
+    }
+}
+
+/// Pages that the allocator retains, side by side.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RetainedRange {
+    /// Where.
+    pub addresses: Range<Address>,
+    /// The mapping's path, empty for anonymous memory.
+    pub mapping: String,
+}
+
+impl RetainedRange {
+    /// Its length in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.addresses.end.0 - self.addresses.start.0
+    }
+}
+
+/// A mapping and how much of it is resident.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MappingBytes {
+    /// Where.
+    pub addresses: Range<Address>,
+    /// Its name, empty for anonymous memory without one.
+    pub name: String,
+    /// Resident bytes.
+    pub resident_bytes: u64,
+}
+
+/// RSS of a process at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RssPoint {
+    /// When.
+    pub time: TraceNanos,
+    /// Which process.
+    pub process: ProcessId,
+    /// The kernel's figure in bytes, where read.
+    pub rss: Option<u64>,
+}
+
+/// A part of the trace that could not be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Defect {
+    /// Offset in the file, bytes.
+    pub offset: usize,
+    /// What is wrong there.
+    pub kind: DefectKind,
+    /// Events that are known to have been in it.
+    pub events_lost: u64,
+}
+
+/// What is wrong with a part of a trace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DefectKind {
+    /// Bytes between chunks, or a cut chunk.
+    Unreadable {
+        /// How many bytes were stepped over.
+        bytes: usize,
+        /// What was found.
+        what: &'static str,
+    },
+    /// A chunk of events, damaged: its events from there on are lost.
+    DamagedEvents,
+    /// A chunk of records, damaged.
+    DamagedRecords,
+    /// A snapshot, damaged.
+    DamagedSnapshot,
+}
