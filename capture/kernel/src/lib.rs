@@ -20,6 +20,8 @@ pub mod snapshot;
 
 pub mod process_tree;
 
+pub mod recorder;
+
 pub mod build_id;
 
 pub mod modules;

@@ -23,8 +23,8 @@ use pagetrace_format::{FileHeader, FormatError, Origin, PageShift, TraceWriter, 
 
 use drain::Drain;
 use processes::Processes;
-pub use session_file::memory_directories;
 use session_file::SessionFile;
+pub use session_file::memory_directories;
 use tick_mapper::{TickMapper, now};
 
 /// What a recording is to be like.
@@ -216,8 +216,7 @@ impl<W: Write> Recorder<W> {
     fn take_events(&mut self) {
         let session = self.session.session();
         let header = session.header();
-        let drained =
-            self.drain.drain(session, self.session.blocks_ready(), &mut self.clock, self.processes.drained());
+        let drained = self.drain.drain(session, self.session.blocks_ready(), &mut self.clock, self.processes.drained());
         if header.waiting.0.load(Ordering::Relaxed) > 0 || drained.blocks_freed * 2 > self.session.blocks_ready() {
             // No memory for more is no reason to stop: programs then wait, or lose and count.
             let _ = self.session.back_blocks(BLOCKS_STEP.max(self.session.blocks_ready() / 2));

@@ -86,8 +86,7 @@ impl SessionFile {
         header.block_bytes.store(layout.block_bytes, Ordering::Relaxed);
         header.recorder_pid.store(std::process::id(), Ordering::Relaxed);
         header.recording.store(1, Ordering::Relaxed);
-        let mut session_file =
-            SessionFile { directory: directory.to_owned(), path, file, session, blocks_ready: 0 };
+        let mut session_file = SessionFile { directory: directory.to_owned(), path, file, session, blocks_ready: 0 };
         session_file.back_blocks(BLOCKS_AT_START)?;
         Ok(session_file)
     }
