@@ -1,7 +1,7 @@
 //! A service whose RSS stays high after a burst of requests although its live heap is small.
 //!
 //! ```text
-//! burst-service            every eighth session leaves one small record: its pages stay, pinned
+//! burst-service            each session leaves one small record, and that pins the page it lies on
 //! burst-service retained   nothing of a session stays, but malloc keeps the pages
 //! ```
 //! A heap profiler finds no leak here, and it is right. The answer is in the pages:

@@ -5,13 +5,10 @@ use std::thread;
 
 use crate::session::{Session, Visit, open_session, remember_visit};
 
-/// One session in so many leaves a record.
-const SESSIONS_PER_VISIT: u64 = 8;
-
 /// What stays after the sessions are closed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// A small record of each eighth session, allocated in the midst of the sessions.
+    /// A small record of each session, allocated in the midst of the sessions.
     Pinned,
     /// One small record a worker, allocated last: it lies above everything free, and so malloc cannot trim its heap.
     Retained,
@@ -65,7 +62,7 @@ fn run_worker(mode: Mode, requests: &Receiver<Request>) {
         match request {
             Request::Open { id } => {
                 sessions.push(open_session(id));
-                if mode == Mode::Pinned && (id / 4).is_multiple_of(SESSIONS_PER_VISIT) {
+                if mode == Mode::Pinned {
                     visits.push(remember_visit(id));
                 }
             }
