@@ -6,6 +6,8 @@ mod trace_input;
 
 mod symbols;
 
+mod reports;
+
 mod exports;
 
 use std::io;

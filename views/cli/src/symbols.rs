@@ -6,118 +6,81 @@ use std::path::Path;
 
 use blazesym::symbolize::source::{Elf, Source};
 use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolized, Symbolizer};
-use pagetrace_format::records::{Module, Process, ProcessOrigin, Record};
-use pagetrace_format::{Address, ChunkKind, ProcessId, Trace};
+use pagetrace_format::Address;
+use pagetrace_format::records::Module;
+use pagetrace_replay::results::Frame;
 
 /// Finds the functions that return addresses lie in.
-pub struct Symbols {
-    modules: HashMap<ProcessId, Vec<Module>>,
-    /// Whose modules a forked process started with.
-    forked_from: HashMap<ProcessId, ProcessId>,
+pub struct Symbols<'m> {
+    modules: &'m [Module],
     symbolizer: Symbolizer,
-    frames: HashMap<(ProcessId, Address), Vec<Frame>>,
+    found: HashMap<(Option<usize>, Address), Vec<Function>>,
     /// Files that could not be used, and why.
     problems: BTreeMap<String, String>,
 }
 
 /// A function of a stack, or the place where one is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Frame {
+pub struct Function {
     /// The demangled name, `None` where no symbol was found.
-    pub function: Option<String>,
+    pub name: Option<String>,
     /// The file name of the module, without its directory.
     pub module: Option<String>,
     /// File and line of the call, where the debug information gives it.
     pub line: Option<String>,
     /// The return address: an offset in the module's file, or as it is where no module is known.
     pub offset: u64,
-    /// Whether the compiler put this function into the one that follows.
-    pub inlined: bool,
 }
 
 /// Path and build id of a module.
-type ModuleFile = (String, Vec<u8>);
+type ModuleFile<'m> = (&'m str, &'m [u8]);
+/// A frame by its offset in the file of its module.
+type Place = (u64, Option<usize>, Address);
 
-impl Symbols {
-    /// Reads the modules of a trace; no symbol file is opened yet.
-    pub fn new(trace: &Trace<'_>) -> Symbols {
-        let mut symbols = Symbols {
-            modules: HashMap::new(),
-            forked_from: HashMap::new(),
-            symbolizer: Symbolizer::builder().enable_inlined_fns(true).enable_demangling(true).build(),
-            frames: HashMap::new(),
-            problems: BTreeMap::new(),
-        };
-        let chunks = trace.chunks().iter().filter(|chunk| chunk.header.kind == ChunkKind::RECORDS);
-        for record in chunks.filter_map(|chunk| trace.records(chunk).ok()).flatten() {
-            match record {
-                Record::Module(module) => symbols.modules.entry(module.process).or_default().push(module),
-                Record::Process(Process { id, parent: Some(parent), origin: ProcessOrigin::Fork, .. }) => {
-                    symbols.forked_from.insert(id, parent);
-                }
-                _ => {}
-            }
-        }
-        symbols
+impl<'m> Symbols<'m> {
+    /// Symbols of these modules, which frames refer to; no file is opened yet.
+    pub fn new(modules: &'m [Module]) -> Symbols<'m> {
+        let symbolizer = Symbolizer::builder().enable_inlined_fns(true).enable_demangling(true).build();
+        Symbols { modules, symbolizer, found: HashMap::new(), problems: BTreeMap::new() }
     }
 
-    /// Looks up many return addresses at once: each module's file is opened once.
-    pub fn resolve(&mut self, process: ProcessId, return_addresses: impl IntoIterator<Item = Address>) {
-        let mut by_module: BTreeMap<ModuleFile, BTreeSet<(u64, Address)>> = BTreeMap::new();
-        for address in return_addresses {
-            if self.frames.contains_key(&(process, address)) {
-                continue;
-            }
-            match self.module_of(process, address) {
-                Some(module) => {
-                    let offset = file_offset(module, address);
-                    let key = (module.path.clone(), module.build_id.clone());
-                    by_module.entry(key).or_default().insert((offset, address));
+    /// Looks up many frames at once: each module's file is opened once, whatever number of processes mapped it.
+    pub fn resolve(&mut self, frames: impl IntoIterator<Item = Frame>) {
+        let mut by_file: BTreeMap<ModuleFile<'m>, BTreeSet<Place>> = BTreeMap::new();
+        for Frame { address, module } in frames {
+            match module.and_then(|index| self.modules.get(index)) {
+                Some(file) => {
+                    let offset = address.0.wrapping_sub(file.start.0).wrapping_add(file.file_offset);
+                    let key = (file.path.as_str(), file.build_id.as_slice());
+                    by_file.entry(key).or_default().insert((offset, module, address));
                 }
                 None => {
-                    let frame = Frame { function: None, module: None, line: None, offset: address.0, inlined: false };
-                    self.frames.insert((process, address), vec![frame]);
+                    let unknown = Function { name: None, module: None, line: None, offset: address.0 };
+                    self.found.insert((module, address), vec![unknown]);
                 }
             }
         }
-        for ((path, build_id), places) in by_module {
-            self.resolve_module(process, &path, &build_id, &places);
+        for ((path, build_id), places) in by_file {
+            self.resolve_file(path, build_id, &places);
         }
     }
 
-    /// The frames at a return address, inlined functions first. Empty before [`Symbols::resolve`].
-    pub fn frames(&self, process: ProcessId, return_address: Address) -> &[Frame] {
-        self.frames.get(&(process, return_address)).map_or(&[], Vec::as_slice)
+    /// The functions at a frame, inlined ones first. Empty before [`Symbols::resolve`].
+    pub fn functions(&self, frame: &Frame) -> &[Function] {
+        self.found.get(&(frame.module, frame.address)).map_or(&[], Vec::as_slice)
     }
 
     /// Files whose symbols could not be used, each with the reason.
-    pub fn problems(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.problems.iter().map(|(path, why)| (path.as_str(), why.as_str()))
+    pub fn into_problems(self) -> BTreeMap<String, String> {
+        self.problems
     }
 
-    fn module_of(&self, process: ProcessId, return_address: Address) -> Option<&Module> {
-        // A call may be the last instruction of a mapping; what it returns to is then behind it.
-        let call = return_address.0.checked_sub(1)?;
-        let mut process = process;
-        // As many steps as there are forks, so that records that form a circle do not hang.
-        for _ in 0..=self.forked_from.len() {
-            let modules = self.modules.get(&process).map_or(&[][..], Vec::as_slice);
-            // What was mapped last lies where older modules were unmapped.
-            let found = modules.iter().rev().find(|module| (module.start.0..module.end.0).contains(&call));
-            if found.is_some() {
-                return found;
-            }
-            process = *self.forked_from.get(&process)?;
-        }
-        None
-    }
-
-    fn resolve_module(&mut self, process: ProcessId, path: &str, build_id: &[u8], places: &BTreeSet<(u64, Address)>) {
+    fn resolve_file(&mut self, path: &str, build_id: &[u8], places: &BTreeSet<Place>) {
         let name = Path::new(path).file_name().map(|name| name.to_string_lossy().into_owned());
         let name = name.unwrap_or_else(|| path.to_owned());
         // The call, not what follows it, which may belong to another line or function.
-        let offsets: Vec<u64> = places.iter().map(|(offset, _)| offset.saturating_sub(1)).collect();
-        let found = match self.file_defect(path, build_id) {
+        let offsets: Vec<u64> = places.iter().map(|(offset, ..)| offset.saturating_sub(1)).collect();
+        let found = match file_defect(path, build_id) {
             Some(why) => Err(why),
             None => self
                 .symbolizer
@@ -129,55 +92,51 @@ impl Symbols {
             self.problems.insert(path.to_owned(), why);
             vec![None; places.len()]
         });
-        for ((offset, address), symbol) in places.iter().zip(found) {
-            self.frames.insert((process, *address), frames_of(&name, *offset, symbol.as_ref()));
+        for (&(offset, module, address), symbol) in places.iter().zip(found) {
+            self.found.insert((module, address), functions_of(&name, offset, symbol.as_ref()));
         }
-    }
-
-    fn file_defect(&self, path: &str, build_id: &[u8]) -> Option<String> {
-        let found = match blazesym::helper::read_elf_build_id(&path) {
-            Ok(found) => found,
-            Err(error) => return Some(format!("it cannot be read on this machine: {error}")),
-        };
-        // A file without a build id cannot be checked; most then are the program's own, just built.
-        let found = found.unwrap_or_default();
-        (!build_id.is_empty() && *found != *build_id).then(|| {
-            let (expected, found) = (hex(build_id), if found.is_empty() { "none".into() } else { hex(&found) });
-            format!("it has changed since the recording: expected build id {expected}, found {found}")
-        })
     }
 }
 
-impl fmt::Display for Frame {
+impl fmt::Display for Function {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (&self.function, &self.module, &self.line) {
-            (Some(function), _, Some(line)) => write!(f, "{function} ({line})"),
-            (Some(function), Some(module), None) => write!(f, "{function} ({module})"),
-            (Some(function), None, None) => write!(f, "{function}"),
+        match (&self.name, &self.module, &self.line) {
+            (Some(name), _, Some(line)) => write!(f, "{name} ({line})"),
+            (Some(name), Some(module), None) => write!(f, "{name} ({module})"),
+            (Some(name), None, None) => write!(f, "{name}"),
             (None, Some(module), _) => write!(f, "{module}+{:#x}", self.offset),
             (None, None, _) => write!(f, "{:#x}", self.offset),
         }
     }
 }
 
-fn file_offset(module: &Module, address: Address) -> u64 {
-    address.0.wrapping_sub(module.start.0).wrapping_add(module.file_offset)
+fn file_defect(path: &str, build_id: &[u8]) -> Option<String> {
+    let found = match blazesym::helper::read_elf_build_id(&path) {
+        Ok(found) => found.unwrap_or_default(),
+        Err(error) => return Some(format!("it cannot be read on this machine: {error}")),
+    };
+    // A file without a build id cannot be checked; most such are the program's own, just built.
+    (!build_id.is_empty() && *found != *build_id).then(|| {
+        let (expected, found) = (hex(build_id), if found.is_empty() { "none".into() } else { hex(&found) });
+        format!("it has changed since the recording: expected build id {expected}, found {found}")
+    })
 }
 
 fn owned(symbolized: Symbolized<'_>) -> Option<Sym<'static>> {
     symbolized.into_sym().map(Sym::into_owned)
 }
 
-fn frames_of(module: &str, offset: u64, symbol: Option<&Sym<'_>>) -> Vec<Frame> {
-    let frame = |function, line, inlined| Frame { function, module: Some(module.to_owned()), line, offset, inlined };
-    let Some(symbol) = symbol else { return vec![frame(None, None, false)] };
-    let mut frames = vec![frame(Some(symbol.name.to_string()), symbol.code_info.as_deref().map(line_of), false)];
+fn functions_of(module: &str, offset: u64, symbol: Option<&Sym<'_>>) -> Vec<Function> {
+    let function = |name, line| Function { name, module: Some(module.to_owned()), line, offset };
+    let Some(symbol) = symbol else { return vec![function(None, None)] };
+    let line = symbol.code_info.as_deref().map(line_of);
+    let mut functions = vec![function(Some(symbol.name.to_string()), line)];
     // Outermost first there, innermost first here.
-    for function in &symbol.inlined {
-        frames.push(frame(Some(function.name.to_string()), function.code_info.as_ref().map(line_of), true));
+    for inlined in &symbol.inlined {
+        functions.push(function(Some(inlined.name.to_string()), inlined.code_info.as_ref().map(line_of)));
     }
-    frames.reverse();
-    frames
+    functions.reverse();
+    functions
 }
 
 fn line_of(code: &CodeInfo<'_>) -> String {
@@ -190,4 +149,71 @@ fn line_of(code: &CodeInfo<'_>) -> String {
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use pagetrace_format::ProcessId;
+
+    use super::*;
+
+    /// A function whose address the tests look up in the file of the tests themselves.
+    #[inline(never)]
+    fn looked_up() -> u64 {
+        std::hint::black_box(42)
+    }
+
+    fn module_with(address: u64, build_id: Vec<u8>) -> Module {
+        let maps = fs::read_to_string("/proc/self/maps").expect("maps");
+        let number = |text: &str| u64::from_str_radix(text, 16).expect("a number");
+        for line in maps.lines() {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let (start, end) = fields[0].split_once('-').expect("a range");
+            let (start, end) = (number(start), number(end));
+            if (start..end).contains(&address) {
+                let process = ProcessId(0);
+                let (start, end, file_offset) = (Address(start), Address(end), number(fields[2]));
+                return Module { process, start, end, file_offset, path: fields[5].into(), build_id };
+            }
+        }
+        panic!("no mapping holds {address:#x}");
+    }
+
+    /// The frame of a return address in the middle of [`looked_up`], as text, and the problems.
+    fn check(build_id: Vec<u8>, expected: &str) -> BTreeMap<String, String> {
+        assert_eq!(looked_up(), 42);
+        let address = looked_up as fn() -> u64 as usize as u64 + 2;
+        let modules = [module_with(address, build_id)];
+        let frame = Frame { address: Address(address), module: Some(0) };
+        let mut symbols = Symbols::new(&modules);
+        symbols.resolve([frame]);
+        let names: Vec<String> = symbols.functions(&frame).iter().map(ToString::to_string).collect();
+        assert!(names.iter().any(|name| name.contains(expected)), "expected {expected:?} in {names:?}");
+        symbols.into_problems()
+    }
+
+    #[test]
+    fn functions_have_names_and_lines() {
+        let problems = check(Vec::new(), "tests::looked_up (symbols.rs:");
+        assert!(problems.is_empty(), "{problems:?}");
+    }
+
+    #[test]
+    fn another_build_is_not_believed() {
+        let exe = std::env::current_exe().expect("the path of the tests");
+        let name = exe.file_name().expect("a name").to_string_lossy().into_owned();
+        let problems = check(vec![0xab; 20], &format!("{name}+0x"));
+        assert!(problems.values().all(|why| why.contains("expected build id abab")), "{problems:?}");
+        assert_eq!(problems.len(), 1);
+    }
+
+    #[test]
+    fn what_lies_nowhere_is_an_address() {
+        let frame = Frame { address: Address(0x1234), module: None };
+        let mut symbols = Symbols::new(&[]);
+        symbols.resolve([frame]);
+        assert_eq!(symbols.functions(&frame).iter().map(ToString::to_string).collect::<Vec<_>>(), ["0x1234"]);
+    }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
 use memmap2::Mmap;
-use pagetrace_format::{FormatError, Trace};
+use pagetrace_format::{FormatError, GoPageTrace, Trace, go_to_native};
 
 /// Smaller files are read: that is as fast as mapping them, and nobody can change what was read.
 const MAP_FROM_BYTES: u64 = 64 << 20;
@@ -109,6 +109,16 @@ fn native(bytes: Bytes) -> anyhow::Result<Bytes> {
     if found.is_empty() {
         return Err(FormatError::Empty.into());
     }
-    Trace::open(found)?;
+    if GoPageTrace::looks_like(found) {
+        let go = GoPageTrace::open(found)?;
+        return Ok(Bytes::Owned(go_to_native(&go, Vec::new())?));
+    }
+    match Trace::open(found) {
+        Err(FormatError::Foreign { expected, found }) => bail!(
+            "not a trace: expected a recording, which starts with {expected}, or a page trace of Go 1.20 to 1.22; \
+             found {found}. Check the file name, or record one with `pagetrace record`"
+        ),
+        opened => opened.map(drop)?,
+    }
     Ok(bytes)
 }

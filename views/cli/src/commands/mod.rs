@@ -1,5 +1,9 @@
 //! The subcommands, one file each.
 
+mod record;
+
+mod report;
+
 mod export;
 
 use std::process::ExitCode;
@@ -7,6 +11,10 @@ use std::process::ExitCode;
 /// What `pagetrace` can be asked to do.
 #[derive(clap::Subcommand)]
 pub enum Command {
+    /// Run a command and record where its memory goes
+    Record(record::RecordArgs),
+    /// Say where the memory of a recorded program is
+    Report(report::ReportArgs),
     /// Write a trace in another format
     Export(export::ExportArgs),
 }
@@ -18,6 +26,8 @@ impl Command {
     /// What stopped it, with what to do.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self {
+            Command::Record(args) => record::run(args),
+            Command::Report(args) => report::run(args),
             Command::Export(args) => export::run(args),
         }
     }

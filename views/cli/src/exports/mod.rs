@@ -2,9 +2,9 @@
 
 mod text;
 
-mod pagetrace;
+mod go;
 
-mod merged_events;
+mod pagetrace;
 
 mod output;
 
@@ -28,6 +28,8 @@ pub trait Export {
 pub enum ExportFormat {
     /// One line an event, for people and line tools
     Text,
+    /// The page trace format of Go 1.20 to 1.22
+    Go,
     /// The native format of pagetrace
     Pagetrace,
 }
@@ -37,6 +39,7 @@ impl ExportFormat {
     pub fn exporter(self) -> &'static dyn Export {
         match self {
             ExportFormat::Text => &text::TextExport,
+            ExportFormat::Go => &go::GoExport,
             ExportFormat::Pagetrace => &pagetrace::PagetraceExport,
         }
     }

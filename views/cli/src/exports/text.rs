@@ -19,11 +19,11 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use jiff::{Timestamp, tz::TimeZone};
-use pagetrace_format::records::{End, Process, Record, StreamKind};
-use pagetrace_format::{Address, ChunkKind, Event, EventKind, ProcessId, StreamId, Trace};
+use pagetrace_format::records::{Stream, StreamKind};
+use pagetrace_format::{Address, Event, EventKind, ProcessId};
+use pagetrace_replay::{Metadata, Timeline};
 
 use super::Export;
-use super::merged_events::MergedEvents;
 use crate::trace_input::TraceInput;
 
 /// Writes the text format.
@@ -32,60 +32,43 @@ pub struct TextExport;
 impl Export for TextExport {
     fn export(&self, input: &TraceInput, out: &mut dyn Write) -> anyhow::Result<u64> {
         let trace = input.trace()?;
-        let mut names = Names::of(&trace);
+        let metadata = Metadata::read(&trace);
+        let first = metadata.processes.first().map(|info| &info.process);
+        let name = first.and_then(|process| exec_name(&process.exe));
+        // No process has the pid 0; it stands for none known.
+        let pid = first.map(|process| process.pid).filter(|pid| *pid != 0);
         let start = unix_time(trace.header().start_unix_ns);
-        let first = names.first.take();
-        let name = first.as_ref().and_then(|process| exec_name(&process.exe));
-        let pid = first.as_ref().map(|process| process.pid);
-        writeln!(
-            out,
-            "start profile: {}",
-            or_unknown(start.as_ref().map(|start| start.strftime("%b %d %H:%M:%S.%3f")))
-        )?;
+        let profile = start.as_ref().map(|start| start.strftime("%b %d %H:%M:%S.%3f"));
+        writeln!(out, "start profile: {}", or_unknown(profile))?;
         writeln!(out, "execname and pid: {} {}", or_unknown(name), or_unknown(pid))?;
         writeln!(out, "pagesize: {}", trace.header().page_shift.bytes())?;
         writeln!(out, "start date: {}", date(start))?;
         writeln!(out, "samples and events:")?;
-        let start = trace.header().start.0;
+        let mut timeline = Timeline::new(&trace);
+        let threads: Vec<Thread> = timeline.streams().map(|id| Thread::of(metadata.streams.get(&id))).collect();
         let mut sizes = LiveSizes::default();
-        let mut events = MergedEvents::new(&trace);
-        while let Some((stream, event)) = events.next_event() {
-            let stream = names.streams.get(&stream);
-            write_event(out, start, stream, &event, &mut sizes)?;
+        while let Some((slot, event)) = timeline.next() {
+            write_event(out, trace.header().start.0, &threads[slot], &event, &mut sizes)?;
         }
-        writeln!(out, "end date: {}", date(names.end.and_then(|end| unix_time(end.unix_ns))))?;
-        Ok(events.damaged_chunks())
+        writeln!(out, "end date: {}", date(metadata.end.and_then(|end| unix_time(end.unix_ns))))?;
+        Ok(timeline.into_defects().len() as u64)
     }
 }
 
-/// What lines need to know of the records.
-#[derive(Default)]
-struct Names {
-    first: Option<Process>,
-    streams: HashMap<StreamId, (ProcessId, String)>,
-    end: Option<End>,
+/// Whose events a stream has.
+struct Thread {
+    process: Option<ProcessId>,
+    name: String,
 }
 
-impl Names {
-    fn of(trace: &Trace<'_>) -> Names {
-        let mut names = Names::default();
-        let chunks = trace.chunks().iter().filter(|chunk| chunk.header.kind == ChunkKind::RECORDS);
-        // A damaged chunk costs its names: its threads become `unknown`.
-        for record in chunks.filter_map(|chunk| trace.records(chunk).ok()).flatten() {
-            match record {
-                Record::Process(process) if names.first.is_none() => names.first = Some(process),
-                Record::Stream(stream) => {
-                    let thread = match stream.kind {
-                        StreamKind::Thread(tid) => tid.to_string(),
-                        StreamKind::GoProcessor(p) => format!("P{p}"),
-                    };
-                    names.streams.insert(stream.id, (stream.process, thread));
-                }
-                Record::End(end) => names.end = Some(end),
-                _ => {}
-            }
-        }
-        names
+impl Thread {
+    fn of(stream: Option<&Stream>) -> Thread {
+        let name = match stream.map(|stream| stream.kind) {
+            Some(StreamKind::Thread(tid)) => tid.to_string(),
+            Some(StreamKind::GoProcessor(p)) => format!("P{p}"),
+            None => "unknown".into(),
+        };
+        Thread { process: stream.map(|stream| stream.process), name }
     }
 }
 
@@ -96,11 +79,12 @@ struct LiveSizes(HashMap<(Option<ProcessId>, Address), u64>);
 fn write_event(
     out: &mut dyn Write,
     start: u64,
-    stream: Option<&(ProcessId, String)>,
+    thread: &Thread,
     event: &Event,
     sizes: &mut LiveSizes,
 ) -> io::Result<()> {
-    let process = stream.map(|(process, _)| *process);
+    let Thread { process, name: thread } = thread;
+    let process = *process;
     let (kind, address, count, unit) = match &event.kind {
         EventKind::PageAlloc(run) => ("alloc", run.base, Some(run.pages.0), "pages"),
         EventKind::PageFree(run) => ("free", run.base, Some(run.pages.0), "pages"),
@@ -117,7 +101,6 @@ fn write_event(
         _ => return Ok(()),
     };
     let time = event.time.0.saturating_sub(start);
-    let thread = stream.map_or("unknown", |(_, thread)| thread);
     match count {
         Some(count) => writeln!(out, "{time} {thread} {kind} {address} {count} {unit}"),
         None => writeln!(out, "{time} {thread} {kind} {address} unknown {unit}"),

@@ -28,8 +28,8 @@ pub fn meaning(class: &str) -> &'static str {
 
 /// What to do, the class with the most bytes first.
 pub fn advice(rss: &Rss) -> Vec<String> {
-    let Some(whole) = rss.kernel_bytes else { return Vec::new() };
-    let mut classes: Vec<_> = rss.classes.0.iter().filter(|(_, bytes)| *bytes >= WORTH_BYTES).collect();
+    let (Some(whole), Some(classes)) = (rss.kernel_bytes, &rss.classes) else { return Vec::new() };
+    let mut classes: Vec<_> = classes.0.iter().filter(|(_, bytes)| *bytes >= WORTH_BYTES).collect();
     classes.sort_by_key(|(_, bytes)| -bytes);
     classes
         .into_iter()
@@ -62,7 +62,9 @@ fn to_do(class: &str) -> Option<(&'static str, f64)> {
         "slack" => {
             ("{} lie between live objects: many sizes mixed, or objects freed in between. Group what lives long.", 25.0)
         }
-        "metadata" => ("{} are the allocator's records: very many very small objects. Allocate larger ones, fewer.", 15.0),
+        "metadata" => {
+            ("{} are the allocator's records: very many very small objects. Allocate larger ones, fewer.", 15.0)
+        }
         "thread_stacks" => ("{} are stacks: fewer threads, or no deep recursion and large local arrays.", 15.0),
         "other_anonymous" => {
             ("{} were mapped past malloc, by a runtime, a memory pool or mmap: its own settings decide.", 20.0)

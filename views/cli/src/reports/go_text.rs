@@ -21,7 +21,11 @@ pub fn write_diagnosis(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     let size = |pages: Option<u64>| pages.map_or("unknown".into(), |pages| bytes(pages * report.page_size));
     let (peak, last) = (&report.peak, &report.last);
     let when = peak.time_ns.map_or(String::new(), |time| format!(", {} after the start", duration(time)));
-    writeln!(out, "{HEADING}This Go program had {} of pages in use at its peak{when}.{HEADING:#}", size(peak.pages_in_use))?;
+    writeln!(
+        out,
+        "{HEADING}This Go program had {} of pages in use at its peak{when}.{HEADING:#}",
+        size(peak.pages_in_use)
+    )?;
     writeln!(
         out,
         "  At the end {} were in use, {} free but kept, {} given back to the kernel.",

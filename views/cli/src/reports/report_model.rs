@@ -100,8 +100,11 @@ pub struct Final {
 #[allow(missing_docs)]
 pub struct Defect {
     pub offset: u64,
-    pub bytes: u64,
-    pub what: String,
+    /// How many, where the damage is not within a chunk.
+    pub bytes: Option<u64>,
+    pub what: &'static str,
+    /// Events that are known to have been there.
+    pub events_lost: u64,
 }
 
 /// A process at the moment of the report.
@@ -139,7 +142,16 @@ pub struct Rss {
     pub residency_agreement: Option<f64>,
     pub change_agreement: Option<f64>,
     /// They sum to `kernel_bytes`.
-    pub classes: Classes,
+    pub classes: Option<Classes>,
+    /// Resident bytes of the allocator's pages.
+    pub allocator_bytes: Option<u64>,
+    /// Resident pages with live bytes on at most a quarter of them.
+    pub sparse_pages: Option<u64>,
+    pub swapped_bytes: Option<u64>,
+    /// Free pages of the allocator that lie side by side, by the mapping they are in.
+    pub largest_retained: Vec<NamedBytes>,
+    /// Anonymous mappings of no known owner.
+    pub largest_other_anonymous: Vec<NamedBytes>,
     pub snapshot: SnapshotFacts,
     pub kernel: KernelFigures,
 }
@@ -147,6 +159,14 @@ pub struct Rss {
 /// RSS classes in the order in which they are explained.
 #[derive(Debug, Default)]
 pub struct Classes(pub Vec<(&'static str, i64)>);
+
+/// Bytes of something with a name.
+#[derive(Debug, serde::Serialize)]
+#[allow(missing_docs)]
+pub struct NamedBytes {
+    pub name: String,
+    pub bytes: u64,
+}
 
 /// Where the figures of an RSS come from.
 #[derive(Debug, serde::Serialize)]
@@ -158,6 +178,8 @@ pub struct SnapshotFacts {
     pub stopped: bool,
     /// Whether it was taken at the process's exit, everything still in place.
     pub at_exit: bool,
+    /// Whether the process's end is shown and this is an earlier snapshot, the last there is.
+    pub stands_in_for_end: bool,
     /// `pagemap_scan`, `pagemap` or `none`.
     pub residency: &'static str,
 }
@@ -192,6 +214,10 @@ pub struct Objects {
     pub freed: Option<u64>,
     /// Frees of addresses that were not known to be live.
     pub unknown_frees: Option<u64>,
+    /// Allocations at the address of a live object, whose free must have been missed.
+    pub replaced: Option<u64>,
+    /// Objects that the process was born with, by fork.
+    pub inherited: Option<u64>,
 }
 
 /// A call stack that allocates.
@@ -202,6 +228,7 @@ pub struct Site {
     pub stack: Vec<String>,
     pub live_bytes: u64,
     pub live_objects: u64,
+    pub live_usable_bytes: u64,
     /// Bytes that stay resident only because sparse pages hold objects of this site.
     pub pinned_bytes: u64,
     pub allocated_objects: u64,
@@ -223,16 +250,9 @@ pub struct Source {
 #[allow(missing_docs)]
 pub struct TimelinePoint {
     pub time_ns: u64,
-    pub pid: Option<u32>,
+    /// Place in `processes`.
+    pub process: Option<usize>,
     pub rss_bytes: Option<u64>,
-    pub live_bytes: u64,
-}
-
-impl Classes {
-    /// The bytes of a class, 0 for one that does not occur.
-    pub fn bytes(&self, name: &str) -> i64 {
-        self.0.iter().find(|(class, _)| *class == name).map_or(0, |(_, bytes)| *bytes)
-    }
 }
 
 impl Serialize for Classes {

@@ -8,13 +8,14 @@ use comfy_table::{CellAlignment, Table, presets};
 use super::advice::{advice, meaning};
 use super::go_text;
 use super::quantities::{bytes, count, counted, duration, percent, signed_bytes};
-use super::report_model::{Process, Report, Rss, Site};
+use super::report_model::{NamedBytes, Process, Report, Rss, Site};
 
 const HEADING: Style = Style::new().bold();
 const WARNING: Style = AnsiColor::Yellow.on_default();
 const BAR_COLUMNS: f64 = 30.0;
 const SITES_SHOWN: usize = 5;
 const FRAMES_SHOWN: usize = 4;
+const RANGES_SHOWN: usize = 3;
 const PROCESSES_SHOWN: usize = 12;
 
 /// Writes the whole report.
@@ -50,7 +51,7 @@ pub fn write_diagnosis(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         _ => format!("{} after the start", duration(rss.time_ns)),
     };
     writeln!(out, "{HEADING}{} held {} of RAM (RSS) {moment}.{HEADING:#}", name_of(process), bytes(whole))?;
-    let mut parts: Vec<_> = rss.classes.0.iter().filter(|(_, bytes)| *bytes > 0).collect();
+    let mut parts: Vec<_> = classes_of(rss).iter().filter(|(_, bytes)| *bytes > 0).collect();
     parts.sort_by_key(|(_, bytes)| -bytes);
     let parts: Vec<String> = parts
         .iter()
@@ -91,6 +92,10 @@ fn rss_of(process: &Process) -> Option<(&Rss, u64)> {
     Some((rss, rss.kernel_bytes?))
 }
 
+fn classes_of(rss: &Rss) -> &[(&'static str, i64)] {
+    rss.classes.as_ref().map_or(&[], |classes| &classes.0)
+}
+
 fn name_of(process: &Process) -> String {
     let exe = process.exe.as_deref().unwrap_or("a program of unknown name");
     let name = exe.rsplit('/').next().unwrap_or(exe);
@@ -103,7 +108,10 @@ fn write_process(process: &Process, out: &mut dyn Write) -> io::Result<()> {
     write_objects(process, out)?;
     write_sites("Who holds the live memory", &process.sites, |site| site.live_bytes, out)?;
     write_sites("Who pins sparse pages", &process.sites, |site| site.pinned_bytes, out)?;
-    write_retained(rss, whole, out)?;
+    write_largest("Largest runs of free pages that the allocator keeps", &rss.largest_retained, out)?;
+    if classes_of(rss).iter().any(|(class, part)| *class == "other_anonymous" && *part * 20 > whole as i64) {
+        write_largest("Largest anonymous memory past the allocator", &rss.largest_other_anonymous, out)?;
+    }
     let advice = advice(rss);
     if !advice.is_empty() {
         writeln!(out, "\n{HEADING}What to do{HEADING:#}")?;
@@ -117,7 +125,7 @@ fn write_process(process: &Process, out: &mut dyn Write) -> io::Result<()> {
 fn write_classes(rss: &Rss, whole: u64, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "\n{HEADING}Where the memory is{HEADING:#}")?;
     let mut table = table();
-    for (class, part) in rss.classes.0.iter().filter(|(_, bytes)| *bytes != 0) {
+    for (class, part) in classes_of(rss).iter().filter(|(_, bytes)| *bytes != 0) {
         table.add_row([
             class.replace('_', " "),
             signed_bytes(*part),
@@ -137,7 +145,9 @@ fn snapshot_words(rss: &Rss) -> String {
         ("interval", _) => "taken at an interval",
         (other, _) => other,
     };
-    format!("{when}{}", if rss.snapshot.stopped { "" } else { ", while it ran" })
+    let running = if rss.snapshot.stopped { "" } else { ", while it ran" };
+    let stands_in = if rss.snapshot.stands_in_for_end { ", the last before its end" } else { "" };
+    format!("{when}{running}{stands_in}")
 }
 
 fn write_objects(process: &Process, out: &mut dyn Write) -> io::Result<()> {
@@ -161,7 +171,12 @@ fn write_sites(title: &str, sites: &[Site], key: impl Fn(&Site) -> u64, out: &mu
         return Ok(());
     }
     sites.sort_by_key(|site| std::cmp::Reverse(key(site)));
-    writeln!(out, "\n{HEADING}{title}{HEADING:#} ({} of {})", sites.len().min(SITES_SHOWN), counted_sites(sites.len()))?;
+    writeln!(
+        out,
+        "\n{HEADING}{title}{HEADING:#} ({} of {})",
+        sites.len().min(SITES_SHOWN),
+        counted_sites(sites.len())
+    )?;
     for site in sites.iter().take(SITES_SHOWN) {
         write!(out, "  {} live in {}", bytes(site.live_bytes), counted(site.live_objects, "object"))?;
         match site.pinned_bytes {
@@ -182,8 +197,22 @@ fn counted_sites(number: usize) -> String {
 /// The first frames that say something about the program: those of allocators and containers are the same everywhere.
 fn interesting(stack: &[String]) -> Vec<&str> {
     const PLUMBING: [&str; 16] = [
-        "malloc", "calloc", "realloc", "__libc_", "operator new", "alloc::", "<alloc::", "__rust_alloc", "__rustc::",
-        "__rdl_", "core::", "<core::", "std::", "<std::", "hashbrown::", "<hashbrown::",
+        "malloc",
+        "calloc",
+        "realloc",
+        "__libc_",
+        "operator new",
+        "alloc::",
+        "<alloc::",
+        "__rust_alloc",
+        "__rustc::",
+        "__rdl_",
+        "core::",
+        "<core::",
+        "std::",
+        "<std::",
+        "hashbrown::",
+        "<hashbrown::",
     ];
     let plumbing = stack.iter().take_while(|frame| PLUMBING.iter().any(|start| frame.starts_with(start))).count();
     // A stack of nothing else is still a stack.
@@ -194,14 +223,15 @@ fn interesting(stack: &[String]) -> Vec<&str> {
     }
 }
 
-fn write_retained(rss: &Rss, whole: u64, out: &mut dyn Write) -> io::Result<()> {
-    let retained = rss.classes.bytes("retained");
-    if retained <= 0 {
+fn write_largest(title: &str, ranges: &[NamedBytes], out: &mut dyn Write) -> io::Result<()> {
+    if ranges.is_empty() {
         return Ok(());
     }
-    writeln!(out, "\n{HEADING}What the allocator retains{HEADING:#}")?;
-    let share = percent(retained as f64, whole as f64);
-    writeln!(out, "  {} ({share}) of free pages are resident and held for later.", bytes(retained.unsigned_abs()))
+    writeln!(out, "\n{HEADING}{title}{HEADING:#}")?;
+    for range in ranges.iter().take(RANGES_SHOWN) {
+        writeln!(out, "  {} of {}", bytes(range.bytes), range.name)?;
+    }
+    Ok(())
 }
 
 fn write_processes(report: &Report, out: &mut dyn Write) -> io::Result<()> {
@@ -233,7 +263,7 @@ fn write_sources(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         let active = if source.active { "active" } else { "not active" };
         match source.missed.as_str() {
             "" => writeln!(out, "  {}: {active}", source.name)?,
-            missed => writeln!(out, "  {}: {active}; {missed}", source.name)?,
+            missed => writeln!(out, "  {}: {active}; missed: {missed}", source.name)?,
         }
     }
     Ok(())
@@ -251,7 +281,12 @@ fn write_gaps(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "  contradictions: {} {}", count(*number), anomaly.replace('_', " "))?;
     }
     for defect in &report.defects {
-        writeln!(out, "  damaged: {} at offset {}: {}", counted(defect.bytes, "byte"), defect.offset, defect.what)?;
+        let bytes = defect.bytes.map_or(String::new(), |bytes| format!(", {}", counted(bytes, "byte")));
+        let events = match defect.events_lost {
+            0 => String::new(),
+            events => format!(", {} lost", counted(events, "event")),
+        };
+        writeln!(out, "  damaged: {} at offset {}{bytes}{events}", defect.what, defect.offset)?;
     }
     for (module, why) in &report.unresolved_modules {
         writeln!(out, "  no symbols of {module}: {why}")?;

@@ -42,7 +42,7 @@ fn unreadable_files_are_1_with_what_to_do() {
     check(&directory.path().join("missing"), &["no such file"]);
     check(directory.path(), &["directory"]);
     let private = file("private", &trace);
-    fs::set_permissions(&private, fs::Permissions::from_mode(0)).expect("permissions");
+    fs::set_permissions(&private, fs::Permissions::from_mode(0o000)).expect("permissions");
     if fs::File::open(&private).is_ok() {
         println!("skipped: no permission, since this user may read everything");
     } else {

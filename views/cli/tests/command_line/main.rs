@@ -6,6 +6,10 @@ mod bad_input;
 
 mod export;
 
+mod report;
+
+mod go_page_traces;
+
 use std::path::Path;
 use std::process::Output;
 

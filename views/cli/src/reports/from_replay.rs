@@ -1,0 +1,237 @@
+//! What a replay found, as a report.
+
+use std::collections::BTreeMap;
+
+use pagetrace_format::records::{EndStatus, ProcessOrigin, StreamKind};
+use pagetrace_format::snapshot::{ResidencySource, SnapshotReason};
+use pagetrace_format::{EventKind, Origin, ProcessId, Trace, TraceNanos};
+use pagetrace_replay::results::{self, DefectKind, MomentRule};
+use pagetrace_replay::{Replayed, ReplayedProcess, RssState};
+
+use super::go_text;
+use super::report_model::{
+    At, Classes, Defect, EventCounts, Final, KernelFigures, Lost, NamedBytes, Objects, PageCounts, Peak, Process,
+    Report, Rss, Site, SnapshotFacts, Source, TimelinePoint,
+};
+use crate::symbols::Symbols;
+
+/// Makes the report of a replayed trace; `asked` is the moment's name on the command line.
+pub fn report_of(trace: &Trace<'_>, replayed: &Replayed, asked: &'static str) -> Report {
+    let since_start = |time: TraceNanos| time.0.saturating_sub(replayed.start.0);
+    let is_go = replayed.header.origin == Origin::GoPageTrace;
+    // Page states are known only where page events are.
+    let pages = replayed.peak.map(|_| replayed.final_pages);
+    let frames = replayed.processes.iter().flat_map(|process| &process.sites).flat_map(|site| &site.frames);
+    let mut symbols = Symbols::new(&replayed.metadata.modules);
+    symbols.resolve(frames.copied());
+    Report {
+        format: if is_go { go_text::FORMAT } else { "pagetrace" },
+        complete: replayed.complete,
+        page_size: replayed.header.page_shift.bytes(),
+        at: At {
+            moment: asked,
+            time_ns: (replayed.moment.rule != MomentRule::EachEnd).then(|| since_start(replayed.moment.time)),
+        },
+        duration_ns: since_start(replayed.last),
+        lost: Lost {
+            events: replayed.lost.values().map(|lost| lost.events).sum(),
+            reasons: replayed.lost.iter().map(|(reason, lost)| ((*reason).to_owned(), lost.events)).collect(),
+        },
+        events: EventCounts {
+            alloc: replayed.events.page_alloc,
+            free: replayed.events.page_free,
+            scavenge: replayed.events.page_scavenge,
+            object_alloc: replayed.events.object_alloc,
+            object_free: replayed.events.object_free,
+            time_sync: replayed.events.time_sync,
+        },
+        pages: PageCounts { alloc: replayed.pages.alloc, free: replayed.pages.free, scavenge: replayed.pages.scavenge },
+        peak: Peak {
+            time_ns: match (replayed.peak, replayed.moment.rule) {
+                (Some(peak), _) => Some(since_start(peak.time)),
+                (None, MomentRule::PeakRss) => Some(since_start(replayed.moment.time)),
+                _ => None,
+            },
+            pages_in_use: replayed.peak.map(|peak| peak.pages_in_use),
+        },
+        last: Final {
+            pages_in_use: pages.map(|pages| pages.in_use),
+            pages_free: pages.map(|pages| pages.free),
+            pages_returned: pages.map(|pages| pages.returned),
+        },
+        anomalies: replayed.anomalies.named().collect(),
+        defects: replayed.defects.iter().map(defect).collect(),
+        processes: replayed.processes.iter().map(|process| process_of(replayed, process, &symbols)).collect(),
+        sources: sources_of(replayed),
+        timeline: replayed
+            .rss_timeline
+            .iter()
+            .map(|point| TimelinePoint {
+                time_ns: since_start(point.time),
+                process: place_of(replayed, point.process),
+                rss_bytes: point.rss,
+            })
+            .collect(),
+        go_processors: go_processors(trace, replayed),
+        unresolved_modules: symbols.into_problems(),
+    }
+}
+
+fn process_of(replayed: &Replayed, it: &ReplayedProcess, symbols: &Symbols<'_>) -> Process {
+    let since_start = |time: TraceNanos| time.0.saturating_sub(replayed.start.0);
+    // Go's page traces name no process: one stands in, of which nothing is known.
+    let is_known = replayed.header.origin == Origin::Recorded;
+    let at_exit = it.end.is_some_and(|end| end.snapshot_at_exit);
+    Process {
+        pid: is_known.then_some(it.process.pid),
+        exe: (!it.process.exe.is_empty()).then(|| it.process.exe.clone()),
+        args: it.process.args.clone(),
+        origin: is_known.then_some(match it.process.origin {
+            ProcessOrigin::Command => "command",
+            ProcessOrigin::Fork => "fork",
+            ProcessOrigin::Exec => "exec",
+            ProcessOrigin::Found => "found",
+        }),
+        parent: it.process.parent.and_then(|parent| place_of(replayed, parent)),
+        start_ns: is_known.then(|| since_start(it.process.start)),
+        end_ns: it.end.map(|end| since_start(end.time)),
+        end_status: match it.status() {
+            EndStatus::Unknown => None,
+            EndStatus::Exited(status) => Some(format!("exited {status}")),
+            EndStatus::Signaled(signal) => Some(format!("signaled {signal}")),
+            EndStatus::Replaced => Some("replaced".into()),
+            EndStatus::Running => Some("running".into()),
+        },
+        running: it.running,
+        rss: it.rss.as_ref().map(|rss| rss_of(rss, since_start(rss.time), at_exit)),
+        objects: Objects {
+            live: it.objects.map(|objects| objects.live),
+            live_bytes: it.objects.map(|objects| objects.live_bytes),
+            live_usable_bytes: it.objects.map(|objects| objects.live_usable_bytes),
+            live_chunk_bytes: it.objects.and_then(|objects| objects.live_chunk_bytes),
+            allocated: it.objects.map(|objects| objects.allocated),
+            freed: it.objects.map(|objects| objects.freed),
+            unknown_frees: it.objects.map(|objects| objects.unknown_frees),
+            replaced: it.objects.map(|objects| objects.replaced),
+            inherited: it.objects.map(|objects| objects.inherited),
+        },
+        sites: it
+            .sites
+            .iter()
+            .map(|site| Site {
+                stack: site.frames.iter().flat_map(|frame| symbols.functions(frame)).map(ToString::to_string).collect(),
+                live_bytes: site.live_bytes,
+                live_objects: site.live,
+                live_usable_bytes: site.live_usable_bytes,
+                pinned_bytes: site.pinned_bytes,
+                allocated_objects: site.allocated,
+                allocated_bytes: site.allocated_bytes,
+            })
+            .collect(),
+    }
+}
+
+fn rss_of(rss: &RssState, time_ns: u64, process_has_snapshot_at_exit: bool) -> Rss {
+    let kernel = rss.kernel;
+    let explanation = rss.explanation.as_ref();
+    Rss {
+        time_ns,
+        kernel_bytes: kernel.rss,
+        explained_fraction: explanation.and_then(|it| it.explained_fraction()),
+        allocator_explained_fraction: explanation.and_then(|it| it.allocator_explained_fraction()),
+        // Nothing predicts residency in these traces: it is all from scans.
+        residency_agreement: None,
+        change_agreement: None,
+        classes: explanation.map(|it| Classes(it.classes.named().to_vec())),
+        allocator_bytes: explanation.map(|it| it.allocator_bytes),
+        sparse_pages: explanation.map(|it| it.sparse_pages),
+        swapped_bytes: explanation.map(|it| it.swapped_bytes),
+        largest_retained: explanation.map_or_else(Vec::new, |it| {
+            let range = |range: &results::RetainedRange| (range.mapping.clone(), range.bytes());
+            it.retained_ranges.iter().map(range).map(|(name, bytes)| named(name, bytes)).collect()
+        }),
+        largest_other_anonymous: explanation.map_or_else(Vec::new, |it| {
+            it.other_anonymous.iter().map(|it| named(it.name.clone(), it.resident_bytes)).collect()
+        }),
+        snapshot: SnapshotFacts {
+            reason: match rss.reason {
+                SnapshotReason::Interval => "interval",
+                SnapshotReason::Growth => "growth",
+                SnapshotReason::Exit => "exit",
+                SnapshotReason::Asked => "asked",
+            },
+            stopped: rss.stopped,
+            at_exit: rss.reason == SnapshotReason::Exit && process_has_snapshot_at_exit,
+            stands_in_for_end: rss.stands_in_for_end,
+            residency: match rss.source {
+                ResidencySource::None => "none",
+                ResidencySource::PagemapScan => "pagemap_scan",
+                ResidencySource::Pagemap => "pagemap",
+            },
+        },
+        kernel: KernelFigures {
+            rss: kernel.rss,
+            anonymous: kernel.anonymous,
+            pss: kernel.pss,
+            swap: kernel.swap,
+            huge: kernel.huge,
+            peak_rss: kernel.peak_rss,
+            page_tables: kernel.page_tables,
+            rss_file: kernel.rss_file,
+            rss_shmem: kernel.rss_shmem,
+        },
+    }
+}
+
+fn named(name: String, bytes: u64) -> NamedBytes {
+    let name = if name.is_empty() { "anonymous memory".into() } else { name };
+    NamedBytes { name, bytes }
+}
+
+fn defect(defect: &results::Defect) -> Defect {
+    let (what, bytes) = match defect.kind {
+        DefectKind::Unreadable { bytes, what } => (what, Some(bytes as u64)),
+        DefectKind::DamagedEvents => ("a damaged chunk of events", None),
+        DefectKind::DamagedRecords => ("a damaged chunk of records", None),
+        DefectKind::DamagedSnapshot => ("a damaged snapshot", None),
+    };
+    Defect { offset: defect.offset as u64, bytes, what, events_lost: defect.events_lost }
+}
+
+fn sources_of(replayed: &Replayed) -> Vec<Source> {
+    if replayed.header.origin == Origin::GoPageTrace {
+        return vec![Source {
+            name: "page events of Go's runtime".into(),
+            active: true,
+            missed: "objects, stacks, residency, and memory outside the Go heap".into(),
+        }];
+    }
+    let source = |it: &pagetrace_format::records::Source| Source {
+        name: it.name.clone(),
+        active: it.active,
+        missed: it.missed.clone(),
+    };
+    replayed.sources().iter().map(source).collect()
+}
+
+fn place_of(replayed: &Replayed, process: ProcessId) -> Option<usize> {
+    replayed.processes.iter().position(|it| it.process.id == process)
+}
+
+/// Events of each of Go's Ps. The headers of chunks count time syncs too, so the events themselves are looked at.
+fn go_processors(trace: &Trace<'_>, replayed: &Replayed) -> BTreeMap<i64, u64> {
+    let mut events_of: BTreeMap<i64, u64> = BTreeMap::new();
+    for chunk in trace.chunks() {
+        let Some(StreamKind::GoProcessor(p)) =
+            replayed.metadata.streams.get(&chunk.header.stream).map(|stream| stream.kind)
+        else {
+            continue;
+        };
+        // What is damaged is among the replay's defects already.
+        let Ok(mut cursor) = trace.events(chunk) else { continue };
+        while let Ok(Some(event)) = cursor.next_event() {
+            *events_of.entry(p).or_default() += u64::from(event.kind != EventKind::TimeSync);
+        }
+    }
+    events_of
+}

@@ -1,0 +1,15 @@
+//! What a trace says of a program's memory: the data, where they come from, and how they are told.
+
+pub mod report_model;
+
+mod from_replay;
+
+pub mod text;
+
+mod go_text;
+
+mod advice;
+
+mod quantities;
+
+pub use from_replay::report_of;
