@@ -28,6 +28,8 @@ pub mod modules;
 
 pub mod elf;
 
+pub mod doctor;
+
 mod sys;
 
 pub use error::KernelError;

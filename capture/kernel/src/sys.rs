@@ -2,7 +2,11 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::ptr;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use rustix::mm::{MapFlags, ProtFlags};
 
 /// `struct page_region` of linux/fs.h: pages side by side in the same categories.
 #[repr(C)]
@@ -73,4 +77,96 @@ pub(crate) fn pagemap_scan(
     let count = unsafe { libc::ioctl(pagemap.as_raw_fd(), PAGEMAP_SCAN, &raw mut arg) };
     let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
     Ok((count.min(regions.len()), arg.walk_end))
+}
+
+/// Forks a child that stores 1 in the word, if there is one, and then waits to be killed; it dies with this thread.
+///
+/// # Errors
+/// Those of fork(2).
+pub(crate) fn fork_waiting(word: Option<&AtomicU32>) -> io::Result<u32> {
+    // SAFETY: fork itself has no requirement. The child, which may have copied locks that other threads held, only
+    // makes system calls and stores to an atomic.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => {
+            // SAFETY: these take no pointers, and are safe in a fork's child.
+            unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+            if let Some(word) = word {
+                word.store(1, Ordering::Release);
+            }
+            loop {
+                // SAFETY: as above.
+                unsafe { libc::pause() };
+            }
+        }
+        pid => u32::try_from(pid).map_err(io::Error::other),
+    }
+}
+
+const PROBED_BYTES: usize = 4096;
+
+/// The first word of a file of at least a page, shared with whoever maps it. It stays mapped.
+///
+/// # Errors
+/// Those of mmap(2).
+pub(crate) fn map_shared_word(file: &File) -> io::Result<&'static AtomicU32> {
+    let protection = ProtFlags::READ | ProtFlags::WRITE;
+    // SAFETY: a new mapping at an address of the kernel's choice.
+    let base = unsafe { rustix::mm::mmap(ptr::null_mut(), PROBED_BYTES, protection, MapFlags::SHARED, file, 0)? };
+    // SAFETY: page aligned, readable and writable, within the file as the caller promises, never unmapped; all access
+    // is atomic.
+    Ok(unsafe { AtomicU32::from_ptr(base.cast()) })
+}
+
+/// Maps a file for execution, as a dynamic linker does with a library, and unmaps it again.
+///
+/// # Errors
+/// EPERM where the file lies on a filesystem mounted noexec.
+pub(crate) fn try_map_executable(file: &File) -> io::Result<()> {
+    let protection = ProtFlags::READ | ProtFlags::EXEC;
+    // SAFETY: a new mapping at an address of the kernel's choice.
+    let base = unsafe { rustix::mm::mmap(ptr::null_mut(), PROBED_BYTES, protection, MapFlags::PRIVATE, file, 0)? };
+    // SAFETY: exactly what was mapped, and nobody has its address.
+    unsafe { rustix::mm::munmap(base, PROBED_BYTES)? };
+    Ok(())
+}
+
+/// Opens a counter of a process's page faults in user mode (perf_event_open(2)).
+///
+/// # Errors
+/// EACCES or EPERM where perf events are refused.
+pub(crate) fn open_page_fault_counter(pid: u32) -> io::Result<OwnedFd> {
+    const SIZE: u64 = 64;
+    const SOFTWARE: u64 = 1;
+    const PAGE_FAULTS: u64 = 2;
+    const EXCLUDE_KERNEL_AND_HYPERVISOR: u64 = 1 << 5 | 1 << 6;
+    // struct perf_event_attr, version 0: type and size, config, period, sample and read format, flags, …
+    let attributes: [u64; 8] = [SIZE << 32 | SOFTWARE, PAGE_FAULTS, 0, 0, 0, EXCLUDE_KERNEL_AND_HYPERVISOR, 0, 0];
+    // SAFETY: the attributes live for the call and have the size that they say.
+    let fd = unsafe { libc::syscall(libc::SYS_perf_event_open, attributes.as_ptr(), pid, -1, -1, 8_u64) };
+    owned(fd)
+}
+
+/// Makes a userfaultfd(2) that handles faults of user mode only.
+///
+/// # Errors
+/// EPERM or ENOSYS where it is refused.
+pub(crate) fn open_userfaultfd() -> io::Result<OwnedFd> {
+    const USER_MODE_ONLY: libc::c_int = 1;
+    // SAFETY: the call takes no pointers.
+    owned(unsafe { libc::syscall(libc::SYS_userfaultfd, libc::O_CLOEXEC | USER_MODE_ONLY) })
+}
+
+fn owned(fd: libc::c_long) -> io::Result<OwnedFd> {
+    match i32::try_from(fd) {
+        // SAFETY: the kernel has just made this descriptor for us.
+        Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// The time stamp counter.
+pub(crate) fn time_stamp_counter() -> u64 {
+    // SAFETY: every x86-64 processor has the instruction.
+    unsafe { std::arch::x86_64::_rdtsc() }
 }

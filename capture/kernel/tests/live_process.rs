@@ -325,6 +325,23 @@ fn modules_have_build_ids_also_of_a_deleted_executable() {
 }
 
 #[test]
+fn doctor_finds_here_what_the_other_tests_use() {
+    let probes = pagetrace_kernel::doctor::probe();
+    for it in &probes {
+        println!("{} {} {}: {} {}", it.works, it.used, it.name, it.detail, it.advice);
+        assert_eq!(it.works, it.advice.is_empty(), "{it:?}");
+        assert_eq!(it.used, !it.detail.starts_with("not used yet"), "{it:?}");
+    }
+    let needed =
+        ["preloading", "session memory", "library folder", "stopping processes", "residency scan", "smaps_rollup"];
+    for name in needed {
+        assert!(probes.iter().any(|it| it.name == name && it.works), "{name}: {probes:?}");
+    }
+    let residency = probes.iter().find(|it| it.name == "residency scan").expect("listed");
+    assert!(residency.detail.contains("exactly"), "{residency:?}");
+}
+
+#[test]
 fn another_users_process_is_denied_not_gone() {
     if rustix::process::getuid().is_root() {
         println!("skipped: root may look at every process; the ordinary user's run checks this");
