@@ -1,0 +1,201 @@
+//! Traces that are cut, damaged, foreign, or from later writers: on the golden trace, which has every kind of chunk.
+
+use pagetrace_format::checksum::crc32;
+use pagetrace_format::header::{ChunkHeader, FILE_HEADER_BYTES};
+use pagetrace_format::{Chunk, ChunkKind, Compression, FormatError, StreamId, Trace, TraceNanos};
+
+const GOLDEN: &[u8] = include_bytes!("golden/v1.pagetrace");
+
+/// All that one chunk says, or why it cannot be read.
+fn contents(trace: &Trace, chunk: &Chunk) -> Result<String, FormatError> {
+    let mut out = format!("{:?} {:?}", chunk.header.kind, chunk.header.stream);
+    match chunk.header.kind {
+        ChunkKind::EVENTS | ChunkKind::PACKED_EVENTS => {
+            let mut cursor = trace.events(chunk)?;
+            while let Some(event) = cursor.next_event()? {
+                out += &format!(" {event:?}");
+            }
+        }
+        ChunkKind::RECORDS => out += &format!("{:?}", trace.records(chunk)?),
+        ChunkKind::SNAPSHOT => out += &format!("{:?}", trace.snapshot(chunk)?),
+        _ => {}
+    }
+    Ok(out)
+}
+
+/// What all readable chunks say, and how many cannot be read.
+fn readable(bytes: &[u8]) -> Result<(Vec<String>, usize), FormatError> {
+    let trace = Trace::open(bytes)?;
+    let all: Vec<_> = trace.chunks().iter().map(|chunk| contents(&trace, chunk)).collect();
+    let unreadable = all.iter().filter(|one| one.is_err()).count();
+    Ok((all.into_iter().flatten().collect(), unreadable))
+}
+
+/// Offset of each chunk's first byte, and of the end of the file.
+fn boundaries() -> Vec<usize> {
+    let trace = Trace::open(GOLDEN).expect("the golden trace");
+    let ends = trace.chunks().iter().map(|chunk| chunk.payload_offset + chunk.header.stored_bytes as usize);
+    std::iter::once(FILE_HEADER_BYTES).chain(ends).collect()
+}
+
+fn whole() -> Vec<String> {
+    let (whole, unreadable) = readable(GOLDEN).expect("the golden trace");
+    assert_eq!((whole.len(), unreadable), (boundaries().len() - 1, 0));
+    whole
+}
+
+#[test]
+fn every_prefix_is_read_to_its_last_whole_chunk() {
+    let (whole, boundaries) = (whole(), boundaries());
+    for length in 0..=GOLDEN.len() {
+        let prefix = &GOLDEN[..length];
+        match Trace::open(prefix) {
+            Ok(trace) => {
+                let expected = boundaries.iter().filter(|&&end| end <= length).count() - 1;
+                let (chunks, unreadable) = readable(prefix).expect("it was opened");
+                assert_eq!((&chunks[..], unreadable), (&whole[..expected], 0), "{length} bytes");
+                let cut = length - boundaries[expected];
+                let defects: Vec<_> = trace.defects().iter().map(|it| (it.offset, it.bytes)).collect();
+                let expected_defects = if cut == 0 { vec![] } else { vec![(boundaries[expected], cut)] };
+                assert_eq!(defects, expected_defects, "{length} bytes");
+            }
+            Err(FormatError::Empty) => assert_eq!(length, 0),
+            Err(FormatError::Header(why)) => {
+                assert!(length < FILE_HEADER_BYTES);
+                assert!(why.contains(&format!("expected 64 bytes, found {length}")), "{why}");
+            }
+            Err(error) => panic!("{length} bytes: {error}"),
+        }
+    }
+}
+
+#[test]
+fn a_flipped_bit_costs_at_most_its_chunk() {
+    let (whole, boundaries) = (whole(), boundaries());
+    let mut bytes = GOLDEN.to_vec();
+    for bit in 0..GOLDEN.len() * 8 {
+        let offset = bit / 8;
+        bytes[offset] ^= 1 << (bit % 8);
+        match readable(&bytes) {
+            Ok((chunks, _)) => {
+                assert!(offset >= FILE_HEADER_BYTES, "bit {bit} of the header went unnoticed");
+                let hit = boundaries.iter().filter(|&&end| end <= offset).count() - 1;
+                let mut expected = whole.clone();
+                expected.remove(hit);
+                assert!(chunks == expected, "bit {bit} in chunk {hit}");
+            }
+            Err(error) => assert!(offset < FILE_HEADER_BYTES, "bit {bit}: {error}"),
+        }
+        bytes[offset] ^= 1 << (bit % 8);
+    }
+}
+
+#[test]
+fn lost_and_foreign_bytes_between_chunks_are_stepped_over() {
+    let (whole, boundaries) = (whole(), boundaries());
+    for (index, &boundary) in boundaries.iter().enumerate() {
+        // Foreign bytes in front of a chunk, among them the start of one.
+        let foreign = b"\0\0PGCK rubbish PGC";
+        let bytes = [&GOLDEN[..boundary], foreign, &GOLDEN[boundary..]].concat();
+        assert_eq!(readable(&bytes).expect("its header is whole"), (whole.clone(), 0));
+        let defects = Trace::open(&bytes).expect("its header is whole").defects().to_vec();
+        let stepped_over: usize = defects.iter().map(|defect| defect.bytes).sum();
+        assert_eq!((defects[0].offset, stepped_over), (boundary, foreign.len()));
+        // The end of a chunk is missing: its header is there, the next chunk is inside the length it gives.
+        if let (Some(previous), false) = (index.checked_sub(1), boundary == GOLDEN.len()) {
+            let bytes = [&GOLDEN[..boundary - 3], &GOLDEN[boundary..]].concat();
+            let (chunks, _) = readable(&bytes).expect("its header is whole");
+            let lost: Vec<_> = whole.iter().filter(|one| !chunks.contains(one)).collect();
+            assert!(lost.contains(&&whole[previous]) && lost.len() <= 2, "{} chunks lost", lost.len());
+        }
+    }
+}
+
+fn raw_chunk(kind: u16, payload: &[u8]) -> Vec<u8> {
+    let header = ChunkHeader {
+        kind: ChunkKind(kind),
+        compression: Compression::None,
+        stream: StreamId(0),
+        count: 1,
+        first: TraceNanos(1),
+        last: TraceNanos(2),
+        stored_bytes: payload.len() as u32,
+        raw_bytes: payload.len() as u32,
+        payload_crc: crc32(payload),
+    };
+    [&header.encode()[..], payload].concat()
+}
+
+#[test]
+fn unknown_chunk_kinds_are_skipped() {
+    for boundary in boundaries() {
+        let bytes = [&GOLDEN[..boundary], &raw_chunk(999, b"of a later writer"), &GOLDEN[boundary..]].concat();
+        let trace = Trace::open(&bytes).expect("a trace");
+        assert_eq!(trace.defects(), &[]);
+        let (mut chunks, unreadable) = readable(&bytes).expect("a trace");
+        chunks.retain(|chunk| !chunk.starts_with("ChunkKind(999)"));
+        assert_eq!((chunks, unreadable), (whole(), 0));
+    }
+}
+
+#[test]
+fn forged_payloads_are_typed_errors() {
+    // name, kind, payload, part of the message
+    let cases: &[(&str, u16, &[u8], &str)] = &[
+        ("columns that end early", 1, &[0, 0, 7, 1], "columns end early"),
+        ("another number of columns", 1, &[0, 0, 8], "unknown layout"),
+        ("unknown flags", 1, &[0x80, 0, 7], "unknown layout"),
+        ("lengths beyond the payload", 1, &[0, 0, 7, 1, 1, 0, 0, 0, 0, 0x7f, 1, 1], "columns end early"),
+        ("fewer kinds than events", 1, &[0, 0, 7, 0, 0, 0, 0, 0, 0, 0], "number of events"),
+        ("an unknown event", 1, &[0, 0, 7, 1, 1, 0, 0, 0, 0, 0, 0x0f, 1], "kind or a number"),
+        ("an event without its address", 1, &[0, 0, 7, 1, 1, 0, 0, 0, 0, 0, 5, 1], "kind or a number"),
+        ("packed words without a clock", 2, &[1; 23], "without a clock"),
+        ("packed words that are no event", 2, &[1; 32], "no event"),
+        ("a cut record", 3, &[1, 9, 0], "a record is cut"),
+        ("a record with too few fields", 3, &[1, 1, 0], "field of a record"),
+        ("a snapshot of no version", 4, &[9], "snapshot"),
+        ("an empty snapshot", 4, &[], "snapshot"),
+    ];
+    for (name, kind, payload, expected) in cases {
+        let bytes = [&GOLDEN[..FILE_HEADER_BYTES], &raw_chunk(*kind, payload)].concat();
+        let trace = Trace::open(&bytes).expect("a trace");
+        let error = contents(&trace, &trace.chunks()[0]).expect_err(name).to_string();
+        assert!(error.contains(expected), "{name}: {error}");
+    }
+}
+
+#[test]
+fn a_zstd_payload_longer_than_its_header_says_is_refused() {
+    let trace = Trace::open(GOLDEN).expect("the golden trace");
+    let chunk = trace.chunks().iter().find(|chunk| chunk.header.compression == Compression::Zstd).expect("one");
+    let stored = &GOLDEN[chunk.payload_offset..][..chunk.header.stored_bytes as usize];
+    for raw_bytes in [0, 1, chunk.header.raw_bytes - 1, chunk.header.raw_bytes + 1] {
+        let header = ChunkHeader { raw_bytes, ..chunk.header };
+        let bytes = [&GOLDEN[..FILE_HEADER_BYTES], &header.encode(), stored].concat();
+        let trace = Trace::open(&bytes).expect("a trace");
+        // Also where the memory that is reused has room for more.
+        let mut payload = Vec::with_capacity(1 << 20);
+        let error = trace.payload(&trace.chunks()[0], &mut payload).expect_err("another length");
+        assert!(matches!(error, FormatError::Payload(_)), "{error}");
+    }
+}
+
+#[test]
+fn later_versions_and_other_files_are_refused_with_what_to_do() {
+    let mut newer = GOLDEN.to_vec();
+    newer[8] = 2;
+    let mut text_mode = GOLDEN.to_vec();
+    text_mode.remove(4);
+    let cases: &[(&[u8], &str)] = &[
+        (&newer, "has format version 2, this program reads versions up to 1: use a newer pagetrace"),
+        (&newer[..FILE_HEADER_BYTES], "use a newer pagetrace"),
+        (&text_mode, "not a trace: expected the bytes 89 50 47 54 0d 0a 1a 0a at offset 0, found 89 50 47 54 0a 1a 0a"),
+        (b"\x7fELF\x02\x01\x01\0\0\0", "found 7f 45 4c 46"),
+        (b"", "the file is empty"),
+        (&GOLDEN[..20], "expected 64 bytes, found 20"),
+    ];
+    for (bytes, expected) in cases {
+        let error = Trace::open(bytes).expect_err(expected).to_string();
+        assert!(error.contains(expected), "expected {expected}, found {error}");
+    }
+}

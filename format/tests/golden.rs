@@ -1,0 +1,269 @@
+//! The golden trace of version 1: committed bytes that every later reader must read as the committed listing says.
+//!
+//! `PAGETRACE_BLESS=1 cargo test -p pagetrace-format --test golden` writes both anew. Within a version that is right
+//! only when the listing gains something: the old bytes must go on being read as before.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use pagetrace_format::encode::{PackedChunk, TickClock};
+use pagetrace_format::header::FILE_HEADER_BYTES;
+use pagetrace_format::records::*;
+use pagetrace_format::snapshot::{
+    KernelFigures, Mapping, PageFlags, Permissions, ResidencySource, ResidentRun, SnapshotReason,
+};
+use pagetrace_format::*;
+
+fn path(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
+}
+
+#[test]
+fn the_golden_trace_is_read_as_its_listing_says() {
+    let written = write_trace();
+    if std::env::var_os("PAGETRACE_BLESS").is_some() {
+        std::fs::write(path("v1.pagetrace"), &written).expect("the golden trace can be written");
+        std::fs::write(path("v1.txt"), listing(&written)).expect("the listing can be written");
+    }
+    let golden = std::fs::read(path("v1.pagetrace")).expect("the golden trace");
+    let expected = std::fs::read_to_string(path("v1.txt")).expect("the listing");
+    check("the golden trace", &listing(&golden), &expected);
+    // The bytes may differ, as compressors change; what they say may not.
+    check("what today's writer writes", &listing(&written), &expected);
+}
+
+#[test]
+fn the_listing_covers_all_there_is() {
+    let listing = listing(&write_trace());
+    let words = "TimeSync PageAlloc PageFree PageScavenge ObjectAlloc ObjectFree Plain Calloc Realloc Aligned Other \
+        Process ProcessEnd Stream Module StackNode Stack Loss Source TracerMemory End Command Fork Exec Found Unknown \
+        Exited Signaled Replaced Running Thread GoProcessor BufferFull Reentered TooManyProcesses StackTableFull \
+        Malformed Interval Growth Exit Asked PagemapScan Pagemap EVENTS PACKED_EVENTS RECORDS SNAPSHOT zstd stored";
+    for word in words.split_whitespace() {
+        let whole = |found: &str| found == word;
+        assert!(listing.split(|c: char| !c.is_alphanumeric() && c != '_').any(whole), "{word} is not in the listing");
+    }
+}
+
+fn check(what: &str, found: &str, expected: &str) {
+    for (number, (found, expected)) in found.lines().zip(expected.lines()).enumerate() {
+        assert_eq!(found, expected, "{what}, line {} of the listing", number + 1);
+    }
+    assert_eq!(found.lines().count(), expected.lines().count(), "{what}: lines of the listing");
+}
+
+/// Everything that a trace says, as text.
+fn listing(bytes: &[u8]) -> String {
+    let trace = Trace::open(bytes).expect("a trace");
+    assert_eq!(trace.defects(), &[]);
+    let mut out = format!("{:?}\n", trace.header());
+    for chunk in trace.chunks() {
+        let header = &chunk.header;
+        let (name, contents) = match header.kind {
+            ChunkKind::RECORDS => ("RECORDS", lines(trace.records(chunk).expect("records"))),
+            ChunkKind::SNAPSHOT => ("SNAPSHOT", snapshot_lines(&trace.snapshot(chunk).expect("a snapshot"))),
+            ChunkKind::PACKED_EVENTS => ("PACKED_EVENTS", lines(events_of(&trace, chunk))),
+            ChunkKind::EVENTS => ("EVENTS", lines(events_of(&trace, chunk))),
+            other => panic!("{other:?} is not in the golden trace"),
+        };
+        let stored = if header.compression == Compression::Zstd { "zstd" } else { "stored" };
+        let (stream, count, first, last) = (header.stream.0, header.count, header.first.0, header.last.0);
+        writeln!(out, "\n{name} {stored} stream={stream} count={count} first={first} last={last}").expect("a string");
+        out.push_str(&contents);
+    }
+    out
+}
+
+fn lines<T: std::fmt::Debug>(items: Vec<T>) -> String {
+    items.iter().map(|item| format!("  {item:?}\n")).collect()
+}
+
+fn snapshot_lines(snapshot: &Snapshot) -> String {
+    let Snapshot { process, time, reason, stopped, residency_source, page_bytes, kernel, mappings, resident } =
+        snapshot;
+    format!("  {process:?} {time:?} {reason:?} stopped={stopped} {residency_source:?} page_bytes={page_bytes}\n")
+        + &format!("  {kernel:?}\n")
+        + &lines(mappings.clone())
+        + &lines(resident.clone())
+}
+
+fn events_of(trace: &Trace, chunk: &Chunk) -> Vec<Event> {
+    let mut cursor = trace.events(chunk).expect("events");
+    std::iter::from_fn(|| cursor.next_event().expect("an event")).collect()
+}
+
+fn header() -> FileHeader {
+    FileHeader {
+        version: 1,
+        page_shift: PageShift::KIB_4,
+        origin: Origin::Recorded,
+        start: TraceNanos(1_000_000_000),
+        start_unix_ns: 1_700_000_000_000_000_000,
+    }
+}
+
+/// A trace with every kind of everything.
+fn write_trace() -> Vec<u8> {
+    let mut writer = TraceWriter::new(Vec::new(), &header()).expect("memory takes it");
+    writer.records(TraceNanos(1_000_000_001), &records()).expect("memory takes it");
+    let mut every_kind = EventColumns::new();
+    kinds().into_iter().zip(1..).for_each(|(kind, n)| every_kind.push(Event { time: TraceNanos(n * 1000), kind }));
+    writer.events(StreamId(1), &every_kind).expect("memory takes it");
+    let mut times_going_back = EventColumns::new();
+    for (time, page) in [(5_000, 9), (4_872, 0x7fff_ffff), (4_872, 1), (u64::MAX, 2)] {
+        let kind = EventKind::PageAlloc(PageRun { base: Address(page << 12), pages: PageCount(page) });
+        times_going_back.push(Event { time: TraceNanos(time), kind });
+    }
+    writer.events(StreamId(2), &times_going_back).expect("memory takes it");
+    snapshots().iter().for_each(|snapshot| writer.snapshot(snapshot).expect("memory takes it"));
+    let mut bytes = writer.into_inner().expect("memory takes it");
+
+    let mut memory = [0; 1024];
+    let clock = TickClock { base_tick: 1_000, base: TraceNanos(2_000_000_000), mult: 3 << 9, shift: 10 };
+    let mut packed = PackedChunk::new(&mut memory, clock).expect("room");
+    for (kind, tick) in kinds().iter().zip([1_000, 1_001, 999, 1 << 40, (1 << 40) + 7, 1 << 40, 0, 1, 2, 3, 4, 5]) {
+        assert!(packed.push(tick, kind));
+    }
+    bytes.extend_from_slice(packed.finish(StreamId(3)));
+
+    let mut end = TraceWriter::new(Vec::new(), &header()).expect("memory takes it");
+    let record = Record::End(End { time: TraceNanos(9_000_000_000), unix_ns: 1_700_000_008_000_000_000 });
+    end.records(TraceNanos(9_000_000_000), &[record]).expect("memory takes it");
+    bytes.extend_from_slice(&end.into_inner().expect("memory takes it")[FILE_HEADER_BYTES..]);
+    bytes
+}
+
+fn kinds() -> Vec<EventKind> {
+    use ObjectFunction::*;
+    let run = |page: u64, pages| PageRun { base: Address(page << 12), pages: PageCount(pages) };
+    let alloc = |address, size, usable, stack, function| {
+        let (address, stack) = (Address(address), StackId(stack));
+        EventKind::ObjectAlloc(ObjectAlloc { address, size, usable, stack, function })
+    };
+    let free = |address, function| EventKind::ObjectFree(ObjectFree { address: Address(address), function });
+    vec![
+        EventKind::PageAlloc(run(0x7_f000_0000, 16)),
+        EventKind::PageFree(run(0x7_f000_0004, 4)),
+        EventKind::PageScavenge(run(0x7_f000_0004, 2)),
+        EventKind::TimeSync,
+        alloc(0x5555_0000_1010, 24, 24, 1, Plain),
+        alloc(0x5555_0000_1030, 0, 24, 0, Calloc),
+        alloc(0x5555_0000_1050, 100_000_000, 100_003_824, 2, Realloc),
+        alloc(0x5555_0000_2000, 4096, 4104, u32::MAX, Aligned),
+        alloc(0x5555_0000_1090, 1, 24, 7, Other),
+        free(0x5555_0000_1010, Plain),
+        free(0x5555_0000_1030, Realloc),
+        free(u64::MAX, Other),
+    ]
+}
+
+fn records() -> Vec<Record> {
+    let [p0, p1, p2, p3] = [0, 1, 2, 3].map(ProcessId);
+    let process = |id, pid, parent, origin, exe: &str, args: Option<&[&str]>, malloc| {
+        let args = args.map(|args| args.iter().map(|&arg| arg.to_owned()).collect());
+        let (exe, malloc) = (exe.to_owned(), Address(malloc));
+        Record::Process(Process { id, pid, parent, origin, start: TraceNanos(u64::from(pid)), exe, args, malloc })
+    };
+    let end = |id, status, snapshot_at_exit| {
+        Record::ProcessEnd(ProcessEnd { id, time: TraceNanos(8_000_000_000), status, snapshot_at_exit })
+    };
+    let stream = |id, kind, stack_range| Record::Stream(Stream { id: StreamId(id), process: p0, kind, stack_range });
+    let loss = |process, reason, events| Record::Loss(Loss { process, reason, events, time: TraceNanos(77) });
+    vec![
+        process(p0, 100, None, ProcessOrigin::Command, "/usr/bin/é", Some(&["é", "", "-x"]), 0x7fff_1234),
+        process(p1, 101, Some(p0), ProcessOrigin::Fork, "/usr/bin/é", None, 0),
+        process(p2, 101, Some(p1), ProcessOrigin::Exec, "", Some(&[]), 0),
+        process(p3, u32::MAX, None, ProcessOrigin::Found, "/bin/true", None, u64::MAX),
+        stream(1, StreamKind::Thread(100), Some((Address(0x7ffc_0000_0000), Address(0x7ffc_0080_0000)))),
+        stream(2, StreamKind::GoProcessor(-1), None),
+        stream(3, StreamKind::GoProcessor(8), None),
+        Record::Module(Module {
+            process: p0,
+            start: Address(0x7f12_0000_0000),
+            end: Address(0x7f12_0010_0000),
+            file_offset: 0x28000,
+            path: "/usr/lib/libc.so.6".into(),
+            build_id: vec![0xde, 0xad, 0xbe, 0xef],
+        }),
+        Record::StackNode(StackNode { process: p0, node: 1, parent: 0, address: Address(0x5555_0000_0abc) }),
+        Record::StackNode(StackNode { process: p0, node: 2, parent: 1, address: Address(0x5555_0000_0def) }),
+        Record::Stack(Stack { process: p0, id: StackId(1), node: 2 }),
+        loss(Some(p0), LossReason::BufferFull, 12),
+        loss(Some(p1), LossReason::Reentered, 1),
+        loss(None, LossReason::TooManyProcesses, 0),
+        loss(Some(p0), LossReason::StackTableFull, 3),
+        loss(Some(p2), LossReason::Malformed, 4),
+        loss(None, LossReason::Other(200), u64::MAX),
+        Record::Source(Source { name: "objects".into(), active: true, missed: String::new() }),
+        Record::Source(Source { name: "perf".into(), active: false, missed: "not permitted".into() }),
+        Record::TracerMemory(TracerMemory { process: p0, start: Address(0x1000), end: Address(0x9000) }),
+        end(p0, EndStatus::Exited(3), true),
+        end(p1, EndStatus::Replaced, false),
+        end(p2, EndStatus::Signaled(9), false),
+        end(p3, EndStatus::Unknown, false),
+        end(p3, EndStatus::Running, true),
+    ]
+}
+
+fn snapshots() -> Vec<Snapshot> {
+    let kernel = KernelFigures {
+        rss: Some(40 << 10),
+        anonymous: Some(28 << 10),
+        pss: Some(30 << 10),
+        swap: Some(8 << 10),
+        huge: Some(0),
+        peak_rss: Some(44 << 10),
+        page_tables: Some(64 << 10),
+        rss_file: Some(12 << 10),
+        rss_shmem: Some(u64::MAX),
+    };
+    let mapping = |start, end, permissions, file_offset, device, inode, path: &str| Mapping {
+        start: Address(start),
+        end: Address(end),
+        permissions: Permissions(permissions),
+        file_offset,
+        device,
+        inode,
+        path: path.into(),
+    };
+    let (read, write, execute) = (Permissions::READ, Permissions::WRITE, Permissions::EXECUTE);
+    let run = |start, pages, state| ResidentRun { start: Address(start), pages: PageCount(pages), state };
+    let full = Snapshot {
+        process: ProcessId(0),
+        time: TraceNanos(3_000_000_000),
+        reason: SnapshotReason::Exit,
+        stopped: true,
+        residency_source: ResidencySource::PagemapScan,
+        page_bytes: 4096,
+        kernel,
+        mappings: vec![
+            mapping(0x1000, 0x3000, read | execute, 0x28000, 8 << 32 | 1, 4711, "/usr/bin/é"),
+            mapping(0x3000, 0x9000, read | write, 0, 0, 0, "[heap]"),
+            mapping(0x10000, 0x20000, read | Permissions::SHARED, 0, 1, 2, ""),
+        ],
+        resident: vec![
+            run(0x1000, 2, PageFlags(PageFlags::PRESENT | PageFlags::FILE)),
+            run(0x3000, 1, PageFlags(PageFlags::PRESENT)),
+            run(0x4000, 1, PageFlags(PageFlags::SWAPPED)),
+            run(0x8000, 1, PageFlags(PageFlags::PRESENT | PageFlags::ZERO)),
+            run(0x10000, 16, PageFlags(PageFlags::PRESENT | PageFlags::HUGE)),
+        ],
+    };
+    let empty = |reason, residency_source, stopped, page_bytes| Snapshot {
+        process: ProcessId(2),
+        time: TraceNanos(3_000_000_001),
+        reason,
+        stopped,
+        residency_source,
+        page_bytes,
+        kernel: KernelFigures::default(),
+        mappings: Vec::new(),
+        resident: Vec::new(),
+    };
+    vec![
+        full,
+        empty(SnapshotReason::Interval, ResidencySource::None, false, 4096),
+        empty(SnapshotReason::Growth, ResidencySource::Pagemap, true, 16384),
+        empty(SnapshotReason::Asked, ResidencySource::None, true, 65536),
+    ]
+}
