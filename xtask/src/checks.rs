@@ -12,6 +12,9 @@ use crate::{debian, tidy};
 const TESTS: &[&[&str]] =
     &[&["test", "--workspace"], &["test", "-p", "pagetrace"], &["test", "-p", "pagetrace", "--features", "enabled"]];
 
+/// The tests that have golden files.
+const GOLDEN_TESTS: &[&[&str]] = &[&["test", "-p", "pagetrace-format", "--test", "golden"]];
+
 const LINTS: &[&[&str]] = &[
     &["fmt", "--all", "--check"],
     &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"],
@@ -39,8 +42,9 @@ pub fn test(root: &Path) -> Result<()> {
 
 /// Runs the tests that compare with golden files, which then write them instead.
 pub fn bless(root: &Path) -> Result<()> {
-    let environment = [("PAGETRACE_BLESS", "1"), ("INSTA_UPDATE", "always"), ("INSTA_FORCE_PASS", "1")];
-    cargo(root, &["test", "--workspace"], &environment)?;
+    for arguments in GOLDEN_TESTS {
+        cargo(root, arguments, &[("PAGETRACE_BLESS", "1")])?;
+    }
     eprintln!("\nThe golden files are written; `git diff` shows what changed.");
     Ok(())
 }
