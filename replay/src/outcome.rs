@@ -3,14 +3,14 @@
 use std::cmp::Reverse;
 
 use hashbrown::HashMap;
+use pagetrace_format::TraceNanos;
 use pagetrace_format::records::EndStatus;
 use pagetrace_format::snapshot::{Snapshot, SnapshotReason};
-use pagetrace_format::{StackId, TraceNanos};
 
 use crate::analyses::residency::{KnownRanges, explain};
 use crate::intervals::Intervals;
 use crate::metadata::{Metadata, ProcessInfo};
-use crate::objects::{ObjectTotals, SiteId, SiteTotals};
+use crate::objects::{ObjectTotals, SiteId};
 use crate::process_state::ProcessState;
 use crate::results::{MomentRule, ObjectState, ReplayedProcess, RssState, ShownMoment, Site};
 
@@ -24,7 +24,7 @@ pub(crate) struct Outcome {
     rss: Option<RssState>,
     pinned: HashMap<SiteId, u64>,
     totals: ObjectTotals,
-    site_totals: HashMap<StackId, SiteTotals>,
+    site_totals: HashMap<SiteId, Allocated>,
     inherited: u64,
 }
 
@@ -43,6 +43,13 @@ struct LiveOfSite {
     objects: u64,
     bytes: u64,
     usable_bytes: u64,
+}
+
+/// What a site allocated in the whole trace.
+#[derive(Clone, Copy, Debug, Default)]
+struct Allocated {
+    objects: u64,
+    bytes: u64,
 }
 
 impl Outcome {
@@ -81,7 +88,7 @@ impl Outcome {
                 shown.live_usable_bytes = shown.live_usable_bytes.saturating_add(object.usable);
                 let header = state.header_bytes(object.usable).unwrap_or(0);
                 chunk_bytes = chunk_bytes.saturating_add(object.usable).saturating_add(header);
-                let site = shown.sites.entry(object.site).or_default();
+                let site = shown.sites.entry(state.objects.sites[object.site as usize].id).or_default();
                 site.objects += 1;
                 site.bytes = site.bytes.saturating_add(object.size);
                 site.usable_bytes = site.usable_bytes.saturating_add(object.usable);
@@ -118,10 +125,10 @@ impl Outcome {
         self.totals.freed += freed;
         self.totals.unknown_frees += unknown_frees;
         self.totals.replaced += replaced;
-        for (&stack, totals) in &state.objects.sites {
-            let all = self.site_totals.entry(stack).or_default();
-            all.objects += totals.objects;
-            all.bytes = all.bytes.saturating_add(totals.bytes);
+        for site in &state.objects.sites {
+            let all = self.site_totals.entry(site.id).or_default();
+            all.objects += site.allocated;
+            all.bytes = all.bytes.saturating_add(site.allocated_bytes);
         }
         self.inherited += state.inherited;
     }
@@ -162,7 +169,6 @@ impl Outcome {
     }
 
     fn sites(&self, metadata: &Metadata) -> Vec<Site> {
-        let own = metadata.processes[self.process].process.id;
         let mut sites: HashMap<SiteId, Site> = HashMap::new();
         let new = |id: SiteId| Site {
             id,
@@ -181,8 +187,7 @@ impl Outcome {
         for (&id, &pinned) in &self.pinned {
             sites.entry(id).or_insert_with(|| new(id)).pinned_bytes = pinned;
         }
-        for (&stack, totals) in &self.site_totals {
-            let id = SiteId { process: own, stack };
+        for (&id, totals) in self.site_totals.iter().filter(|(_, totals)| totals.objects > 0) {
             let site = sites.entry(id).or_insert_with(|| new(id));
             (site.allocated, site.allocated_bytes) = (totals.objects, totals.bytes);
         }

@@ -46,11 +46,10 @@ struct Due {
     stream: u32,
 }
 
-/// The stream that delivers, and when it has to give way.
-#[derive(Debug)]
+/// The stream that delivers, with its chunk open, and when it has to give way.
+#[derive(Clone, Copy, Debug)]
 struct Current {
     stream: u32,
-    open: OpenChunk,
     until: (u64, u32),
 }
 
@@ -96,62 +95,75 @@ impl<'t, 'b> Timeline<'t, 'b> {
         if self.current.is_none() {
             self.take_turn();
         }
-        let current = self.current.as_mut()?;
-        let (stream, event) = (current.stream as usize, current.open.event);
-        current.open.delivered += 1;
-        match current.open.cursor.next_event() {
+        let Current { stream, until } = self.current?;
+        let open = self.streams[stream as usize].open.as_mut()?;
+        let event = open.event;
+        open.delivered += 1;
+        match open.cursor.next_event() {
             Ok(Some(next)) => {
-                current.open.event = next;
-                if (next.time.0, current.open.chunk) > current.until {
-                    self.give_way();
+                open.event = next;
+                if (next.time.0, open.chunk) > until {
+                    let due = Due { time: next.time.0, chunk: open.chunk, stream };
+                    self.give_way(due);
                 }
             }
-            other => self.finish_chunk(other.err().is_some()),
+            other => self.finish_chunk(stream, other.is_err()),
         }
-        Some((stream, event))
+        Some((stream as usize, event))
     }
 
     /// Lets the stream that is due first deliver.
     #[cold]
     fn take_turn(&mut self) {
         while let Some(Reverse(due)) = self.waiting.pop() {
-            let stream = &mut self.streams[due.stream as usize];
-            let open = match stream.open.take() {
-                Some(open) if open.chunk == due.chunk => open,
-                spare => {
-                    let Some(open) = self.open_chunk(due, spare.map(|open| open.cursor)) else { continue };
-                    let now = Due { time: open.event.time.0, ..due };
-                    // A chunk whose times go back starts later than its header's first time says.
-                    if self.waiting.peek().is_some_and(|Reverse(other)| now > *other) {
-                        self.streams[due.stream as usize].open = Some(open);
-                        self.waiting.push(Reverse(now));
-                        continue;
-                    }
-                    open
-                }
+            let now = match &self.streams[due.stream as usize].open {
+                Some(open) if open.chunk == due.chunk => due,
+                _ => match self.open_chunk(due) {
+                    Some(time) => Due { time, ..due },
+                    None => continue,
+                },
             };
-            let until = self.waiting.peek().map_or((u64::MAX, u32::MAX), |Reverse(other)| (other.time, other.chunk));
-            self.current = Some(Current { stream: due.stream, open, until });
+            // A chunk whose times go back starts later than its header's first time says.
+            if self.waiting.peek().is_some_and(|Reverse(other)| now > *other) {
+                self.waiting.push(Reverse(now));
+                continue;
+            }
+            self.deliver(due.stream);
             return;
         }
     }
 
-    /// The other stream is due: the current one waits with its chunk open.
-    fn give_way(&mut self) {
-        if let Some(Current { stream, open, .. }) = self.current.take() {
-            self.waiting.push(Reverse(Due { time: open.event.time.0, chunk: open.chunk, stream }));
-            self.streams[stream as usize].open = Some(open);
+    fn deliver(&mut self, stream: u32) {
+        let until = self.waiting.peek().map_or((u64::MAX, u32::MAX), |Reverse(other)| (other.time, other.chunk));
+        self.current = Some(Current { stream, until });
+    }
+
+    /// Another stream is due: the current one waits with its chunk open.
+    #[inline]
+    fn give_way(&mut self, due: Due) {
+        self.current = None;
+        let Some(mut first) = self.waiting.peek_mut() else { return };
+        let Reverse(next) = std::mem::replace(&mut *first, Reverse(due));
+        drop(first);
+        if self.streams[next.stream as usize].open.as_ref().is_some_and(|open| open.chunk == next.chunk) {
+            self.deliver(next.stream);
+        } else {
+            self.waiting.push(Reverse(next));
         }
     }
 
     #[cold]
-    fn finish_chunk(&mut self, damaged: bool) {
-        let Some(Current { stream, open, .. }) = self.current.take() else { return };
-        if damaged {
-            self.report(open.chunk, open.delivered, DefectKind::DamagedEvents);
+    fn finish_chunk(&mut self, stream: u32, damaged: bool) {
+        self.current = None;
+        let chunks = &mut self.streams[stream as usize];
+        let more = chunks.next < chunks.chunks.len();
+        if damaged && let Some(open) = &chunks.open {
+            let (chunk, delivered) = (open.chunk, open.delivered);
+            self.report(chunk, delivered);
         }
-        let more = self.streams[stream as usize].next < self.streams[stream as usize].chunks.len();
-        self.streams[stream as usize].open = more.then_some(open);
+        if !more {
+            self.streams[stream as usize].open = None;
+        }
         self.wait_for_next_chunk(stream);
     }
 
@@ -165,26 +177,32 @@ impl<'t, 'b> Timeline<'t, 'b> {
         }
     }
 
-    /// Opens a chunk in the memory of the stream's last one. A damaged or empty one is stepped over.
-    fn open_chunk(&mut self, due: Due, spare: Option<EventCursor>) -> Option<OpenChunk> {
+    /// Opens a chunk in the memory of the stream's last one and gives the time of its first event. A damaged or empty
+    /// chunk is stepped over.
+    fn open_chunk(&mut self, due: Due) -> Option<u64> {
         let chunk = &self.trace.chunks()[due.chunk as usize];
+        let spare = self.streams[due.stream as usize].open.take();
         let opened = match spare {
-            Some(mut cursor) => self.trace.events_into(chunk, &mut cursor).map(|()| cursor),
+            Some(OpenChunk { mut cursor, .. }) => self.trace.events_into(chunk, &mut cursor).map(|()| cursor),
             None => self.trace.events(chunk),
         };
         let first = opened.and_then(|mut cursor| Ok(cursor.next_event()?.map(|event| (cursor, event))));
         match first {
-            Ok(Some((cursor, event))) => return Some(OpenChunk { cursor, chunk: due.chunk, event, delivered: 0 }),
+            Ok(Some((cursor, event))) => {
+                let open = OpenChunk { cursor, chunk: due.chunk, event, delivered: 0 };
+                self.streams[due.stream as usize].open = Some(open);
+                return Some(event.time.0);
+            }
             Ok(None) => {}
-            Err(_) => self.report(due.chunk, 0, DefectKind::DamagedEvents),
+            Err(_) => self.report(due.chunk, 0),
         }
         self.wait_for_next_chunk(due.stream);
         None
     }
 
-    fn report(&mut self, chunk: u32, delivered: u32, kind: DefectKind) {
+    fn report(&mut self, chunk: u32, delivered: u32) {
         let chunk = &self.trace.chunks()[chunk as usize];
         let events_lost = u64::from(chunk.header.count.saturating_sub(delivered));
-        self.defects.push(Defect { offset: chunk.payload_offset, kind, events_lost });
+        self.defects.push(Defect { offset: chunk.payload_offset, kind: DefectKind::DamagedEvents, events_lost });
     }
 }

@@ -204,7 +204,7 @@ impl Walk<'_> {
     }
 
     fn pinned_by_site(&self) -> HashMap<SiteId, u64> {
-        let mut shares: HashMap<SiteId, u128> = HashMap::new();
+        let mut shares: HashMap<u32, u128> = HashMap::new();
         for (address, object) in self.state.objects.live() {
             Span::of(self.state.pages.shift(), address.0, object.usable).each_record(|page, bytes| {
                 if let Some(&(pinned, live)) = self.sparse.get(&page)
@@ -216,6 +216,10 @@ impl Walk<'_> {
             });
         }
         let half = 1 << (SHARE_DIGITS - 1);
-        shares.into_iter().map(|(site, share)| (site, ((share + half) >> SHARE_DIGITS) as u64)).collect()
+        let sites = &self.state.objects.sites;
+        shares
+            .into_iter()
+            .map(|(site, share)| (sites[site as usize].id, ((share + half) >> SHARE_DIGITS) as u64))
+            .collect()
     }
 }

@@ -1,0 +1,139 @@
+//! How fast a replay is, and whether its memory follows the live state: synthesizes traces of 1M and 10M events with
+//! the same 100,000 live objects on two streams, and replays each in a process of its own.
+//!
+//! `cargo run --release -p pagetrace-replay --example replay_bench [EVENTS…]`
+
+use std::error::Error;
+use std::process::Command;
+use std::time::Instant;
+
+use pagetrace_format::{
+    Address, Event, EventColumns, EventKind, FileHeader, ObjectAlloc, ObjectFree, ObjectFunction, Origin, PageShift,
+    StackId, StreamId, Trace, TraceNanos, TraceWriter, VERSION,
+};
+use pagetrace_replay::{Moment, replay};
+
+const LIVE_OBJECTS: usize = 100_000;
+const STREAMS: usize = 2;
+const SITES: u64 = 200;
+const CHUNK_EVENTS: usize = 1 << 16;
+/// Each object has a place of its own this long, so that none overlap.
+const PLACE_BYTES: u64 = 4096 + 16;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match &arguments[..] {
+        [one] => measure(one.parse()?),
+        _ => {
+            let sizes = if arguments.is_empty() { vec!["1000000".into(), "10000000".into()] } else { arguments };
+            for events in sizes {
+                let status = Command::new(std::env::current_exe()?).arg(events).status()?;
+                if !status.success() {
+                    return Err(format!("the measuring process ended with {status}").into());
+                }
+            }
+            Ok(())
+        }
+    }
+}
+
+fn measure(events: u64) -> Result<(), Box<dyn Error>> {
+    let bytes = synthesize(events)?;
+    let trace = Trace::open(&bytes)?;
+    let trace_only = resident_bytes()?;
+    let mut most = trace_only;
+    let (began, began_on_cpu) = (Instant::now(), cpu_seconds()?);
+    // Memory is looked at while the replay runs, since writing the trace may have needed more than replaying it.
+    let mut calls = 0_u64;
+    let replayed = replay(&trace, Moment::End, &mut |_done| {
+        calls += 1;
+        if calls.is_multiple_of(8) {
+            most = most.max(resident_bytes().unwrap_or(0));
+        }
+    })?;
+    let (seconds, on_cpu) = (began.elapsed().as_secs_f64(), cpu_seconds()? - began_on_cpu);
+    most = most.max(resident_bytes()?);
+    let live: u64 = replayed.processes.iter().filter_map(|process| process.objects).map(|objects| objects.live).sum();
+    println!(
+        "{events} events, {live} live objects: {:.2}M events/s of CPU time ({:.2}M of wall time), replay {:.1} MiB over the trace's {:.1} MiB",
+        replayed.events.total() as f64 / on_cpu / 1e6,
+        replayed.events.total() as f64 / seconds / 1e6,
+        (most - trace_only) as f64 / f64::from(1 << 20),
+        bytes.len() as f64 / f64::from(1 << 20),
+    );
+    Ok(())
+}
+
+/// Time this thread spent on a processor: other work on the machine does not count.
+fn cpu_seconds() -> Result<f64, Box<dyn Error>> {
+    let schedstat = std::fs::read_to_string("/proc/thread-self/schedstat")?;
+    let nanoseconds: f64 = schedstat.split(' ').next().ok_or("schedstat is empty")?.parse()?;
+    Ok(nanoseconds / 1e9)
+}
+
+/// The resident memory of this process by statm, bytes.
+fn resident_bytes() -> Result<u64, Box<dyn Error>> {
+    let statm = std::fs::read_to_string("/proc/self/statm")?;
+    let pages: u64 = statm.split(' ').nth(1).ok_or("statm has no second field")?.parse()?;
+    Ok(pages * 4096)
+}
+
+/// Objects of 16 to 4096 bytes: first 100,000 are allocated, then one dies and another is born, each by a random
+/// stream. What one stream allocates it also frees.
+fn synthesize(events: u64) -> Result<Vec<u8>, Box<dyn Error>> {
+    let (version, page_shift) = (VERSION, PageShift::KIB_4);
+    let start = TraceNanos(1);
+    let header = FileHeader { version, page_shift, origin: Origin::Recorded, start, start_unix_ns: 0 };
+    let mut writer = TraceWriter::new(Vec::new(), &header)?;
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let mut columns = [EventColumns::new(), EventColumns::new()];
+    let mut is_live = vec![false; LIVE_OBJECTS + 1];
+    let (mut filled, mut time) = (0, 1_u64);
+    let function = ObjectFunction::Plain;
+    let mut vacant = 0_usize;
+    for _ in 0..events {
+        time += 20 + random.below(60);
+        // Filling up first; then a random object dies, and its place is taken at once.
+        let place = if filled < LIVE_OBJECTS {
+            filled += 1;
+            filled
+        } else if vacant != 0 {
+            std::mem::take(&mut vacant)
+        } else {
+            1 + random.below(LIVE_OBJECTS as u64) as usize
+        };
+        let address = Address(0x5555_0000_0000 + place as u64 * PLACE_BYTES);
+        let stream = place % STREAMS;
+        let kind = if is_live[place] {
+            vacant = place;
+            EventKind::ObjectFree(ObjectFree { address, function })
+        } else {
+            let size = 16 + random.below(4081);
+            let usable = (size + 23) / 16 * 16 - 8;
+            let stack = StackId(1 + random.below(SITES) as u32);
+            EventKind::ObjectAlloc(ObjectAlloc { address, size, usable: usable.max(size), stack, function })
+        };
+        is_live[place] = !is_live[place];
+        columns[stream].push(Event { time: TraceNanos(time), kind });
+        if columns[stream].len() == CHUNK_EVENTS {
+            writer.events(StreamId(stream as u32), &columns[stream])?;
+            columns[stream].clear();
+        }
+    }
+    for (stream, events) in columns.iter().enumerate() {
+        writer.events(StreamId(stream as u32), events)?;
+    }
+    Ok(writer.into_inner()?)
+}
+
+/// xorshift64* (Vigna 2016): enough to spread places and sizes.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % end
+    }
+}
