@@ -2,12 +2,12 @@
 //! and the kernel's own figures.
 //!
 //! ```text
-//! version varint (1) · process · time · reason · stopped 0/1 · residency source
+//! version (1) · process · time · reason u8 · stopped u8 · residency source u8 · page bytes
 //! figures: count, then key · bytes for each
 //! mappings: count, then for each  start minus the end before · length · permissions u8 · offset · device · inode · path
 //! runs: count, then for each      start minus the end before, in pages · pages · flags u8
 //! ```
-//! All numbers are varints. Runs are in units of `page bytes` (a figure of its own key), ascending, without overlap.
+//! Numbers without a type are varints. Runs are in units of `page bytes`, ascending, without overlap.
 
 use crate::error::FormatError;
 use crate::units::{Address, PageCount, ProcessId, TraceNanos};
