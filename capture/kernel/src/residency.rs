@@ -146,23 +146,32 @@ impl ResidencyScanner {
         }
     }
 
-    /// One walk over all mappings: the kernel skips the holes between them faster than we could.
+    /// One walk over all mappings that may have the same categories and lie next to each other: the kernel skips the
+    /// holes between them faster than we could.
     fn scan_span(&mut self, pagemap: &File, mappings: &[Mapping], reported: u64) -> io::Result<Vec<ResidentRun>> {
-        let end = own(mappings).map(|it| it.end.0).max().unwrap_or(0);
-        let mut next = own(mappings).map(|it| it.start.0).min().unwrap_or(0);
         let mut runs = RunsOfMappings::new(mappings, self.page_bytes);
-        while next < end {
-            let (count, walk_end) = match pagemap_scan(pagemap, (next, end), SCANNED, reported, &mut self.regions) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                result => result?,
-            };
-            for region in &self.regions[..count] {
-                runs.add(region.start, region.end, flags_of_categories(region.categories));
+        let mut spans = Vec::new();
+        for mapping in own(mappings) {
+            let reported = if is_anonymous(mapping) { reported & !page_is::FILE } else { reported };
+            match spans.last_mut() {
+                Some((_, end, known)) if *known == reported => *end = mapping.end.0,
+                _ => spans.push((mapping.start.0, mapping.end.0, reported)),
             }
-            if walk_end <= next {
-                return Err(io::Error::other("PAGEMAP_SCAN made no progress"));
+        }
+        for (mut next, end, reported) in spans {
+            while next < end {
+                let (count, walk_end) = match pagemap_scan(pagemap, (next, end), SCANNED, reported, &mut self.regions) {
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                    result => result?,
+                };
+                for region in &self.regions[..count] {
+                    runs.add(region.start, region.end, flags_of_categories(region.categories));
+                }
+                if walk_end <= next {
+                    return Err(io::Error::other("PAGEMAP_SCAN made no progress"));
+                }
+                next = walk_end;
             }
-            next = walk_end;
         }
         Ok(runs.runs)
     }
@@ -220,6 +229,13 @@ impl ResidencyScanner {
 /// The mappings that are the process's own.
 fn own(mappings: &[Mapping]) -> impl Iterator<Item = &Mapping> {
     mappings.iter().filter(|it| it.path != "[vsyscall]")
+}
+
+/// Whether no page of it can be of a file. The kernel is then not asked for that: it would look at the `struct page`
+/// of every page, which takes longer than all the rest.
+fn is_anonymous(mapping: &Mapping) -> bool {
+    let memory_of_the_program = ["", "[heap]", "[stack]"].contains(&mapping.path.as_str());
+    mapping.inode == 0 && memory_of_the_program && !mapping.permissions.has(Permissions::SHARED)
 }
 
 /// Runs that each lie within one mapping, joined where they touch.
