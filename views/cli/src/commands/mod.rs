@@ -6,6 +6,8 @@ mod report;
 
 mod export;
 
+mod doctor;
+
 use std::process::ExitCode;
 
 /// What `pagetrace` can be asked to do.
@@ -17,6 +19,8 @@ pub enum Command {
     Report(report::ReportArgs),
     /// Write a trace in another format
     Export(export::ExportArgs),
+    /// Say which sources of data work here, and what to do about those that do not
+    Doctor(doctor::DoctorArgs),
 }
 
 impl Command {
@@ -29,6 +33,7 @@ impl Command {
             Command::Record(args) => record::run(args),
             Command::Report(args) => report::run(args),
             Command::Export(args) => export::run(args),
+            Command::Doctor(args) => doctor::run(args),
         }
     }
 }

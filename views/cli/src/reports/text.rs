@@ -1,5 +1,6 @@
 //! A report as text: what a person needs to know first comes first.
 
+use std::cmp::Reverse;
 use std::io::{self, Write};
 
 use anstyle::{AnsiColor, Style};
@@ -41,10 +42,13 @@ pub fn write_report(report: &Report, out: &mut dyn Write) -> io::Result<()> {
 /// # Errors
 /// What `out` gives.
 pub fn write_diagnosis(report: &Report, out: &mut dyn Write) -> io::Result<()> {
-    let Some(process) = largest(report) else {
-        return writeln!(out, "Nothing is known of the memory of this program: no snapshot was taken while it ran.");
+    let Some(process) = largest(report) else { return writeln!(out, "The trace has no process.") };
+    let Some((rss, whole)) = rss_of(process) else {
+        let live = process.objects.live_bytes.map_or("an unknown amount".into(), bytes);
+        let name = name_of(process);
+        writeln!(out, "{HEADING}{name} held {live} in live objects; its RSS is not known.{HEADING:#}")?;
+        return writeln!(out, "  No look at its pages was taken before it ended: record it with a shorter --interval.");
     };
-    let Some((rss, whole)) = rss_of(process) else { return Ok(()) };
     let moment = match report.at.moment {
         "peak" => format!("at the peak, {} after the start", duration(rss.time_ns)),
         "end" => format!("at the end, {} after the start", duration(rss.time_ns)),
@@ -77,14 +81,15 @@ pub fn write_diagnosis(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
-/// The process that held the most at the moment of the report.
+/// The process that held the most at the moment of the report; one that ran then is preferred, and one whose RSS is
+/// known.
 fn largest(report: &Report) -> Option<&Process> {
-    let largest = |running: bool| {
-        let candidates = report.processes.iter().filter(|process| process.running || !running);
-        // Of equal ones the first.
-        candidates.rev().filter_map(|process| Some((rss_of(process)?.1, process))).max_by_key(|(bytes, _)| *bytes)
+    let held = |process: &Process| {
+        let rss = rss_of(process).map(|(_, whole)| whole);
+        (process.running && rss.is_some(), rss, process.objects.live_bytes)
     };
-    largest(true).or_else(|| largest(false)).map(|(_, process)| process)
+    // Of equal ones the first.
+    report.processes.iter().rev().max_by_key(|process| held(process))
 }
 
 fn rss_of(process: &Process) -> Option<(&Rss, u64)> {
@@ -103,11 +108,14 @@ fn name_of(process: &Process) -> String {
 }
 
 fn write_process(process: &Process, out: &mut dyn Write) -> io::Result<()> {
-    let Some((rss, whole)) = rss_of(process) else { return Ok(()) };
-    write_classes(rss, whole, out)?;
+    let known = rss_of(process);
+    if let Some((rss, whole)) = known {
+        write_classes(rss, whole, out)?;
+    }
     write_objects(process, out)?;
-    write_sites("Who holds the live memory", &process.sites, |site| site.live_bytes, out)?;
-    write_sites("Who pins sparse pages", &process.sites, |site| site.pinned_bytes, out)?;
+    write_sites("Who holds the live memory", SiteOrder::Live, &process.sites, out)?;
+    write_sites("Who pins sparse pages", SiteOrder::Pinned, &process.sites, out)?;
+    let Some((rss, whole)) = known else { return Ok(()) };
     write_largest("Largest runs of free pages that the allocator keeps", &rss.largest_retained, out)?;
     if classes_of(rss).iter().any(|(class, part)| *class == "other_anonymous" && *part * 20 > whole as i64) {
         write_largest("Largest anonymous memory past the allocator", &rss.largest_other_anonymous, out)?;
@@ -139,11 +147,11 @@ fn write_classes(rss: &Rss, whole: u64, out: &mut dyn Write) -> io::Result<()> {
 }
 
 fn snapshot_words(rss: &Rss) -> String {
-    let when = match (rss.snapshot.reason, rss.snapshot.at_exit) {
-        (_, true) => "taken at its exit",
-        ("growth", _) => "taken as it had grown",
-        ("interval", _) => "taken at an interval",
-        (other, _) => other,
+    let when = match rss.snapshot.reason {
+        "exit" => "taken at its exit",
+        "growth" => "taken as it had grown",
+        "interval" => "taken at an interval",
+        other => other,
     };
     let running = if rss.snapshot.stopped { "" } else { ", while it ran" };
     let stands_in = if rss.snapshot.stands_in_for_end { ", the last before its end" } else { "" };
@@ -165,12 +173,16 @@ fn write_objects(process: &Process, out: &mut dyn Write) -> io::Result<()> {
     }
 }
 
-fn write_sites(title: &str, sites: &[Site], key: impl Fn(&Site) -> u64, out: &mut dyn Write) -> io::Result<()> {
+fn write_sites(title: &str, by: SiteOrder, sites: &[Site], out: &mut dyn Write) -> io::Result<()> {
+    let key = |site: &Site| match by {
+        SiteOrder::Live => site.live_bytes,
+        SiteOrder::Pinned => site.pinned_bytes,
+    };
     let mut sites: Vec<&Site> = sites.iter().filter(|site| key(site) > 0).collect();
     if sites.is_empty() {
         return Ok(());
     }
-    sites.sort_by_key(|site| std::cmp::Reverse(key(site)));
+    sites.sort_by_key(|site| Reverse(key(site)));
     writeln!(
         out,
         "\n{HEADING}{title}{HEADING:#} ({} of {})",
@@ -178,16 +190,24 @@ fn write_sites(title: &str, sites: &[Site], key: impl Fn(&Site) -> u64, out: &mu
         counted_sites(sites.len())
     )?;
     for site in sites.iter().take(SITES_SHOWN) {
-        write!(out, "  {} live in {}", bytes(site.live_bytes), counted(site.live_objects, "object"))?;
-        match site.pinned_bytes {
-            0 => writeln!(out)?,
-            pinned => writeln!(out, ", {} pinned", bytes(pinned))?,
+        let objects = counted(site.live_objects, "live object");
+        let (live, pinned) = (bytes(site.live_bytes), bytes(site.pinned_bytes));
+        match by {
+            SiteOrder::Live => writeln!(out, "  {live} in {objects}")?,
+            SiteOrder::Pinned => writeln!(out, "  {pinned} pinned by {objects} of {live}")?,
         }
         for frame in interesting(&site.stack) {
             writeln!(out, "      {frame}")?;
         }
     }
     Ok(())
+}
+
+/// What makes one site come before another.
+#[derive(Clone, Copy)]
+enum SiteOrder {
+    Live,
+    Pinned,
 }
 
 fn counted_sites(number: usize) -> String {
@@ -288,8 +308,16 @@ fn write_gaps(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         };
         writeln!(out, "  damaged: {} at offset {}{bytes}{events}", defect.what, defect.offset)?;
     }
+    write_unresolved(report, out)
+}
+
+fn write_unresolved(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+    if report.unresolved_modules.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "\n{HEADING}Files without symbols here{HEADING:#}")?;
     for (module, why) in &report.unresolved_modules {
-        writeln!(out, "  no symbols of {module}: {why}")?;
+        writeln!(out, "  {module}: {why}")?;
     }
     Ok(())
 }

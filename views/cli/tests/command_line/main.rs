@@ -10,6 +10,8 @@ mod report;
 
 mod go_page_traces;
 
+mod doctor;
+
 use std::path::Path;
 use std::process::Output;
 
