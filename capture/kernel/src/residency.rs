@@ -160,17 +160,18 @@ impl ResidencyScanner {
         }
         for (mut next, end, reported) in spans {
             while next < end {
-                let (count, walk_end) = match pagemap_scan(pagemap, (next, end), SCANNED, reported, &mut self.regions) {
+                let count = match pagemap_scan(pagemap, (next, end), SCANNED, reported, &mut self.regions) {
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                     result => result?,
                 };
                 for region in &self.regions[..count] {
                     runs.add(region.start, region.end, flags_of_categories(region.categories));
                 }
-                if walk_end <= next {
-                    return Err(io::Error::other("PAGEMAP_SCAN made no progress"));
-                }
-                next = walk_end;
+                // Room left over means that the walk came to the end.
+                next = match self.regions[..count].last() {
+                    Some(last) if count == self.regions.len() => last.end.max(next + self.page_bytes),
+                    _ => end,
+                };
             }
         }
         Ok(runs.runs)

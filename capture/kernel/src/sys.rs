@@ -51,7 +51,9 @@ const PAGEMAP_SCAN: libc::c_ulong =
     3 << 30 | (size_of::<PmScanArg>() as libc::c_ulong) << 16 | (b'f' as libc::c_ulong) << 8 | 16;
 
 /// Pages of `start..end` that are in any of the `wanted` categories, as `PAGEMAP_SCAN` fills `regions` with them: how
-/// many regions, and where the walk ended. `reported` are the categories that the regions tell.
+/// many regions. `reported` are the categories that the regions tell. If no region is left over, go on from the end of
+/// the last one. Not from the `walk_end` that the kernel gives: it works in portions of 512 regions, and where the walk
+/// came to its end after the first portion, Linux 6.18 says where that portion ended.
 ///
 /// # Errors
 /// The kernel's: ENOTTY where it has no such ioctl, EINVAL for a category that it does not know.
@@ -61,7 +63,7 @@ pub(crate) fn pagemap_scan(
     wanted: u64,
     reported: u64,
     regions: &mut [PageRegion],
-) -> io::Result<(usize, u64)> {
+) -> io::Result<usize> {
     let mut arg = PmScanArg {
         size: size_of::<PmScanArg>() as u64,
         start,
@@ -76,7 +78,7 @@ pub(crate) fn pagemap_scan(
     // to `vec`; both are exclusively borrowed here and any bits are valid in them.
     let count = unsafe { libc::ioctl(pagemap.as_raw_fd(), PAGEMAP_SCAN, &raw mut arg) };
     let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
-    Ok((count.min(regions.len()), arg.walk_end))
+    Ok(count.min(regions.len()))
 }
 
 /// Forks a child that stores 1 in the word, if there is one, and then waits to be killed; it dies with this thread.

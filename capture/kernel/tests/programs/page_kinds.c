@@ -37,8 +37,8 @@ int main(int argc, char **argv) {
         if (i % 2) free(object);
     }
 
-    char *sparse = map(8 * MIB, read_write, MAP_PRIVATE | MAP_ANONYMOUS, -1);
-    for (size_t at = 0; at < 8 * MIB; at += 3 * PAGE) sparse[at] = 1;
+    char *sparse = map(64 * MIB, read_write, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+    for (size_t at = 0; at < 64 * MIB; at += 3 * PAGE) sparse[at] = 1;
 
     char *zeros = map(4 * MIB, read_write, MAP_PRIVATE | MAP_ANONYMOUS, -1);
     for (size_t at = 0; at < 4 * MIB; at += PAGE) sink += zeros[at];
