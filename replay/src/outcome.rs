@@ -135,9 +135,8 @@ impl Outcome {
 
     pub(crate) fn into_process(self, metadata: &Metadata, moment: &ShownMoment) -> ReplayedProcess {
         let info = &metadata.processes[self.process];
-        let status = info.end.map_or(EndStatus::Unknown, |end| end.status);
         let each_end = matches!(moment.rule, MomentRule::EachEnd | MomentRule::PeakPages);
-        let ended = !matches!(status, EndStatus::Running | EndStatus::Unknown);
+        let ended = info.end.is_some_and(|end| end.status != EndStatus::Running);
         let running = match each_end {
             true => !ended,
             false => info.process.start <= moment.time && (moment.time <= info.last || !ended),

@@ -103,7 +103,7 @@ fn an_exec_starts_empty() {
 fn the_peak_is_the_largest_sum_of_rss() {
     let bytes = Builder::new(PageShift::KIB_4)
         .records(&[process(1, ProcessOrigin::Command, None, 1), stream(1, 1, None)])
-        .records(&[process(2, ProcessOrigin::Fork, Some(1), 15), ended(2, 35, EndStatus::Exited(0))])
+        .records(&[process(2, ProcessOrigin::Fork, Some(1), 15), ended(2, 35, EndStatus::Unknown)])
         .events(1, &[alloc(10, A, 10, 1), alloc(25, B, 10, 1), free(45, B)])
         .snapshot(&snapshot(1, 20, 500, &[], &[]))
         .snapshot(&snapshot(2, 30, 400, &[], &[]))
@@ -113,7 +113,10 @@ fn the_peak_is_the_largest_sum_of_rss() {
     assert_eq!((all.moment.rule, all.moment.time), (MomentRule::PeakRss, TraceNanos(30)));
     assert_eq!(all.processes[0].rss.as_ref().map(|rss| rss.time), Some(TraceNanos(20)));
     assert_eq!(all.rss_timeline.len(), 3);
+    let late = replayed(&bytes, Moment::At(TraceNanos(39)));
+    assert_eq!(late.processes.iter().map(|process| process.running).collect::<Vec<_>>(), [true, false]);
     let at_end = check_live(&bytes, Moment::End, &[1, 1]);
+    assert_eq!(at_end.processes.iter().map(|process| process.running).collect::<Vec<_>>(), [true, false]);
     assert_eq!(at_end.processes[0].rss.as_ref().and_then(|rss| rss.kernel.rss), Some(800));
     // Before its first snapshot a process is shown with that.
     let early = check_live(&bytes, Moment::At(TraceNanos(11)), &[1, 0]);
