@@ -64,8 +64,6 @@ pub struct SessionHeader {
     pub when_full: AtomicU32,
     /// 1 while events are wanted; 0 makes all hooks idle for good.
     pub recording: AtomicU32,
-    /// Frames of a stack that hooks take at the most.
-    pub stack_frames_max: AtomicU32,
     /// The recorder's pid, for messages.
     pub recorder_pid: AtomicU32,
 

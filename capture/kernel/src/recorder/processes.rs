@@ -11,6 +11,7 @@ use pagetrace_format::session::{ProcessSlot, Session, slot_state};
 use pagetrace_format::snapshot::SnapshotReason;
 use pagetrace_format::{Address, ProcessId, Snapshot, TraceNanos};
 
+use crate::modules::ModuleFinder;
 use crate::process_tree::{args_of, descendants, exe_of, parent_of};
 
 use super::drain::{Drain, DrainedProcess, loss_reasons};
@@ -38,6 +39,7 @@ pub struct Processes {
     snapshots: u32,
     unseen: Vec<String>,
     snapshot_errors: HashSet<String>,
+    modules: ModuleFinder,
 }
 
 #[derive(Debug)]
@@ -63,6 +65,7 @@ impl Processes {
             snapshots: 0,
             unseen: Vec::new(),
             snapshot_errors: HashSet::new(),
+            modules: ModuleFinder::new(),
         }
     }
 
@@ -151,9 +154,9 @@ impl Processes {
         }
         let args = if self.with_args { args_of(pid).ok().filter(|args| !args.is_empty()) } else { None };
         records.push(Record::Process(Process { id, pid, parent, origin, start, exe: exe.clone(), args, malloc }));
-        let mut tracked = Tracked::new(id, pid, joined, origin, exe);
+        let mut tracked = Tracked::new(id, pid, joined, exe);
         let mappings = crate::proc_maps::read_mappings(pid).unwrap_or_default();
-        records.extend(tracked.new_modules(&mappings).into_iter().map(Record::Module));
+        records.extend(tracked.new_modules(&mut self.modules, &mappings));
         self.tracked.push(tracked);
         id
     }
@@ -236,7 +239,7 @@ impl Processes {
         for process in self.tracked.iter_mut().filter(|process| process.replaced.is_none()) {
             let Some(slot) = process.joined.and_then(|(index, _)| session.slot(index)) else { continue };
             if slot.state.load(Ordering::Acquire) == slot_state::PARKED {
-                snapshots.extend(take(process, SnapshotReason::Exit));
+                snapshots.extend(take(process, &mut self.modules, SnapshotReason::Exit));
                 slot.state.store(slot_state::RELEASED, Ordering::Release);
                 sys::futex_wake_all(&slot.state);
             }
@@ -250,7 +253,7 @@ impl Processes {
         let mut snapshots = Vec::new();
         for process in self.tracked.iter_mut().filter(|process| process.replaced.is_none()) {
             if let Some(reason) = process.due(interval) {
-                snapshots.extend(take(process, reason));
+                snapshots.extend(take(process, &mut self.modules, reason));
             }
         }
         self.snapshots += snapshots.len() as u32;
@@ -372,9 +375,9 @@ impl Processes {
     }
 }
 
-fn take(process: &mut Tracked, reason: SnapshotReason) -> Option<SnapshotAndModules> {
+fn take(process: &mut Tracked, finder: &mut ModuleFinder, reason: SnapshotReason) -> Option<SnapshotAndModules> {
     let snapshot = process.snapshot(reason)?;
-    let modules = process.new_modules(&snapshot.mappings).into_iter().map(Record::Module).collect();
+    let modules = process.new_modules(finder, &snapshot.mappings);
     Some((snapshot, modules))
 }
 

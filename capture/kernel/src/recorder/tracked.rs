@@ -4,13 +4,14 @@ use std::collections::HashSet;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use pagetrace_format::records::{Module, ProcessOrigin};
+use pagetrace_format::records::Record;
 use pagetrace_format::snapshot::{Mapping, SnapshotReason};
 use pagetrace_format::{ProcessId, Snapshot, TraceNanos};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::figures::StatmReader;
+use crate::modules::ModuleFinder;
 use crate::snapshot::SnapshotTaker;
 
 /// A snapshot is due when RSS is this much above the largest one so far: a part of it and a floor.
@@ -29,8 +30,6 @@ pub struct Tracked {
     pub pid: u32,
     /// Its slot's index and serial, `None` for a process without the tracer in it.
     pub joined: Option<(u32, u32)>,
-    /// How it came to be.
-    pub origin: ProcessOrigin,
     /// Path of its executable.
     pub exe: String,
     /// When another program took its place.
@@ -52,14 +51,13 @@ pub struct Tracked {
 
 impl Tracked {
     /// Follows a process. One that has already ended is told so by [`Tracked::has_ended`].
-    pub fn new(id: ProcessId, pid: u32, joined: Option<(u32, u32)>, origin: ProcessOrigin, exe: String) -> Tracked {
+    pub fn new(id: ProcessId, pid: u32, joined: Option<(u32, u32)>, exe: String) -> Tracked {
         let now = Instant::now();
         let pidfd = Pid::from_raw(pid as i32).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
         Tracked {
             id,
             pid,
             joined,
-            origin,
             exe,
             replaced: None,
             snapshot_at_exit: false,
@@ -122,12 +120,9 @@ impl Tracked {
     }
 
     /// The modules among these mappings that have not been seen before.
-    pub fn new_modules(&mut self, mappings: &[Mapping]) -> Vec<Module> {
-        let mut modules = crate::modules::modules_of(self.pid, mappings);
+    pub fn new_modules(&mut self, finder: &mut ModuleFinder, mappings: &[Mapping]) -> Vec<Record> {
+        let mut modules = finder.modules_of(self.pid, mappings);
         modules.retain(|module| self.modules.insert((module.start.0, module.end.0, module.file_offset)));
-        for module in &mut modules {
-            module.process = self.id;
-        }
-        modules
+        modules.into_iter().map(|module| Record::Module(module.into_record(self.id))).collect()
     }
 }

@@ -1,0 +1,228 @@
+//! `pagetrace record`: runs a command and records where its memory goes.
+
+mod library;
+mod output;
+mod signals;
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::ErrorKind;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, ExitStatus};
+use std::time::Duration;
+
+use anstream::eprintln;
+use anyhow::Context;
+use pagetrace_format::records::EndStatus;
+use pagetrace_format::session::SESSION_VARIABLE;
+use pagetrace_kernel::recorder::{Finished, Recorder, RecorderOptions};
+
+use library::Library;
+use output::Output;
+use signals::Signals;
+
+/// The recorder failed; the command was not started, or succeeded without a whole trace of it.
+const EXIT_RECORDER: u8 = 125;
+/// The command was found and cannot be run.
+const EXIT_CANNOT_RUN: u8 = 126;
+/// The command was not found.
+const EXIT_NOT_FOUND: u8 = 127;
+/// The recorder looks at the buffers so often.
+const ROUND: Duration = Duration::from_millis(2);
+/// A command's descendants may outlive it for so long before they are worth a word.
+const LEFT_BEHIND: Duration = Duration::from_millis(500);
+
+/// Options of `record`.
+#[derive(clap::Args)]
+pub struct RecordArgs {
+    /// Where the trace goes [default: NAME.PID.pagetrace]. An existing trace is replaced, another file is not
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Look at all pages at least so often, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(10..=3_600_000))]
+    interval: u64,
+    /// What the program does when all buffers are full
+    #[arg(long, value_enum, default_value_t = WhenFull::Wait)]
+    when_full: WhenFull,
+    /// The most memory that buffers take, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 64, value_parser = clap::value_parser!(u32).range(2..=65_536))]
+    buffer: u32,
+    /// Leave the programs' arguments out of the trace
+    #[arg(long)]
+    no_args: bool,
+    /// Print nothing at the end
+    #[arg(short, long)]
+    quiet: bool,
+    /// The command and its arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
+    command: Vec<OsString>,
+}
+
+/// What a hook does when all buffers are full.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum WhenFull {
+    /// Wait for the recorder
+    Wait,
+    /// Go on, and count the event as lost
+    Lose,
+}
+
+/// Runs the command under the recorder. The status is the command's own wherever there is one.
+///
+/// # Errors
+/// None: what goes wrong before the command runs has exit statuses of its own and is printed here.
+pub fn run(args: RecordArgs) -> anyhow::Result<ExitCode> {
+    match start(&args) {
+        Ok(recording) => Ok(recording.follow(&args)),
+        Err(Failure { status, error }) => {
+            eprintln!("pagetrace: {error:#}");
+            Ok(ExitCode::from(status))
+        }
+    }
+}
+
+struct Failure {
+    status: u8,
+    error: anyhow::Error,
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Failure {
+        Failure { status: EXIT_RECORDER, error }
+    }
+}
+
+/// A command that runs, and all that records it.
+struct Recording {
+    child: Child,
+    output: Output,
+    recorder: Recorder<File>,
+    library: Library,
+}
+
+fn start(args: &RecordArgs) -> Result<Recording, Failure> {
+    let mut output = Output::create(args.output.as_deref())?;
+    let options = RecorderOptions {
+        interval: Duration::from_millis(args.interval),
+        lose_when_full: args.when_full == WhenFull::Lose,
+        buffer_bytes: (args.buffer as usize) << 20,
+        args: !args.no_args,
+    };
+    let mut recorder = Recorder::new(output.writer()?, options)
+        .with_context(|| format!("failed to write page trace: {}", output.shown().display()))?;
+    let library = Library::install(&recorder.directory())?;
+    let name = &args.command[0];
+    let mut command = Command::new(name);
+    command.args(&args.command[1..]).env(SESSION_VARIABLE, recorder.session_path());
+    command.env("LD_PRELOAD", library::preload_list(&library.path, std::env::var_os("LD_PRELOAD")));
+    let child = command.spawn().map_err(|error| cannot_run(name, error))?;
+    recorder.command_started(child.id(), found_program(name).to_string_lossy().into_owned());
+    output.command_runs(Path::new(name), child.id());
+    Ok(Recording { child, output, recorder, library })
+}
+
+fn cannot_run(name: &OsString, error: std::io::Error) -> Failure {
+    let (status, what) = match error.kind() {
+        ErrorKind::NotFound => (EXIT_NOT_FOUND, "no such program: check its spelling and PATH"),
+        ErrorKind::PermissionDenied => (EXIT_CANNOT_RUN, "not executable for this user: check its permissions"),
+        _ => (EXIT_CANNOT_RUN, "cannot be run"),
+    };
+    let error = anyhow::Error::new(error).context(format!("{}: {what}", Path::new(name).display()));
+    Failure { status, error }
+}
+
+/// The file that a command's name stands for, as execvp(3) searches it; the name itself where there is none.
+fn found_program(name: &OsString) -> PathBuf {
+    let path = Path::new(name);
+    if path.components().count() > 1 {
+        return path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    }
+    let directories = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&directories).map(|directory| directory.join(path)).find(|file| file.is_file());
+    found.and_then(|file| file.canonicalize().ok()).unwrap_or_else(|| path.to_owned())
+}
+
+impl Recording {
+    fn follow(self, args: &RecordArgs) -> ExitCode {
+        let Recording { mut child, mut output, mut recorder, library } = self;
+        let mut signals = Signals::listen();
+        let mut ended: Option<(ExitStatus, Duration)> = None;
+        let (mut told_of_error, mut told_of_rest) = (false, false);
+        loop {
+            if ended.is_none()
+                && let Ok(Some(status)) = child.try_wait()
+            {
+                ended = Some((status, recorder.elapsed()));
+                recorder.command_ended(end_status(status));
+            }
+            let stop_asked = signals.pass_on(ended.is_none().then(|| child.id()));
+            let left = recorder.round();
+            if let Some(error) = recorder.write_error().filter(|_| !told_of_error) {
+                told_of_error = true;
+                eprintln!(
+                    "pagetrace: failed to write page trace: {}: {error}; the program goes on, what is written stays readable",
+                    output.shown().display()
+                );
+            }
+            if let Some((_, at)) = ended {
+                if left.is_empty() || stop_asked || told_of_error {
+                    break;
+                }
+                if !told_of_rest && recorder.elapsed() > at + LEFT_BEHIND {
+                    told_of_rest = true;
+                    let pids: Vec<String> = left.iter().map(u32::to_string).collect();
+                    eprintln!(
+                        "pagetrace: the command has ended, processes it left behind are still recorded (pid {}); \
+                         Ctrl-C ends the recording",
+                        pids.join(", ")
+                    );
+                }
+            }
+            recorder.wait(ROUND);
+        }
+        let finished = recorder.finish();
+        drop(library);
+        output.done();
+        if !args.quiet {
+            tell(&output, &finished);
+        }
+        let status = ended.map(|(status, _)| status);
+        exit_like(status, finished.write_error.is_some())
+    }
+}
+
+fn end_status(status: ExitStatus) -> EndStatus {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => EndStatus::Exited(code as u8),
+        (None, Some(signal)) => EndStatus::Signaled(signal as u8),
+        (None, None) => EndStatus::Unknown,
+    }
+}
+
+fn tell(output: &Output, finished: &Finished) {
+    for program in &finished.unseen {
+        eprintln!("pagetrace: {program}: {}", library::why_unseen(Path::new(program)));
+    }
+    let shown = output.shown();
+    if finished.write_error.is_none() && output.is_file() {
+        match super::report::short_diagnosis(shown) {
+            Ok(text) => eprintln!("{}", text.trim_end()),
+            Err(error) => eprintln!("pagetrace: cannot diagnose {}: {error:#}", shown.display()),
+        }
+        let size = indicatif::HumanBytes(finished.bytes);
+        eprintln!("pagetrace: {size} in {0}; next: pagetrace report {0}", shown.display());
+    }
+}
+
+fn exit_like(status: Option<ExitStatus>, trace_failed: bool) -> ExitCode {
+    match status {
+        Some(status) if status.success() && trace_failed => ExitCode::from(EXIT_RECORDER),
+        Some(status) => match (status.code(), status.signal()) {
+            (Some(code), _) => ExitCode::from(code as u8),
+            (None, Some(signal)) => signals::die_by(signal),
+            (None, None) => ExitCode::from(EXIT_RECORDER),
+        },
+        None => ExitCode::from(EXIT_RECORDER),
+    }
+}

@@ -1,0 +1,98 @@
+//! The preload library: it travels inside this binary and lies in a file while a recording goes on.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{File, OpenOptions, Permissions};
+use std::io::Write;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use pagetrace_kernel::elf::{ElfKind, Executable};
+use rustix::fs::StatVfsMountFlags;
+
+static LIBRARY: &[u8] = include_bytes!(env!("PAGETRACE_PRELOAD_LIBRARY"));
+const NAME: &str = "libpagetrace_preload.so";
+
+/// The library's file.
+pub struct Library {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// Whether it lies outside the recording's own directory, which goes by itself.
+    elsewhere: bool,
+}
+
+impl Library {
+    /// Writes the library into the recording's directory, or, where nothing may be executed from there, into one of
+    /// the other places for temporary files.
+    pub fn install(directory: &Path) -> anyhow::Result<Library> {
+        let elsewhere = [std::env::temp_dir(), PathBuf::from("/var/tmp"), PathBuf::from(".")];
+        let mut refused = Vec::new();
+        for (place, parent) in std::iter::once(directory.to_owned()).chain(elsewhere).enumerate() {
+            let name = if place == 0 { NAME.to_owned() } else { format!("pagetrace-{}-{NAME}", std::process::id()) };
+            // The dynamic linker takes a path with a slash as it is, and a relative one ends at the first chdir.
+            let parent = parent.canonicalize().unwrap_or(parent);
+            let library = Library { path: parent.join(name), elsewhere: place > 0 };
+            if may_execute(&parent) && write(&library.path).is_ok() {
+                return Ok(library);
+            }
+            refused.push(parent.display().to_string());
+        }
+        anyhow::bail!(
+            "no directory from which the preload library may be loaded: {} are mounted noexec or not writable; \
+             set TMPDIR to one that is not",
+            refused.join(", ")
+        )
+    }
+}
+
+impl Drop for Library {
+    fn drop(&mut self) {
+        if self.elsewhere {
+            // Someone else may have cleaned up before.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn may_execute(directory: &Path) -> bool {
+    rustix::fs::statvfs(directory).is_ok_and(|found| !found.f_flag.contains(StatVfsMountFlags::NOEXEC))
+}
+
+fn write(path: &Path) -> std::io::Result<()> {
+    let mut file: File = OpenOptions::new().write(true).create_new(true).mode(0o755).open(path)?;
+    // Whoever the program becomes must be able to load it, whatever the umask.
+    file.set_permissions(Permissions::from_mode(0o755))?;
+    file.write_all(LIBRARY)
+}
+
+/// `LD_PRELOAD` with the library first: it stands in front of an allocator that the user preloads.
+pub fn preload_list(library: &Path, before: Option<OsString>) -> OsString {
+    let mut list = library.as_os_str().to_owned();
+    if let Some(before) = before.filter(|before| !before.is_empty()) {
+        list.push(OsStr::new(":"));
+        list.push(before);
+    }
+    list
+}
+
+/// Why nothing was seen inside a program, and what is seen all the same.
+pub fn why_unseen(program: &Path) -> String {
+    const REST: &str = "its resident pages are recorded all the same";
+    let why = match Executable::inspect(program) {
+        Ok(Executable { gains_rights: true, .. }) => {
+            "it runs with more rights than its caller, so nothing is preloaded into it and malloc and free cannot be seen; \
+             run it as the user whose rights it takes"
+        }
+        Ok(Executable { kind: ElfKind::Static, .. }) => {
+            "a static program, so malloc and free cannot be seen; link it dynamically to see its objects"
+        }
+        Ok(Executable { kind: ElfKind::OtherArchitecture { .. }, .. }) => {
+            "built for another processor, so malloc and free cannot be seen"
+        }
+        Ok(Executable { kind: ElfKind::Dynamic { .. }, .. }) => {
+            "it did not join the recording (it ended at once, dropped its environment, or its C library is not glibc), so \
+             malloc and free were not seen"
+        }
+        _ => "it did not join the recording, so malloc and free were not seen",
+    };
+    format!("{why}; {REST}")
+}

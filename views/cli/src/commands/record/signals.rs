@@ -1,0 +1,43 @@
+//! Signals while a command is recorded: they are the command's business.
+
+use std::process::ExitCode;
+
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, setrlimit};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+use signal_hook::iterator::SignalsInfo;
+use signal_hook::iterator::exfiltrator::origin::WithOrigin;
+use signal_hook::low_level::siginfo::Cause;
+
+/// Keeps signals from ending the recorder before the trace is whole.
+pub struct Signals(Option<SignalsInfo<WithOrigin>>);
+
+impl Signals {
+    /// Catches the signals that a person or a supervisor sends.
+    pub fn listen() -> Signals {
+        Signals(SignalsInfo::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2]).ok())
+    }
+
+    /// Passes what has come in on to the command. What the terminal sent has reached the command already. Returns
+    /// whether one of them asks for an end.
+    pub fn pass_on(&mut self, command: Option<u32>) -> bool {
+        let mut end_asked = false;
+        for origin in self.0.iter_mut().flat_map(SignalsInfo::pending) {
+            end_asked |= !matches!(origin.signal, SIGUSR1 | SIGUSR2);
+            let signal = Signal::from_named_raw(origin.signal);
+            let pid = command.and_then(|pid| Pid::from_raw(pid as i32));
+            if let (Some(pid), Some(signal), true) = (pid, signal, !matches!(origin.cause, Cause::Kernel)) {
+                // The command may have ended this moment.
+                let _ = kill_process(pid, signal);
+            }
+        }
+        end_asked
+    }
+}
+
+/// Ends this process by the same signal, so that a shell sees what it would have seen without the recorder.
+pub fn die_by(signal: i32) -> ExitCode {
+    // The command has left its core; one of the recorder would take its place.
+    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
+    let _ = signal_hook::low_level::emulate_default_handler(signal);
+    ExitCode::from(128_u8.wrapping_add(signal as u8))
+}
