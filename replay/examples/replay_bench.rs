@@ -17,8 +17,6 @@ const LIVE_OBJECTS: usize = 100_000;
 const STREAMS: usize = 2;
 const SITES: u64 = 200;
 const CHUNK_EVENTS: usize = 1 << 16;
-/// Each object has a place of its own this long, so that none overlap.
-const PLACE_BYTES: u64 = 4096 + 16;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -78,8 +76,8 @@ fn resident_bytes() -> Result<u64, Box<dyn Error>> {
     Ok(pages * 4096)
 }
 
-/// Objects of 16 to 4096 bytes: first 100,000 are allocated, then one dies and another is born, each by a random
-/// stream. What one stream allocates it also frees.
+/// Places for objects of 16 to 4096 bytes, side by side as an allocator has them: first all are filled, then a random
+/// object dies and its place is taken by another one. Places belong to the streams in turn.
 fn synthesize(events: u64) -> Result<Vec<u8>, Box<dyn Error>> {
     let (version, page_shift) = (VERSION, PageShift::KIB_4);
     let start = TraceNanos(1);
@@ -88,6 +86,15 @@ fn synthesize(events: u64) -> Result<Vec<u8>, Box<dyn Error>> {
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let mut columns = [EventColumns::new(), EventColumns::new()];
     let mut is_live = vec![false; LIVE_OBJECTS + 1];
+    let mut end = 0x5555_0000_0010;
+    let places: Vec<(u64, u64)> = (0..=LIVE_OBJECTS)
+        .map(|_| {
+            let size = 16 + random.below(4081);
+            let place = (end, size);
+            end += (size + 23) / 16 * 16;
+            place
+        })
+        .collect();
     let (mut filled, mut time) = (0, 1_u64);
     let function = ObjectFunction::Plain;
     let mut vacant = 0_usize;
@@ -102,13 +109,13 @@ fn synthesize(events: u64) -> Result<Vec<u8>, Box<dyn Error>> {
         } else {
             1 + random.below(LIVE_OBJECTS as u64) as usize
         };
-        let address = Address(0x5555_0000_0000 + place as u64 * PLACE_BYTES);
+        let (address, size) = places[place];
+        let address = Address(address);
         let stream = place % STREAMS;
         let kind = if is_live[place] {
             vacant = place;
             EventKind::ObjectFree(ObjectFree { address, function })
         } else {
-            let size = 16 + random.below(4081);
             let usable = (size + 23) / 16 * 16 - 8;
             let stack = StackId(1 + random.below(SITES) as u32);
             EventKind::ObjectAlloc(ObjectAlloc { address, size, usable: usable.max(size), stack, function })

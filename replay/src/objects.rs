@@ -126,8 +126,7 @@ impl ObjectTable {
         object
     }
 
-    /// Touches what a lookup of this address touches. Lookups that follow each other at once wait for memory together,
-    /// and those with work in between one after the other; waiting is most of a replay's time.
+    /// Touches what a lookup of this address touches.
     #[inline]
     pub(crate) fn approach(&self, address: Address) {
         std::hint::black_box(self.live.get(&address.0));

@@ -1,17 +1,22 @@
-//! A sparse array over all pages of an address space: leaves of 512 neighbours, found by hash, the last one remembered.
+//! A sparse array over all pages of an address space: leaves of 512 neighbours, found by hash, the recent ones remembered.
 
 use hashbrown::HashMap;
 
 /// Pages a leaf holds.
 pub(crate) const LEAF_PAGES: u64 = 512;
 const LEAF_SHIFT: u32 = LEAF_PAGES.trailing_zeros();
+/// Leaves that are found without the hash table: enough for 512 MiB of pages of 4 KiB side by side.
+const RECENT: usize = 256;
+/// The number of no leaf.
+const NONE: u64 = u64::MAX;
 
 /// A value for each page; pages never written hold the default.
 #[derive(Clone, Debug)]
 pub(crate) struct PageMap<T> {
     leaves: Vec<Leaf<T>>,
     slot_of: HashMap<u64, usize>,
-    last: Option<(u64, usize)>,
+    /// Number and slot of leaves, by their numbers modulo [`RECENT`].
+    recent: Box<[(u64, usize)]>,
 }
 
 #[derive(Clone, Debug)]
@@ -22,35 +27,42 @@ struct Leaf<T> {
 
 impl<T: Copy + Default + PartialEq> PageMap<T> {
     pub(crate) fn new() -> PageMap<T> {
-        PageMap { leaves: Vec::new(), slot_of: HashMap::new(), last: None }
+        PageMap { leaves: Vec::new(), slot_of: HashMap::new(), recent: nothing_recent() }
     }
 
     /// The value of a page.
+    #[inline]
     pub(crate) fn get(&self, page: u64) -> T {
-        match self.slot_of.get(&(page >> LEAF_SHIFT)) {
-            Some(&slot) => self.leaves[slot].pages[(page % LEAF_PAGES) as usize],
-            None => T::default(),
-        }
+        let number = page >> LEAF_SHIFT;
+        let slot = match self.recent[number as usize % RECENT] {
+            (recent, slot) if recent == number => slot,
+            _ => match self.slot_of.get(&number) {
+                Some(&slot) => slot,
+                None => return T::default(),
+            },
+        };
+        self.leaves[slot].pages[(page % LEAF_PAGES) as usize]
     }
 
     /// The value of a page, to be changed.
     #[inline]
     pub(crate) fn get_mut(&mut self, page: u64) -> &mut T {
         let number = page >> LEAF_SHIFT;
-        let slot = match self.last {
-            Some((last, slot)) if last == number => slot,
+        let slot = match self.recent[number as usize % RECENT] {
+            (recent, slot) if recent == number => slot,
             _ => self.find_or_insert(number),
         };
         &mut self.leaves[slot].pages[(page % LEAF_PAGES) as usize]
     }
 
+    #[cold]
     fn find_or_insert(&mut self, number: u64) -> usize {
         let leaves = &mut self.leaves;
         let slot = *self.slot_of.entry(number).or_insert_with(|| {
             leaves.push(Leaf { number, pages: vec![T::default(); LEAF_PAGES as usize].into_boxed_slice() });
             leaves.len() - 1
         });
-        self.last = Some((number, slot));
+        self.recent[number as usize % RECENT] = (number, slot);
         slot
     }
 
@@ -65,9 +77,13 @@ impl<T: Copy + Default + PartialEq> PageMap<T> {
             change(leaf.number << LEAF_SHIFT, &mut leaf.pages);
             leaf.pages.iter().any(|page| *page != T::default())
         });
-        self.last = None;
+        self.recent = nothing_recent();
         self.slot_of.clear();
         self.slot_of.extend(self.leaves.iter().enumerate().map(|(slot, leaf)| (leaf.number, slot)));
         self.leaves.shrink_to(2 * self.leaves.len());
     }
+}
+
+fn nothing_recent() -> Box<[(u64, usize)]> {
+    vec![(NONE, 0); RECENT].into_boxed_slice()
 }

@@ -67,6 +67,7 @@ impl PageTable {
     }
 
     /// The record of a page.
+    #[inline]
     pub(crate) fn record(&self, page: u64) -> PageRecord {
         self.pages.get(page)
     }

@@ -247,7 +247,7 @@ impl<'t, 'b> Replay<'t, 'b> {
             _ => return,
         };
         if let Some(state) = &self.states[process] {
-            state.objects.approach(address);
+            state.approach(address);
         }
     }
 
