@@ -100,12 +100,14 @@ pub fn wipe_on_fork(start: *const u8, bytes: usize) -> bool {
     unsafe { libc::madvise(start as *mut _, bytes, libc::MADV_WIPEONFORK) == 0 }
 }
 
+// SAFETY: the C library defines it with this type (environ(7)).
+unsafe extern "C" {
+    static mut environ: *const *const core::ffi::c_char;
+}
+
 /// The value of an environment variable, from the program's own list and without any lock. `None` before the C
 /// library has set the list up.
 pub fn environment(name: &str) -> Option<&'static CStr> {
-    unsafe extern "C" {
-        static mut environ: *const *const core::ffi::c_char;
-    }
     // SAFETY: read once; null before the C library's start.
     let mut entry = unsafe { environ };
     if entry.is_null() {
@@ -132,9 +134,6 @@ pub fn environment(name: &str) -> Option<&'static CStr> {
 
 /// Whether the environment can be read already.
 pub fn environment_is_ready() -> bool {
-    unsafe extern "C" {
-        static mut environ: *const *const core::ffi::c_char;
-    }
     // SAFETY: a plain read of a pointer.
     unsafe { !environ.is_null() }
 }

@@ -1,7 +1,7 @@
 //! The functions that the hooks stand in front of: the next definition after ours in the program's search order, so
 //! the allocator that the program would have had, whichever that is.
 
-use core::ffi::{CStr, c_char, c_int, c_void};
+use core::ffi::{CStr, c_int, c_void};
 use core::mem::transmute_copy;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -85,9 +85,6 @@ static LOOKING_UP: AtomicBool = AtomicBool::new(false);
 static LOOKED_UP: AtomicBool = AtomicBool::new(false);
 
 fn next_definition(symbol: &CStr) -> usize {
-    unsafe extern "C" {
-        fn dlsym(handle: *mut c_void, symbol: *const c_char) -> *mut c_void;
-    }
     // SAFETY: a valid C string (dlsym(3)).
-    unsafe { dlsym(libc::RTLD_NEXT, symbol.as_ptr()) as usize }
+    unsafe { libc::dlsym(libc::RTLD_NEXT, symbol.as_ptr()) as usize }
 }

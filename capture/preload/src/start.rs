@@ -17,6 +17,7 @@ extern "C" fn at_start() {
 static AT_START: extern "C" fn() = at_start;
 
 fn main_thread_stack() {
+    // SAFETY: the dynamic linker of glibc defines it with this type.
     unsafe extern "C" {
         /// The stack pointer at the process's first instruction; ld.so has had it since glibc 2.2.5.
         static __libc_stack_end: *mut c_void;

@@ -87,6 +87,7 @@ fn stack_bytes(attributes: *const libc::pthread_attr_t) -> usize {
         let known = unsafe { libc::pthread_attr_getstacksize(attributes, &raw mut bytes) } == 0;
         return if known { bytes } else { 0 };
     }
+    // SAFETY: glibc declares it so (pthread_getattr_default_np(3)).
     unsafe extern "C" {
         fn pthread_getattr_default_np(attributes: *mut libc::pthread_attr_t) -> c_int;
     }

@@ -140,8 +140,7 @@ impl<W: Write> Recorder<W> {
 
         let mut records = self.processes.adopt_joined(session, &self.clock);
         let present = Instant::now();
-        let searching = present >= self.next_search;
-        if searching {
+        if present >= self.next_search || self.processes.awaits_command() {
             self.next_search = present + SEARCH_EVERY;
             records.extend(self.processes.search(&self.drain, session, self.session.blocks_ready()));
         }
@@ -183,6 +182,9 @@ impl<W: Write> Recorder<W> {
     /// Ends the recording: takes what is left and writes the end. Programs that still run go on without it.
     pub fn finish(mut self) -> Finished {
         self.round();
+        if self.processes.any_running() {
+            self.session.leave_directory();
+        }
         let session = self.session.session();
         let header = session.header();
         header.recording.store(0, Ordering::Release);

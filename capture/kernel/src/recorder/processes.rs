@@ -11,6 +11,7 @@ use pagetrace_format::session::{ProcessSlot, Session, slot_state};
 use pagetrace_format::snapshot::SnapshotReason;
 use pagetrace_format::{Address, ProcessId, Snapshot, TraceNanos};
 
+use crate::elf::{ElfKind, Executable};
 use crate::modules::ModuleFinder;
 use crate::process_tree::{args_of, descendants, exe_of, parent_of};
 
@@ -84,6 +85,16 @@ impl Processes {
     /// What the drain needs of the joined processes, by their serials.
     pub fn drained(&mut self) -> &mut HashMap<u32, DrainedProcess> {
         &mut self.drained
+    }
+
+    /// Whether the command has not been seen running its program yet.
+    pub fn awaits_command(&self) -> bool {
+        self.command.as_ref().is_some_and(|command| !command.tracked && command.status.is_none())
+    }
+
+    /// Whether anything followed still runs.
+    pub fn any_running(&self) -> bool {
+        self.tracked.iter().any(|process| process.replaced.is_none() && !process.has_ended())
     }
 
     /// The pids that are being followed.
@@ -200,7 +211,7 @@ impl Processes {
                 continue;
             }
             let since = *self.first_seen.entry(pid).or_insert(present);
-            if present.duration_since(since) < JOINS_WITHIN {
+            if present.duration_since(since) < JOINS_WITHIN && may_join(&exe_now) {
                 continue;
             }
             self.first_seen.remove(&pid);
@@ -379,6 +390,11 @@ fn take(process: &mut Tracked, finder: &mut ModuleFinder, reason: SnapshotReason
     let snapshot = process.snapshot(reason)?;
     let modules = process.new_modules(finder, &snapshot.mappings);
     Some((snapshot, modules))
+}
+
+/// Whether the library can be loaded into this program. When in doubt it is waited for.
+fn may_join(exe: &str) -> bool {
+    Executable::inspect(exe.as_ref()).map_or(true, |it| it.kind != ElfKind::Static && !it.gains_rights)
 }
 
 fn own_exe() -> String {

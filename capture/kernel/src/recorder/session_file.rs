@@ -25,6 +25,7 @@ pub struct SessionFile {
     file: File,
     session: Session,
     blocks_ready: u32,
+    directory_stays: bool,
 }
 
 impl SessionFile {
@@ -86,7 +87,14 @@ impl SessionFile {
         header.block_bytes.store(layout.block_bytes, Ordering::Relaxed);
         header.recorder_pid.store(std::process::id(), Ordering::Relaxed);
         header.recording.store(1, Ordering::Relaxed);
-        let mut session_file = SessionFile { directory: directory.to_owned(), path, file, session, blocks_ready: 0 };
+        let mut session_file = SessionFile {
+            directory: directory.to_owned(),
+            path,
+            file,
+            session,
+            blocks_ready: 0,
+            directory_stays: false,
+        };
         session_file.back_blocks(BLOCKS_AT_START)?;
         Ok(session_file)
     }
@@ -109,6 +117,12 @@ impl SessionFile {
     /// Blocks that have memory behind them.
     pub fn blocks_ready(&self) -> u32 {
         self.blocks_ready
+    }
+
+    /// Leaves the directory, and what else lies in it, when the session goes: programs that still run have the preload
+    /// library's path in their environment, and the dynamic linker complains to their users if it is not there.
+    pub fn leave_directory(&mut self) {
+        self.directory_stays = true;
     }
 
     /// Gives memory to so many more blocks, as far as there are any, and puts them on the free list.
@@ -139,8 +153,11 @@ impl SessionFile {
 impl Drop for SessionFile {
     fn drop(&mut self) {
         self.session.header().recording.store(0, Ordering::Relaxed);
-        // Nothing can be done about a directory that does not go; the mapping lives on in the programs.
-        let _ = std::fs::remove_dir_all(&self.directory);
+        // Nothing can be done about files that do not go; the mapping lives on in the programs.
+        let _ = std::fs::remove_file(&self.path);
+        if !self.directory_stays {
+            let _ = std::fs::remove_dir_all(&self.directory);
+        }
     }
 }
 
