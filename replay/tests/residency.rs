@@ -196,6 +196,18 @@ fn too_much_seen_is_negative_and_not_explained() {
     assert_eq!(explanation.explained_fraction(), Some(0.0));
 }
 
+/// Figures that no kernel gives are survived, and quickly.
+#[test]
+fn forged_figures_and_runs() {
+    let (heap, anon) = (1 << 50, 1 << 61);
+    let maps = [(heap, 1 << 59, "rw-p", "[heap]"), (anon, 1 << 50, "rw-p", "")];
+    let runs = [(heap, 1 << 46, 0), (anon, 1 << 20, 0)];
+    let (most, anonymous) = (i64::MAX as u64, 1 << 32);
+    let unexplained = most as i64 - anonymous;
+    let classes = [("other_anonymous", anonymous), ("unexplained", unexplained)];
+    check(&[], &maps, &runs, most, &classes);
+}
+
 fn alloc_usable(time: u64, address: u64, usable: u64) -> Event {
     let mut event = alloc(time, address, usable, 1);
     if let pagetrace_format::EventKind::ObjectAlloc(object) = &mut event.kind {

@@ -18,10 +18,9 @@ pub(crate) fn peak_of_rss(metadata: &Metadata) -> Option<TraceNanos> {
     for snapshot in &metadata.snapshots {
         let (Some(rss), Some(index)) = (snapshot.rss, metadata.index(snapshot.process)) else { continue };
         while let Some((_, ended)) = ends.next_if(|(end, _)| *end < snapshot.time) {
-            sum -= rss_of.remove(&ended).unwrap_or(0);
+            sum = sum.saturating_sub(rss_of.remove(&ended).unwrap_or(0));
         }
-        sum -= rss_of.insert(index, rss).unwrap_or(0);
-        sum = sum.saturating_add(rss);
+        sum = sum.saturating_sub(rss_of.insert(index, rss).unwrap_or(0)).saturating_add(rss);
         if peak.is_none_or(|(most, _)| sum > most) {
             peak = Some((sum, snapshot.time));
         }

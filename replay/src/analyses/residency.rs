@@ -20,6 +20,10 @@ const GLIBC_HEAP_BYTES: u64 = 64 << 20;
 /// Binary digits behind the point while pinned bytes are shared among sites.
 const SHARE_DIGITS: u32 = 20;
 
+/// No more resident bytes are looked at: a forged snapshot could claim the whole address space, page by page.
+/// What lies beyond stays unexplained.
+const LOOKED_AT_BYTES_MAX: u64 = 1 << 40;
+
 /// What is known of a process beside its objects.
 #[derive(Debug)]
 pub(crate) struct KnownRanges {
@@ -30,7 +34,7 @@ pub(crate) struct KnownRanges {
 }
 
 /// Explains `rss_bytes`, the kernel's figure of this snapshot. The state must be that of the snapshot's time, with
-/// the snapshot's page size. Also gives the pinned bytes of each site.
+/// the snapshot's page size. A figure above 2⁶³ − 1, which no kernel gives, counts as that. Also gives the pinned bytes of each site.
 pub(crate) fn explain(
     snapshot: &Snapshot,
     rss_bytes: u64,
@@ -48,6 +52,7 @@ pub(crate) fn explain(
         held,
         page_bytes: shift.bytes(),
         classes: RssClasses::default(),
+        budget_bytes: LOOKED_AT_BYTES_MAX,
         allocator_bytes: 0,
         sparse: HashMap::new(),
         allocator_unexplained: 0,
@@ -78,6 +83,8 @@ struct Walk<'a> {
     headers: HashMap<u64, u64>,
     page_bytes: u64,
     classes: RssClasses,
+    /// Bytes that may still be looked at.
+    budget_bytes: u64,
     allocator_bytes: u64,
     allocator_unexplained: u64,
     /// Sparse pages: bytes pinned and live bytes.
@@ -105,7 +112,8 @@ impl Walk<'_> {
             let mappings = snapshot.mappings.iter().zip(&owners).enumerate().skip(first_mapping);
             for (index, (mapping, &owner)) in mappings.take_while(|(_, (mapping, _))| mapping.start.0 < end) {
                 let (from, to) = (start.max(mapping.start.0), end.min(mapping.end.0));
-                if from < to {
+                if from < to && to - from <= self.budget_bytes {
+                    self.budget_bytes -= to - from;
                     self.add(from, to, index, mapping, owner);
                 }
             }
@@ -188,7 +196,7 @@ impl Walk<'_> {
 
     fn finish(mut self, rss_bytes: u64, swapped_bytes: u64) -> (Explanation, HashMap<SiteId, u64>) {
         // The kernel's figure stands; what no page accounts for, and the allocator's pages without evidence, is left.
-        self.classes.unexplained = rss_bytes as i64 - self.classes.sum();
+        self.classes.unexplained = i64::try_from(rss_bytes).unwrap_or(i64::MAX) - self.classes.sum();
         let pinned = self.pinned_by_site();
         let (retained_ranges, other_anonymous) = self.retention.finish();
         let explanation = Explanation {
