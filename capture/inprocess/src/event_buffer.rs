@@ -12,8 +12,10 @@ use crate::thread_state::ThreadState;
 
 /// How long a hook waits at a time before it looks whether the recorder is alive.
 const WAIT_MS: u32 = 20;
-/// A recorder whose heartbeat stands still for so long is dead.
-const RECORDER_DEAD_MS: u32 = 3_000;
+/// A recorder whose heartbeat stands still for so long is dead if its process is gone too…
+const RECORDER_SILENT_MS: u32 = 1_000;
+/// …and is taken for dead, whatever else, after so long: a disk may stall it for a while.
+const RECORDER_DEAD_MS: u32 = 30_000;
 const TIME_BASE_WORDS: u32 = 2;
 
 /// Appends the words that `encode` makes of the ticks since the block's time base, and publishes them. An event that
@@ -142,7 +144,9 @@ fn wait_for_block() -> Option<u32> {
         if let Some(index) = session.take_free_block() {
             break Some(index);
         }
-        if header.recording.load(Ordering::Relaxed) == 0 || still_for_ms >= RECORDER_DEAD_MS {
+        let gone =
+            still_for_ms >= RECORDER_SILENT_MS && !sys::process_exists(header.recorder_pid.load(Ordering::Relaxed));
+        if header.recording.load(Ordering::Relaxed) == 0 || gone || still_for_ms >= RECORDER_DEAD_MS {
             PROCESS.become_idle();
             break None;
         }

@@ -81,7 +81,7 @@ pub fn fork_begins() {
 }
 
 pub fn fork_in_child() {
-    process::become_recording();
+    process::fork_in_child();
 }
 
 pub fn hold_for_last_snapshot() {

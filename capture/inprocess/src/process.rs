@@ -118,6 +118,14 @@ impl Process {
         self.state.store(state::IDLE, Ordering::Relaxed);
     }
 
+    /// Makes a forked child see that it is one where the kernel has not wiped the page.
+    fn forget(&self) {
+        self.stack_table.store(ptr::null_mut(), Ordering::Relaxed);
+        self.slot.store(0, Ordering::Relaxed);
+        self.serial.store(0, Ordering::Relaxed);
+        self.state.store(state::NEW, Ordering::Relaxed);
+    }
+
     /// Tells the recorder to look now.
     pub fn ring_doorbell(&self) {
         if let Some(session) = self.session() {
@@ -192,6 +200,16 @@ pub fn become_recording() -> bool {
 pub fn fork_begins() {
     if PROCESS.is_recording() {
         INHERITED.fork_tick.store(PROCESS.tick(), Ordering::Relaxed);
+    }
+}
+
+/// Makes the child of a fork a process of its own.
+pub fn fork_in_child() {
+    // Without a session there is nothing to join, and without the wiped page (kernels before 4.14) the parent's slot
+    // and blocks would be taken for our own.
+    if INHERITED.session().is_some() {
+        PROCESS.forget();
+        become_recording();
     }
 }
 

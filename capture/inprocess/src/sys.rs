@@ -28,6 +28,14 @@ pub fn getpid() -> u32 {
     unsafe { libc::syscall(libc::SYS_getpid) as u32 }
 }
 
+/// Whether there is a process with this pid (kill(2) with signal 0), or may be.
+pub fn process_exists(pid: u32) -> bool {
+    // SAFETY: signal 0 is sent to nobody.
+    let refused = unsafe { libc::kill(pid as libc::pid_t, 0) } != 0;
+    // SAFETY: errno is the calling thread's own.
+    !refused || unsafe { *libc::__errno_location() } != libc::ESRCH
+}
+
 /// Waits on a futex that other processes share until it is woken, its value is not `expected`, or the time is over.
 pub fn futex_wait(futex: &AtomicU32, expected: u32, timeout_ms: u32) {
     let timeout =

@@ -22,8 +22,9 @@ fn main_thread_stack() {
         /// The stack pointer at the process's first instruction; ld.so has had it since glibc 2.2.5.
         static __libc_stack_end: *mut c_void;
     }
-    /// How far the main thread's stack can reach down at the most; what is below its stack pointer is never read.
-    const REACH: usize = 1 << 30;
+    /// How far down a stack pointer is taken to be on this stack. The kernel leaves a gap of at least 128 MiB between
+    /// the main stack and the mappings below it, where other stacks may lie (`mmap_base` in arch/x86/mm/mmap.c).
+    const REACH: usize = 64 << 20;
     // SAFETY: set by the dynamic linker before any code of a library runs.
     let high = unsafe { __libc_stack_end } as usize;
     // SAFETY: the main thread's stack is one mapping from its stack pointer up to where it began.
