@@ -111,6 +111,9 @@ impl fmt::Display for Function {
 }
 
 fn file_defect(path: &str, build_id: &[u8]) -> Option<String> {
+    if !Path::new(path).exists() {
+        return Some("there is no such file here".into());
+    }
     let found = match blazesym::helper::read_elf_build_id(&path) {
         Ok(found) => found.unwrap_or_default(),
         Err(error) => return Some(format!("it cannot be read on this machine: {error}")),

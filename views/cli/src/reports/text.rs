@@ -17,6 +17,7 @@ const BAR_COLUMNS: f64 = 30.0;
 const SITES_SHOWN: usize = 5;
 const FRAMES_SHOWN: usize = 4;
 const RANGES_SHOWN: usize = 3;
+const FRAME_COLUMNS: usize = 110;
 const PROCESSES_SHOWN: usize = 12;
 
 /// Writes the whole report.
@@ -215,32 +216,47 @@ fn counted_sites(number: usize) -> String {
 }
 
 /// The first frames that say something about the program: those of allocators and containers are the same everywhere.
-fn interesting(stack: &[String]) -> Vec<&str> {
-    const PLUMBING: [&str; 16] = [
+fn interesting(stack: &[String]) -> Vec<String> {
+    const PLUMBING: [&str; 11] = [
         "malloc",
         "calloc",
         "realloc",
         "__libc_",
         "operator new",
         "alloc::",
-        "<alloc::",
         "__rust_alloc",
         "__rustc::",
         "__rdl_",
-        "core::",
-        "<core::",
         "std::",
-        "<std::",
-        "hashbrown::",
-        "<hashbrown::",
+        "core::",
     ];
-    let plumbing = stack.iter().take_while(|frame| PLUMBING.iter().any(|start| frame.starts_with(start))).count();
-    // A stack of nothing else is still a stack.
-    let from = if plumbing == stack.len() { 0 } else { plumbing };
-    match stack {
-        [] => vec!["(no stack was recorded)"],
-        _ => stack[from..].iter().take(FRAMES_SHOWN).map(String::as_str).collect(),
+    // Where Rust's own library has its sources, whatever the names of its inlined functions.
+    const LIBRARY: [&str; 4] = ["library/alloc/src/", "library/core/src/", "library/std/src/", "/hashbrown-"];
+    let says_something = |frame: &&String| {
+        let name = frame.trim_start_matches('<');
+        !PLUMBING.iter().any(|start| name.starts_with(start)) && !LIBRARY.iter().any(|path| frame.contains(path))
+    };
+    if stack.is_empty() {
+        return vec!["(no stack was recorded)".into()];
     }
+    let mut shown: Vec<&String> = stack.iter().filter(says_something).take(FRAMES_SHOWN).collect();
+    if shown.is_empty() {
+        // A stack of nothing else is still a stack.
+        shown = stack.iter().take(FRAMES_SHOWN).collect();
+    }
+    shown.into_iter().map(|frame| shortened(frame)).collect()
+}
+
+/// Names with many type arguments lose their middle; the JSON has them whole.
+fn shortened(frame: &str) -> String {
+    let length = frame.chars().count();
+    if length <= FRAME_COLUMNS {
+        return frame.to_owned();
+    }
+    let half = FRAME_COLUMNS / 2;
+    let (start, end): (String, String) =
+        (frame.chars().take(half).collect(), frame.chars().skip(length - half + 1).collect());
+    format!("{start}…{end}")
 }
 
 fn write_largest(title: &str, ranges: &[NamedBytes], out: &mut dyn Write) -> io::Result<()> {
@@ -263,9 +279,14 @@ fn write_processes(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     for process in report.processes.iter().take(PROCESSES_SHOWN) {
         let rss = rss_of(process).map_or("unknown".into(), |(_, whole)| bytes(whole));
         let live = process.objects.live_bytes.map_or("unknown".into(), bytes);
-        let end = process.end_status.clone().unwrap_or_else(|| "end unknown".into());
-        let state = if process.running { "running then".into() } else { end };
-        table.add_row([name_of(process), format!("RSS {rss}"), format!("live {live}"), state]);
+        let began_later = report.at.time_ns.zip(process.start_ns).is_some_and(|(at, start)| start > at);
+        let state = match &process.end_status {
+            _ if process.running => "running then",
+            _ if began_later => "began later",
+            Some(status) => status,
+            None => "end unknown",
+        };
+        table.add_row([name_of(process), format!("RSS {rss}"), format!("live {live}"), state.to_owned()]);
     }
     write_table(table, &[], out)?;
     match report.processes.len().saturating_sub(PROCESSES_SHOWN) {
@@ -350,4 +371,31 @@ pub fn bar(part: f64, whole: f64) -> String {
     const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
     let eighths = (part / whole.max(1.0) * BAR_COLUMNS * 8.0).clamp(0.0, BAR_COLUMNS * 8.0).round() as usize;
     format!("{}{}", "█".repeat(eighths / 8), EIGHTHS[eighths % 8])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_of_libraries_are_left_out_of_the_text() {
+        fn check(stack: &[&str], expected: &[&str]) {
+            let stack: Vec<String> = stack.iter().map(|frame| (*frame).to_owned()).collect();
+            assert_eq!(interesting(&stack), expected);
+        }
+        check(&[], &["(no stack was recorded)"]);
+        check(&["malloc (libc.so.6)", "main (a.c:3)"], &["main (a.c:3)"]);
+        check(
+            &[
+                "alloc (library/alloc/src/alloc.rs:95)",
+                "grow (cache.rs:7)",
+                "<core::option::Option<T>>::map (x.rs:1)",
+                "main",
+            ],
+            &["grow (cache.rs:7)", "main"],
+        );
+        check(&["malloc (libc.so.6)"], &["malloc (libc.so.6)"]);
+        let long = "f".repeat(300);
+        check(&[&long], &[&format!("{}…{}", "f".repeat(55), "f".repeat(54))]);
+    }
 }
