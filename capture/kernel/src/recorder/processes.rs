@@ -133,6 +133,10 @@ impl Processes {
         self.replace(replaced, start);
         let malloc = Address(slot.malloc.load(Ordering::Relaxed));
         let id = self.track(pid, Some((index, serial)), origin, parent, start, malloc, records);
+        if let Some(process) = self.tracked.last_mut() {
+            // The first range is the session itself.
+            process.session_at = Some(Address(slot.tracer_ranges[0][0].load(Ordering::Relaxed)));
+        }
         for range in &slot.tracer_ranges {
             let [start, end] = [0, 1].map(|bound| Address(range[bound].load(Ordering::Relaxed)));
             if end > start {

@@ -5,8 +5,8 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use pagetrace_format::records::Record;
-use pagetrace_format::snapshot::{Mapping, SnapshotReason};
-use pagetrace_format::{ProcessId, Snapshot, TraceNanos};
+use pagetrace_format::snapshot::{Mapping, Permissions, SnapshotReason};
+use pagetrace_format::{Address, ProcessId, Snapshot, TraceNanos};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
@@ -32,6 +32,8 @@ pub struct Tracked {
     pub joined: Option<(u32, u32)>,
     /// Path of its executable.
     pub exe: String,
+    /// Where the session is mapped in it.
+    pub session_at: Option<Address>,
     /// When another program took its place.
     pub replaced: Option<TraceNanos>,
     /// Whether the last snapshot was the one at its exit.
@@ -59,6 +61,7 @@ impl Tracked {
             pid,
             joined,
             exe,
+            session_at: None,
             replaced: None,
             snapshot_at_exit: false,
             snapshots: 0,
@@ -105,6 +108,8 @@ impl Tracked {
         self.last = ended;
         self.earliest_next = ended + PAUSE_MIN.max((ended - started) * STOPPED_SHARE);
         match taken {
+            // An exec came first: this is the next program, which has not joined yet.
+            Ok(taken) if !self.is_own_image(&taken.snapshot.mappings) => None,
             Ok(taken) => {
                 let rss = taken.snapshot.kernel.rss.unwrap_or(0);
                 self.largest_rss = self.largest_rss.max(rss);
@@ -117,6 +122,12 @@ impl Tracked {
                 None
             }
         }
+    }
+
+    /// Whether these are the mappings of the program that joined: the session is mapped where it was.
+    fn is_own_image(&self, mappings: &[Mapping]) -> bool {
+        let shared = |it: &Mapping| it.permissions.has(Permissions::SHARED);
+        self.session_at.is_none_or(|at| mappings.iter().any(|it| it.start <= at && at < it.end && shared(it)))
     }
 
     /// The modules among these mappings that have not been seen before.
