@@ -138,7 +138,7 @@ impl<W: Write> Recorder<W> {
         header.heartbeat.0.fetch_add(1, Ordering::Relaxed);
         self.doorbell_seen = header.doorbell.0.load(Ordering::Acquire);
 
-        let mut records = self.processes.adopt_joined(session, &self.clock);
+        let mut records = self.processes.adopt_joined(session, &mut self.clock);
         let present = Instant::now();
         if present >= self.next_search || self.processes.awaits_command() {
             self.next_search = present + SEARCH_EVERY;

@@ -103,7 +103,7 @@ impl Processes {
     }
 
     /// Takes in the processes that have joined since the last call.
-    pub fn adopt_joined(&mut self, session: Session, clock: &TickMapper) -> Vec<Record> {
+    pub fn adopt_joined(&mut self, session: Session, clock: &mut TickMapper) -> Vec<Record> {
         let mut records = Vec::new();
         let mut found: Vec<(u32, u32, &ProcessSlot)> = (0..session.layout().process_slots)
             .filter_map(|index| session.slot(index).map(|slot| (index, slot)))
@@ -111,10 +111,21 @@ impl Processes {
             .map(|(index, slot)| (slot.serial.load(Ordering::Relaxed), index, slot))
             .filter(|(serial, ..)| !self.drained.contains_key(serial))
             .collect();
-        // A parent joins before its child does.
+        if found.is_empty() {
+            return records;
+        }
+        // After the look at the slots, so that their start ticks lie before it.
+        clock.read_clocks();
+        // A parent joins before its child does, and a program before the one that takes its place.
         found.sort_unstable_by_key(|&(serial, ..)| serial);
-        for (serial, index, slot) in found {
+        let pid_of = |slot: &ProcessSlot| slot.pid.load(Ordering::Relaxed);
+        for (place, &(serial, index, slot)) in found.iter().enumerate() {
+            let overtaken = found[place + 1..].iter().any(|&(_, _, later)| pid_of(later) == pid_of(slot));
             self.adopt(serial, index, slot, clock, &mut records);
+            if overtaken {
+                // What /proc says of the pid is about the later program.
+                forget_names(&mut records, self.tracked.last_mut());
+            }
         }
         records
     }
@@ -399,6 +410,16 @@ fn take(process: &mut Tracked, finder: &mut ModuleFinder, reason: SnapshotReason
 /// Whether the library can be loaded into this program. When in doubt it is waited for.
 fn may_join(exe: &str) -> bool {
     Executable::inspect(exe.as_ref()).map_or(true, |it| it.kind != ElfKind::Static && !it.gains_rights)
+}
+
+fn forget_names(records: &mut [Record], tracked: Option<&mut Tracked>) {
+    let Some(tracked) = tracked else { return };
+    tracked.exe.clear();
+    let of_tracked = |record: &&mut Record| matches!(record, Record::Process(process) if process.id == tracked.id);
+    if let Some(Record::Process(process)) = records.iter_mut().find(of_tracked) {
+        process.exe.clear();
+        process.args = None;
+    }
 }
 
 fn own_exe() -> String {
