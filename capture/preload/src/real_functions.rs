@@ -43,7 +43,6 @@ macro_rules! real {
 type Malloc = unsafe extern "C" fn(usize) -> *mut c_void;
 type Sized2 = unsafe extern "C" fn(usize, usize) -> *mut c_void;
 type Realloc = unsafe extern "C" fn(*mut c_void, usize) -> *mut c_void;
-type ReallocArray = unsafe extern "C" fn(*mut c_void, usize, usize) -> *mut c_void;
 type PosixMemalign = unsafe extern "C" fn(*mut *mut c_void, usize, usize) -> c_int;
 type PthreadCreate = unsafe extern "C" fn(
     *mut libc::pthread_t,
@@ -59,8 +58,6 @@ real! {
     calloc = c"calloc": Sized2;
     /// realloc(3).
     realloc = c"realloc": Realloc;
-    /// reallocarray(3).
-    reallocarray = c"reallocarray": ReallocArray;
     /// free(3).
     free = c"free": unsafe extern "C" fn(*mut c_void);
     /// posix_memalign(3).
