@@ -1,0 +1,9 @@
+//! Records real programs as a user does, and holds the reports against what the programs say of themselves.
+
+mod harness;
+
+mod agreement;
+
+mod classes;
+
+mod processes;
