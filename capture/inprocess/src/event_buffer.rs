@@ -133,9 +133,6 @@ fn take_block(thread: &ThreadState) -> bool {
 fn wait_for_block() -> Option<u32> {
     let session = PROCESS.session()?;
     let header = session.header();
-    if header.when_full.load(Ordering::Relaxed) == when_full::LOSE {
-        return None;
-    }
     header.waiting.0.fetch_add(1, Ordering::Relaxed);
     let mut heartbeat = header.heartbeat.0.load(Ordering::Relaxed);
     let mut still_for_ms = 0;
@@ -143,6 +140,9 @@ fn wait_for_block() -> Option<u32> {
         let freed = header.blocks_freed.0.load(Ordering::Acquire);
         if let Some(index) = session.take_free_block() {
             break Some(index);
+        }
+        if header.when_full.load(Ordering::Relaxed) == when_full::LOSE {
+            break None;
         }
         let gone =
             still_for_ms >= RECORDER_SILENT_MS && !sys::process_exists(header.recorder_pid.load(Ordering::Relaxed));

@@ -66,6 +66,8 @@ pub struct Drained {
     pub chunks: Vec<(StreamId, EventColumns)>,
     /// Events taken.
     pub events: u64,
+    /// Blocks that threads hold.
+    pub blocks_held: u32,
     /// Blocks put back.
     pub blocks_freed: u32,
 }
@@ -87,6 +89,7 @@ impl Drain {
     ) -> Drained {
         let mut drained = Drained::default();
         let mut published = published_blocks(session, blocks_ready);
+        drained.blocks_held = published.iter().filter(|block| !block.full).count() as u32;
         // After the look, before the events are taken: see `TickMapper`.
         clock.read_clocks();
         published.sort_unstable_by_key(|block| (block.thread_serial, block.sequence));

@@ -71,8 +71,6 @@ pub struct Recorder<W: Write> {
 /// New programs without the tracer are looked for so often, and RSS is read so often.
 const SEARCH_EVERY: Duration = Duration::from_millis(50);
 const LOOK_EVERY: Duration = Duration::from_millis(4);
-/// More blocks get memory when fewer than this part of them stay free.
-const BLOCKS_STEP: u32 = 32;
 
 impl<W: Write> Recorder<W> {
     /// Makes a session and writes the trace's header to `out`.
@@ -219,9 +217,10 @@ impl<W: Write> Recorder<W> {
         let session = self.session.session();
         let header = session.header();
         let drained = self.drain.drain(session, self.session.blocks_ready(), &mut self.clock, self.processes.drained());
-        if header.waiting.0.load(Ordering::Relaxed) > 0 || drained.blocks_freed * 2 > self.session.blocks_ready() {
-            // No memory for more is no reason to stop: programs then wait, or lose and count.
-            let _ = self.session.back_blocks(BLOCKS_STEP.max(self.session.blocks_ready() / 2));
+        let few_free = drained.blocks_freed * 2 > self.session.blocks_ready();
+        if (header.waiting.0.load(Ordering::Relaxed) > 0 || few_free) && !self.session.grow(drained.blocks_held) {
+            // Every block there can be is held by a thread that may never write again: waiting would not end.
+            header.when_full.store(when_full::LOSE, Ordering::Relaxed);
         }
         if header.waiting.0.load(Ordering::Relaxed) > 0 {
             header.blocks_freed.0.fetch_add(1, Ordering::Release);

@@ -16,6 +16,8 @@ const BLOCK_BYTES: u32 = 64 << 10;
 const PROCESS_SLOTS: u32 = 1024;
 /// Blocks that have memory from the start.
 const BLOCKS_AT_START: u32 = 32;
+/// Blocks there can be, for many threads that hold one each. They cost 64 bytes each until they get memory.
+const BLOCKS_MAX: u32 = 4096;
 
 /// A session and its file. The file and its directory go when this is dropped; processes keep their mappings.
 #[derive(Debug)]
@@ -26,23 +28,27 @@ pub struct SessionFile {
     session: Session,
     blocks_ready: u32,
     directory_stays: bool,
+    /// Blocks that may be in use beside the one that each thread holds.
+    budget_blocks: u32,
 }
 
 impl SessionFile {
-    /// Makes a session with at most `buffer_bytes` of blocks.
+    /// Makes a session with at most `buffer_bytes` of blocks beside the one that each thread holds.
     ///
     /// # Errors
     /// The last reason, when no directory for shared memory takes the file.
     pub fn create(buffer_bytes: usize, clock: u32, when_full: u32) -> io::Result<SessionFile> {
+        let budget_blocks = u32::try_from(buffer_bytes / BLOCK_BYTES as usize).unwrap_or(u32::MAX).max(BLOCKS_AT_START);
         let layout = SessionLayout {
             process_slots: PROCESS_SLOTS,
-            block_count: u32::try_from(buffer_bytes / BLOCK_BYTES as usize).unwrap_or(u32::MAX).max(BLOCKS_AT_START),
+            block_count: budget_blocks.max(BLOCKS_MAX),
             block_bytes: BLOCK_BYTES,
         };
         let mut refusal = io::Error::other("no directory for shared memory");
         for parent in memory_directories() {
             match SessionFile::create_in(&parent, layout) {
-                Ok(session_file) => {
+                Ok(mut session_file) => {
+                    session_file.budget_blocks = budget_blocks;
                     let header = session_file.session.header();
                     header.clock.store(clock, Ordering::Relaxed);
                     header.when_full.store(when_full, Ordering::Relaxed);
@@ -94,6 +100,7 @@ impl SessionFile {
             session,
             blocks_ready: 0,
             directory_stays: false,
+            budget_blocks: 0,
         };
         session_file.back_blocks(BLOCKS_AT_START)?;
         Ok(session_file)
@@ -125,11 +132,20 @@ impl SessionFile {
         self.directory_stays = true;
     }
 
+    /// Gives memory to more blocks if the pool is allowed to grow, `held` of those in use being held by threads that
+    /// may be idle. Whether there is any way to have more.
+    pub fn grow(&mut self, held: u32) -> bool {
+        let allowed = self.budget_blocks.saturating_add(held).min(self.session.layout().block_count);
+        let step = (self.blocks_ready / 2).min(allowed.saturating_sub(self.blocks_ready));
+        // No memory for more is no reason to stop: programs then wait, or lose and count.
+        step > 0 && self.back_blocks(step).is_ok() || held < self.session.layout().block_count
+    }
+
     /// Gives memory to so many more blocks, as far as there are any, and puts them on the free list.
     ///
     /// # Errors
     /// When there is no memory for them; those there are stay in use.
-    pub fn back_blocks(&mut self, count: u32) -> io::Result<()> {
+    fn back_blocks(&mut self, count: u32) -> io::Result<()> {
         let layout = self.session.layout();
         let end = self.blocks_ready.saturating_add(count).min(layout.block_count);
         if end == self.blocks_ready {

@@ -45,8 +45,8 @@ pub struct RecordArgs {
     /// What the program does when all buffers are full
     #[arg(long, value_enum, default_value_t = WhenFull::Wait)]
     when_full: WhenFull,
-    /// The most memory that buffers take, in MiB
-    #[arg(long, value_name = "MIB", default_value_t = 64, value_parser = clap::value_parser!(u32).range(2..=65_536))]
+    /// The most memory that buffers take beside 64 KiB a thread, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 16, value_parser = clap::value_parser!(u32).range(2..=65_536))]
     buffer: u32,
     /// Leave the programs' arguments out of the trace
     #[arg(long)]
