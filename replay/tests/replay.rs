@@ -125,6 +125,17 @@ fn the_peak_is_the_largest_sum_of_rss() {
 }
 
 #[test]
+fn a_plateau_is_shown_where_it_begins() {
+    for (rss, expected) in [([1000, 1015, 500], 20), ([900, 1015, 500], 30), ([400, 990, 1000], 30), ([0, 0, 0], 20)] {
+        let snapshots = [20, 30, 40].into_iter().zip(rss);
+        let builder = Builder::new(PageShift::KIB_4).records(&[process(1, ProcessOrigin::Command, None, 1)]);
+        let with_all =
+            snapshots.fold(builder, |builder, (time, rss)| builder.snapshot(&snapshot(1, time, rss, &[], &[])));
+        assert_eq!(replayed(&with_all.end(50), Moment::Peak).moment.time, TraceNanos(expected), "{rss:?}");
+    }
+}
+
+#[test]
 fn page_events_have_a_peak_and_a_final_state() {
     let page = |time, kind: fn(PageRun) -> EventKind, first: u64, pages| {
         let run = PageRun { base: Address(0x10_0000 + first * 8192), pages: PageCount(pages) };

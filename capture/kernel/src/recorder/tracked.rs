@@ -15,8 +15,8 @@ use crate::modules::ModuleFinder;
 use crate::snapshot::SnapshotTaker;
 
 /// A snapshot is due when RSS is this much above the largest one so far: a part of it and a floor.
-const GROWTH_SHIFT: u32 = 5;
-const GROWTH_FLOOR_BYTES: u64 = 512 << 10;
+const GROWTH_SHIFT: u32 = 6;
+const GROWTH_FLOOR_BYTES: u64 = 256 << 10;
 /// A process is stopped for at most this part of its time, one in so many.
 const STOPPED_SHARE: u32 = 40;
 const PAUSE_MIN: Duration = Duration::from_millis(10);
