@@ -32,6 +32,9 @@ pub struct Function {
     pub offset: u64,
 }
 
+/// The file name of the library that `record` preloads; what lies around it differs from recording to recording.
+const PRELOAD_LIBRARY: &str = "libpagetrace_preload.so";
+
 /// Path and build id of a module.
 type ModuleFile<'m> = (&'m str, &'m [u8]);
 /// A frame by its offset in the file of its module.
@@ -44,9 +47,16 @@ impl<'m> Symbols<'m> {
         Symbols { modules, symbolizer, found: HashMap::new(), problems: BTreeMap::new() }
     }
 
+    /// Whether the frame is the tracer's: its shell around a thread's first function.
+    pub fn is_tracer(&self, frame: &Frame) -> bool {
+        let module = frame.module.and_then(|index| self.modules.get(index));
+        module.is_some_and(|module| module.path.contains(PRELOAD_LIBRARY))
+    }
+
     /// Looks up many frames at once: each module's file is opened once, whatever number of processes mapped it.
     pub fn resolve(&mut self, frames: impl IntoIterator<Item = Frame>) {
         let mut by_file: BTreeMap<ModuleFile<'m>, BTreeSet<Place>> = BTreeMap::new();
+        let frames: Vec<Frame> = frames.into_iter().filter(|frame| !self.is_tracer(frame)).collect();
         for Frame { address, module } in frames {
             match module.and_then(|index| self.modules.get(index)) {
                 Some(file) => {

@@ -13,6 +13,7 @@ use pagetrace_format::{Address, ProcessId, Snapshot, TraceNanos};
 
 use crate::elf::{ElfKind, Executable};
 use crate::modules::ModuleFinder;
+use crate::proc_maps::read_mappings;
 use crate::process_tree::{args_of, descendants, exe_of, parent_of};
 
 use super::drain::{Drain, DrainedProcess, loss_reasons};
@@ -118,14 +119,8 @@ impl Processes {
         clock.read_clocks();
         // A parent joins before its child does, and a program before the one that takes its place.
         found.sort_unstable_by_key(|&(serial, ..)| serial);
-        let pid_of = |slot: &ProcessSlot| slot.pid.load(Ordering::Relaxed);
-        for (place, &(serial, index, slot)) in found.iter().enumerate() {
-            let overtaken = found[place + 1..].iter().any(|&(_, _, later)| pid_of(later) == pid_of(slot));
+        for (serial, index, slot) in found {
             self.adopt(serial, index, slot, clock, &mut records);
-            if overtaken {
-                // What /proc says of the pid is about the later program.
-                forget_names(&mut records, self.tracked.last_mut());
-            }
         }
         records
     }
@@ -147,6 +142,14 @@ impl Processes {
         if let Some(process) = self.tracked.last_mut() {
             // The first range is the session itself.
             process.session_at = Some(Address(slot.tracer_ranges[0][0].load(Ordering::Relaxed)));
+            let mappings = read_mappings(pid).unwrap_or_default();
+            if process.is_own_image(&mappings) {
+                records.extend(process.new_modules(&mut self.modules, &mappings));
+            } else if !mappings.is_empty() {
+                // What /proc says of the pid is about the program that has taken its place, or is about to.
+                process.overtaken = true;
+                forget_names(records, process);
+            }
         }
         for range in &slot.tracer_ranges {
             let [start, end] = [0, 1].map(|bound| Address(range[bound].load(Ordering::Relaxed)));
@@ -180,10 +183,7 @@ impl Processes {
         }
         let args = if self.with_args { args_of(pid).ok().filter(|args| !args.is_empty()) } else { None };
         records.push(Record::Process(Process { id, pid, parent, origin, start, exe: exe.clone(), args, malloc }));
-        let mut tracked = Tracked::new(id, pid, joined, exe);
-        let mappings = crate::proc_maps::read_mappings(pid).unwrap_or_default();
-        records.extend(tracked.new_modules(&mut self.modules, &mappings));
-        self.tracked.push(tracked);
+        self.tracked.push(Tracked::new(id, pid, joined, exe));
         id
     }
 
@@ -218,7 +218,8 @@ impl Processes {
             }
             let known = self.running(pid);
             let replaced = known.filter(|process| {
-                !exe_now.ends_with(" (deleted)") && !process.exe.is_empty() && process.exe != exe_now
+                let other = !exe_now.ends_with(" (deleted)") && !process.exe.is_empty() && process.exe != exe_now;
+                process.overtaken || other
             });
             let replaced_id = replaced.map(|process| process.id);
             if known.is_some() && replaced_id.is_none() {
@@ -239,6 +240,10 @@ impl Processes {
             };
             self.note_unseen(&exe_now);
             self.track(pid, None, origin, parent, start, Address(0), records);
+            if let Some(process) = self.tracked.last_mut() {
+                let mappings = read_mappings(pid).unwrap_or_default();
+                records.extend(process.new_modules(&mut self.modules, &mappings));
+            }
         }
     }
 
@@ -412,8 +417,7 @@ fn may_join(exe: &str) -> bool {
     Executable::inspect(exe.as_ref()).map_or(true, |it| it.kind != ElfKind::Static && !it.gains_rights)
 }
 
-fn forget_names(records: &mut [Record], tracked: Option<&mut Tracked>) {
-    let Some(tracked) = tracked else { return };
+fn forget_names(records: &mut [Record], tracked: &mut Tracked) {
     tracked.exe.clear();
     let of_tracked = |record: &&mut Record| matches!(record, Record::Process(process) if process.id == tracked.id);
     if let Some(Record::Process(process)) = records.iter_mut().find(of_tracked) {

@@ -32,6 +32,8 @@ pub struct Tracked {
     pub joined: Option<(u32, u32)>,
     /// Path of its executable.
     pub exe: String,
+    /// Its pid runs another program already, which is not known yet.
+    pub overtaken: bool,
     /// Where the session is mapped in it.
     pub session_at: Option<Address>,
     /// When another program took its place.
@@ -61,6 +63,7 @@ impl Tracked {
             pid,
             joined,
             exe,
+            overtaken: false,
             session_at: None,
             replaced: None,
             snapshot_at_exit: false,
@@ -109,7 +112,10 @@ impl Tracked {
         self.earliest_next = ended + PAUSE_MIN.max((ended - started) * STOPPED_SHARE);
         match taken {
             // An exec came first: this is the next program, which has not joined yet.
-            Ok(taken) if !self.is_own_image(&taken.snapshot.mappings) => None,
+            Ok(taken) if !self.is_own_image(&taken.snapshot.mappings) => {
+                self.overtaken = true;
+                None
+            }
             Ok(taken) => {
                 let rss = taken.snapshot.kernel.rss.unwrap_or(0);
                 self.largest_rss = self.largest_rss.max(rss);
@@ -125,7 +131,7 @@ impl Tracked {
     }
 
     /// Whether these are the mappings of the program that joined: the session is mapped where it was.
-    fn is_own_image(&self, mappings: &[Mapping]) -> bool {
+    pub fn is_own_image(&self, mappings: &[Mapping]) -> bool {
         let shared = |it: &Mapping| it.permissions.has(Permissions::SHARED);
         self.session_at.is_none_or(|at| mappings.iter().any(|it| it.start <= at && at < it.end && shared(it)))
     }
