@@ -1,6 +1,6 @@
 //! Takes what the hooks have published out of the session's blocks, thread by thread, in the order of each thread.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -122,13 +122,20 @@ impl Drain {
     }
 
     /// Marks the blocks of threads that are gone as full: a thread that was cancelled or left by pthread_exit does not
-    /// do so itself. `living` are the tids of the process.
-    pub fn threads_ended(&self, session: Session, blocks_ready: u32, process_serial: u32, living: &HashSet<u32>) {
+    /// do so itself. `is_living` tells of a tid whether it is a thread of the process now. It is asked after the look at
+    /// the block: a list made before it would lack the threads that have started since.
+    pub fn threads_ended(
+        &self,
+        session: Session,
+        blocks_ready: u32,
+        process_serial: u32,
+        is_living: impl Fn(u32) -> bool,
+    ) {
         for index in 0..blocks_ready {
             if let Some(block) = session.block(index)
                 && block.state.load(Ordering::Acquire) == block_state::OWNED
                 && block.process_serial.load(Ordering::Relaxed) == process_serial
-                && !living.contains(&block.tid.load(Ordering::Relaxed))
+                && !is_living(block.tid.load(Ordering::Relaxed))
             {
                 block.state.store(block_state::FULL, Ordering::Release);
             }
@@ -160,7 +167,8 @@ impl Drain {
             Thread {
                 stream,
                 process_serial,
-                next_sequence: found.sequence,
+                // Not the sequence found: the look may have passed the first block by before the thread took it.
+                next_sequence: 0,
                 words_read: 0,
                 reader: PackedReader::default(),
                 columns: EventColumns::new(),

@@ -17,7 +17,9 @@ use crate::snapshot::SnapshotTaker;
 /// A snapshot is due when RSS is this much above the largest one so far: a part of it and a floor.
 const GROWTH_SHIFT: u32 = 6;
 const GROWTH_FLOOR_BYTES: u64 = 256 << 10;
-/// A process is stopped for at most this part of its time, one in so many.
+/// A process is stopped for at most this part of its time, one in so many: while it grows, when the next snapshot may
+/// be the one of its peak, and otherwise.
+const STOPPED_SHARE_GROWING: u32 = 12;
 const STOPPED_SHARE: u32 = 40;
 const PAUSE_MIN: Duration = Duration::from_millis(10);
 
@@ -49,7 +51,8 @@ pub struct Tracked {
     taker: Option<SnapshotTaker>,
     largest_rss: u64,
     last: Instant,
-    earliest_next: Instant,
+    earliest_growth: Instant,
+    earliest_interval: Instant,
     modules: HashSet<(u64, u64, u64)>,
 }
 
@@ -74,7 +77,8 @@ impl Tracked {
             taker: SnapshotTaker::open(pid).ok(),
             largest_rss: 0,
             last: now,
-            earliest_next: now,
+            earliest_growth: now,
+            earliest_interval: now,
             modules: HashSet::new(),
         }
     }
@@ -89,14 +93,15 @@ impl Tracked {
     /// Why a snapshot should be taken now, if one should.
     pub fn due(&mut self, interval: Duration) -> Option<SnapshotReason> {
         let now = Instant::now();
-        if now < self.earliest_next {
+        if now < self.earliest_growth {
             return None;
         }
         let rss = self.statm.as_ref()?.rss().ok()?;
         if rss > self.largest_rss + (self.largest_rss >> GROWTH_SHIFT) + GROWTH_FLOOR_BYTES {
             return Some(SnapshotReason::Growth);
         }
-        (now.duration_since(self.last) >= interval).then_some(SnapshotReason::Interval)
+        let due = now >= self.earliest_interval && now.duration_since(self.last) >= interval;
+        due.then_some(SnapshotReason::Interval)
     }
 
     /// Takes a snapshot, the process stopped if that can be done.
@@ -109,7 +114,9 @@ impl Tracked {
         });
         let ended = Instant::now();
         self.last = ended;
-        self.earliest_next = ended + PAUSE_MIN.max((ended - started) * STOPPED_SHARE);
+        let cost = ended - started;
+        self.earliest_growth = ended + PAUSE_MIN.max(cost * STOPPED_SHARE_GROWING);
+        self.earliest_interval = ended + PAUSE_MIN.max(cost * STOPPED_SHARE);
         match taken {
             // An exec came first: this is the next program, which has not joined yet.
             Ok(taken) if !self.is_own_image(&taken.snapshot.mappings) => {
