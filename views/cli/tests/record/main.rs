@@ -7,3 +7,9 @@ mod agreement;
 mod classes;
 
 mod processes;
+
+mod statuses;
+
+mod killed;
+
+mod places;
