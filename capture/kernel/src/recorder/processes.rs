@@ -194,12 +194,13 @@ impl Processes {
         self.search_descendants(&mut records);
         for process in self.tracked.iter().filter(|process| process.replaced.is_none()) {
             if let Some((_, serial)) = process.joined {
-                let tasks = std::fs::read_dir(format!("/proc/{}/task", process.pid));
-                let tids = tasks.into_iter().flatten().flatten();
-                let living = tids.filter_map(|task| task.file_name().to_str()?.parse().ok()).collect::<HashSet<u32>>();
-                if !living.is_empty() {
-                    drain.threads_ended(session, blocks_ready, serial, &living);
-                }
+                // Only a plain "there is no such thread" counts: a block taken from a living thread would be written
+                // to by two.
+                let is_living = |tid: u32| {
+                    !std::fs::exists(format!("/proc/{}/task", process.pid)).unwrap_or(true)
+                        || std::fs::exists(format!("/proc/{}/task/{tid}", process.pid)).unwrap_or(true)
+                };
+                drain.threads_ended(session, blocks_ready, serial, is_living);
             }
         }
         records

@@ -10,8 +10,10 @@ use pagetrace_format::{Address, ProcessId, Snapshot, TraceNanos};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
+use crate::error::KernelError;
 use crate::figures::StatmReader;
 use crate::modules::ModuleFinder;
+use crate::process_tree::state_of;
 use crate::snapshot::SnapshotTaker;
 
 /// A snapshot is due when RSS is this much above the largest one so far: a part of it and a floor.
@@ -85,7 +87,14 @@ impl Tracked {
 
     /// Whether the process has ended (pidfd_open(2): its descriptor becomes readable).
     pub fn has_ended(&self) -> bool {
-        let Some(pidfd) = &self.pidfd else { return true };
+        let Some(pidfd) = &self.pidfd else {
+            // None is also for want of a descriptor or of the call; a process taken for ended while it runs would
+            // share its blocks with others.
+            return match state_of(self.pid) {
+                Ok(state) => matches!(state, 'Z' | 'X'),
+                Err(error) => matches!(error, KernelError::Gone { .. }),
+            };
+        };
         let mut polled = [PollFd::new(pidfd, PollFlags::IN)];
         poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|ready| ready > 0)
     }
