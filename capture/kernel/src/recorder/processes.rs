@@ -14,7 +14,8 @@ use pagetrace_format::{Address, ProcessId, Snapshot, TraceNanos};
 use crate::elf::{ElfKind, Executable};
 use crate::modules::ModuleFinder;
 use crate::proc_maps::read_mappings;
-use crate::process_tree::{args_of, descendants, exe_of, parent_of};
+use crate::process_dir::ProcessDir;
+use crate::process_tree::{args_of, descendants, exe_of, parent_of, start_time};
 
 use super::drain::{Drain, DrainedProcess, loss_reasons};
 use super::stack_tree::StackTree;
@@ -126,7 +127,7 @@ impl Processes {
     }
 
     fn adopt(&mut self, serial: u32, index: u32, slot: &ProcessSlot, clock: &TickMapper, records: &mut Vec<Record>) {
-        let pid = slot.pid.load(Ordering::Relaxed);
+        let pid = self.pid_here(slot);
         let forked_from = slot.forked_from.load(Ordering::Relaxed);
         let start = clock.time_of(slot.start_tick.load(Ordering::Relaxed));
         let replaced = self.running(pid).map(|process| process.id);
@@ -193,7 +194,11 @@ impl Processes {
         let mut records = Vec::new();
         self.search_descendants(&mut records);
         for process in self.tracked.iter().filter(|process| process.replaced.is_none()) {
-            if let Some((_, serial)) = process.joined {
+            if let Some((index, serial)) = process.joined {
+                if session.slot(index).is_none_or(|slot| slot.pid.load(Ordering::Relaxed) != process.pid) {
+                    // It numbers its threads in a pid namespace of its own.
+                    continue;
+                }
                 // Only a plain "there is no such thread" counts: a block taken from a living thread would be written
                 // to by two.
                 let is_living = |tid: u32| {
@@ -395,6 +400,30 @@ impl Processes {
     /// Programs that were not followed inside.
     pub fn unseen(&self) -> Vec<String> {
         self.unseen.clone()
+    }
+
+    /// The pid, as seen from here, of the process in this slot, which knows only the one in its own pid namespace. 0
+    /// where that can only be the pid of a stranger.
+    fn pid_here(&self, slot: &ProcessSlot) -> u32 {
+        let claimed = slot.pid.load(Ordering::Relaxed);
+        let (theirs, ours) = (start_time(claimed), start_time(std::process::id()));
+        // Nothing that joins has started before the recorder did.
+        let is_older = matches!((&theirs, &ours), (Ok(theirs), Ok(ours)) if theirs < ours);
+        if theirs.is_ok() && !is_older {
+            return claimed;
+        }
+        let session_at = Address(slot.tracer_ranges[0][0].load(Ordering::Relaxed));
+        let is_it = |pid: &u32| {
+            let known_as = ProcessDir::open(*pid).and_then(|process| process.read("status")).unwrap_or_default();
+            let known_as = String::from_utf8_lossy(&known_as);
+            let pids = known_as.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
+            let innermost = pids.split_ascii_whitespace().last().and_then(|pid| pid.parse().ok());
+            innermost == Some(claimed)
+                && crate::proc_maps::read_mappings(*pid)
+                    .is_ok_and(|mappings| mappings.iter().any(|it| it.start <= session_at && session_at < it.end))
+        };
+        let family = self.command.as_ref().and_then(|command| descendants(command.pid).ok()).unwrap_or_default();
+        family.into_iter().find(is_it).unwrap_or(if is_older { 0 } else { claimed })
     }
 
     fn is_command(&self, pid: u32) -> bool {
