@@ -172,9 +172,8 @@ impl<W: Write> Recorder<W> {
     /// Sleeps until a program rings or the time is over.
     pub fn wait(&self, timeout: Duration) {
         let header = self.session.session().header();
-        if header.waiting.0.load(Ordering::Relaxed) == 0 {
-            sys::futex_wait(&header.doorbell.0, self.doorbell_seen, timeout);
-        }
+        // Also while hooks wait: each rings before it sleeps, and one that was killed meanwhile is counted for good.
+        sys::futex_wait(&header.doorbell.0, self.doorbell_seen, timeout);
     }
 
     /// Ends the recording: takes what is left and writes the end. Programs that still run go on without it.

@@ -47,6 +47,9 @@ impl Output {
                 );
             }
         }
+        // A link stays one, be it /dev/stdout: what it leads to is replaced.
+        let target = wanted.filter(|path| path.is_symlink()).and_then(|path| path.canonicalize().ok());
+        let wanted = target.as_deref().or(wanted);
         let beside = wanted.and_then(Path::parent).filter(|parent| !parent.as_os_str().is_empty());
         let path = beside.unwrap_or(Path::new(".")).join(format!(".pagetrace-{}.tmp", std::process::id()));
         Ok(Output { wanted: wanted.map(Path::to_owned), path, state: State::Temporary })
