@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 
 use pagetrace_format::session::{SESSION_MAGIC, Session, SessionLayout, block_state};
 use rustix::fs::FallocateFlags;
+use rustix::process::{Resource, getrlimit};
 
 use super::sys;
 
@@ -18,6 +19,9 @@ const PROCESS_SLOTS: u32 = 1024;
 const BLOCKS_AT_START: u32 = 32;
 /// Blocks there can be, for many threads that hold one each. They cost 64 bytes each until they get memory.
 const BLOCKS_MAX: u32 = 4096;
+/// Less is of no use: a program with a few threads and children.
+const BLOCKS_MIN: u32 = 8;
+const PROCESS_SLOTS_MIN: u32 = 64;
 
 /// A session and its file. The file and its directory go when this is dropped; processes keep their mappings.
 #[derive(Debug)]
@@ -39,11 +43,7 @@ impl SessionFile {
     /// The last reason, when no directory for shared memory takes the file.
     pub fn create(buffer_bytes: usize, clock: u32, when_full: u32) -> io::Result<SessionFile> {
         let budget_blocks = u32::try_from(buffer_bytes / BLOCK_BYTES as usize).unwrap_or(u32::MAX).max(BLOCKS_AT_START);
-        let layout = SessionLayout {
-            process_slots: PROCESS_SLOTS,
-            block_count: budget_blocks.max(BLOCKS_MAX),
-            block_bytes: BLOCK_BYTES,
-        };
+        let layout = layout_within(budget_blocks, getrlimit(Resource::Fsize).current)?;
         let mut refusal = io::Error::other("no directory for shared memory");
         for parent in memory_directories() {
             match SessionFile::create_in(&parent, layout) {
@@ -138,7 +138,7 @@ impl SessionFile {
         let allowed = self.budget_blocks.saturating_add(held).min(self.session.layout().block_count);
         let step = (self.blocks_ready / 2).min(allowed.saturating_sub(self.blocks_ready));
         // No memory for more is no reason to stop: programs then wait, or lose and count.
-        step > 0 && self.back_blocks(step).is_ok() || held < self.session.layout().block_count
+        step > 0 && self.back_blocks(step).is_ok() || held < self.blocks_ready
     }
 
     /// Gives memory to so many more blocks, as far as there are any, and puts them on the free list.
@@ -184,6 +184,25 @@ pub fn memory_directories() -> Vec<PathBuf> {
     directories.push(std::env::temp_dir());
     directories.push(PathBuf::from("/var/tmp"));
     directories
+}
+
+/// The largest layout whose file the limit of file sizes allows; it counts for files in memory, too.
+fn layout_within(budget_blocks: u32, limit: Option<u64>) -> io::Result<SessionLayout> {
+    let blocks = budget_blocks.max(BLOCKS_MAX);
+    let fits = |layout: &SessionLayout| limit.is_none_or(|limit| layout.total_bytes() as u64 <= limit);
+    let smaller = std::iter::successors(Some((PROCESS_SLOTS, blocks)), |&(slots, blocks)| {
+        (blocks > BLOCKS_MIN).then(|| ((slots / 2).max(PROCESS_SLOTS_MIN), (blocks / 2).max(BLOCKS_MIN)))
+    });
+    smaller
+        .map(|(process_slots, block_count)| SessionLayout { process_slots, block_count, block_bytes: BLOCK_BYTES })
+        .find(fits)
+        .ok_or_else(|| {
+            let limit = limit.unwrap_or(0);
+            io::Error::new(
+                io::ErrorKind::FileTooLarge,
+                format!("the limit of file sizes, {limit} bytes, leaves no room for buffers: raise it (ulimit -f)"),
+            )
+        })
 }
 
 fn random_name() -> io::Result<String> {

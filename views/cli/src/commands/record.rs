@@ -99,9 +99,12 @@ struct Recording {
     output: Output,
     recorder: Recorder<File>,
     library: Library,
+    signals: Signals,
 }
 
 fn start(args: &RecordArgs) -> Result<Recording, Failure> {
+    // Before anything is written or anyone could be told of the command.
+    let signals = Signals::listen();
     let mut output = Output::create(args.output.as_deref())?;
     let options = RecorderOptions {
         interval: Duration::from_millis(args.interval),
@@ -119,7 +122,7 @@ fn start(args: &RecordArgs) -> Result<Recording, Failure> {
     let child = command.spawn().map_err(|error| cannot_run(name, error))?;
     recorder.command_started(child.id(), found_program(name).to_string_lossy().into_owned());
     output.command_runs(Path::new(name), child.id());
-    Ok(Recording { child, output, recorder, library })
+    Ok(Recording { child, output, recorder, library, signals })
 }
 
 fn cannot_run(name: &OsString, error: std::io::Error) -> Failure {
@@ -145,8 +148,7 @@ fn found_program(name: &OsString) -> PathBuf {
 
 impl Recording {
     fn follow(self, args: &RecordArgs) -> ExitCode {
-        let Recording { mut child, mut output, mut recorder, library } = self;
-        let mut signals = Signals::listen();
+        let Recording { mut child, mut output, mut recorder, library, mut signals } = self;
         let mut ended: Option<(ExitStatus, Duration)> = None;
         let (mut told_of_error, mut told_of_rest) = (false, false);
         loop {

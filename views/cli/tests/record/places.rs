@@ -45,8 +45,8 @@ exit $status"#;
 fn a_limit_of_file_sizes_harms_the_trace_alone() {
     let directory = tempfile::tempdir().expect("a directory");
     let trace = directory.path().join("trace");
-    // In units of 512 bytes (dash) the limit is 128 KiB. The program inherits it and writes to a pipe.
-    let script = r#"ulimit -f 256; exec "$1" record -o "$2" -- /usr/bin/python3 -c "$3""#;
+    // In units of 512 bytes (POSIX) the limit is 1 MiB. The program inherits it and writes to a pipe.
+    let script = r#"ulimit -f 2048; exec "$1" record -o "$2" -- /usr/bin/python3 -c "$3""#;
     let mut shell = assert_cmd::Command::new("sh");
     shell.args(["-c", script, "sh"]).args([text_of(pagetrace()), text_of(&trace), MUCH.to_owned()]);
     let output = shell.env("PYTHONMALLOC", "malloc").timeout(TIME_LIMIT).output().expect("a shell");

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, setrlimit};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ};
 use signal_hook::iterator::SignalsInfo;
 use signal_hook::iterator::exfiltrator::origin::WithOrigin;
 use signal_hook::low_level::siginfo::Cause;
@@ -12,9 +12,10 @@ use signal_hook::low_level::siginfo::Cause;
 pub struct Signals(Option<SignalsInfo<WithOrigin>>);
 
 impl Signals {
-    /// Catches the signals that a person or a supervisor sends.
+    /// Catches the signals that a person or a supervisor sends, and the one that a trace larger than the limit of file
+    /// sizes brings: the write fails then, and that is told as on a full disk.
     pub fn listen() -> Signals {
-        Signals(SignalsInfo::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2]).ok())
+        Signals(SignalsInfo::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ]).ok())
     }
 
     /// Passes what has come in on to the command. What the terminal sent has reached the command already. Returns
@@ -22,6 +23,9 @@ impl Signals {
     pub fn pass_on(&mut self, command: Option<u32>) -> bool {
         let mut end_asked = false;
         for origin in self.0.iter_mut().flat_map(SignalsInfo::pending) {
+            if origin.signal == SIGXFSZ {
+                continue;
+            }
             end_asked |= !matches!(origin.signal, SIGUSR1 | SIGUSR2);
             let signal = Signal::from_named_raw(origin.signal);
             let pid = command.and_then(|pid| Pid::from_raw(pid as i32));
