@@ -143,6 +143,12 @@ pub fn fork_begins() {
     state::fork_begins();
 }
 
+/// To be called in the parent after `fork` (pthread_atfork(3), *parent*): a child made later without these calls, as by
+/// clone(2), is not to take that fork's moment for its own.
+pub fn fork_in_parent() {
+    state::fork_in_parent();
+}
+
 /// To be called in the child after `fork`: it becomes a process of its own in the session.
 pub fn fork_in_child() {
     state::fork_in_child();

@@ -36,6 +36,9 @@ pub fn thread_ended() {}
 pub fn fork_begins() {}
 
 #[inline(always)]
+pub fn fork_in_parent() {}
+
+#[inline(always)]
 pub fn fork_in_child() {}
 
 #[inline(always)]

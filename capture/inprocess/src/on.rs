@@ -80,6 +80,10 @@ pub fn fork_begins() {
     process::fork_begins();
 }
 
+pub fn fork_in_parent() {
+    process::fork_in_parent();
+}
+
 pub fn fork_in_child() {
     process::fork_in_child();
 }

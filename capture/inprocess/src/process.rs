@@ -203,6 +203,11 @@ pub fn fork_begins() {
     }
 }
 
+/// Forgets the moment of a fork, in the parent.
+pub fn fork_in_parent() {
+    INHERITED.fork_tick.store(0, Ordering::Relaxed);
+}
+
 /// Makes the child of a fork a process of its own.
 pub fn fork_in_child() {
     // Without a session there is nothing to join, and without the wiped page (kernels before 4.14) the parent's slot

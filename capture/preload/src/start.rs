@@ -8,7 +8,7 @@ extern "C" fn at_start() {
     real::look_up();
     main_thread_stack();
     // SAFETY: handlers that live as long as the process (pthread_atfork(3)).
-    unsafe { libc::pthread_atfork(Some(fork_begins), None, Some(fork_in_child)) };
+    unsafe { libc::pthread_atfork(Some(fork_begins), Some(fork_in_parent), Some(fork_in_child)) };
     pagetrace::attach(real::malloc().map_or(0, |malloc| malloc as *const c_void as usize));
 }
 
@@ -33,6 +33,10 @@ fn main_thread_stack() {
 
 unsafe extern "C" fn fork_begins() {
     pagetrace::fork_begins();
+}
+
+unsafe extern "C" fn fork_in_parent() {
+    pagetrace::fork_in_parent();
 }
 
 unsafe extern "C" fn fork_in_child() {
