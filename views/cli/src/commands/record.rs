@@ -17,6 +17,7 @@ use anyhow::Context;
 use pagetrace_format::records::EndStatus;
 use pagetrace_format::session::SESSION_VARIABLE;
 use pagetrace_kernel::recorder::{Finished, Recorder, RecorderOptions};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use library::Library;
 use output::Output;
@@ -120,9 +121,17 @@ fn start(args: &RecordArgs) -> Result<Recording, Failure> {
     command.args(&args.command[1..]).env(SESSION_VARIABLE, recorder.session_path());
     command.env("LD_PRELOAD", library::preload_list(&library.path, std::env::var_os("LD_PRELOAD")));
     let child = command.spawn().map_err(|error| cannot_run(name, error))?;
+    use_all_descriptors();
     recorder.command_started(child.id(), found_program(name).to_string_lossy().into_owned());
     output.command_runs(Path::new(name), child.id());
     Ok(Recording { child, output, recorder, library, signals })
+}
+
+/// Each process takes a few descriptors of the recorder. The command has its own limit by now, which stays.
+fn use_all_descriptors() {
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    // With fewer descriptors some processes have no snapshots, which the trace tells.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
 }
 
 fn cannot_run(name: &OsString, error: std::io::Error) -> Failure {
