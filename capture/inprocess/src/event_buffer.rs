@@ -13,9 +13,9 @@ use crate::thread_state::ThreadState;
 /// How long a hook waits at a time before it looks whether the recorder is alive.
 const WAIT_MS: u32 = 20;
 /// A recorder whose heartbeat stands still for so long is dead if its process is gone too…
-const RECORDER_SILENT_MS: u32 = 1_000;
+const RECORDER_SILENT_MS: u64 = 1_000;
 /// …and is taken for dead, whatever else, after so long: a disk may stall it for a while.
-const RECORDER_DEAD_MS: u32 = 30_000;
+const RECORDER_DEAD_MS: u64 = 30_000;
 const TIME_BASE_WORDS: u32 = 2;
 
 /// Appends the words that `encode` makes of the ticks since the block's time base, and publishes them. An event that
@@ -136,6 +136,7 @@ fn wait_for_block() -> Option<u32> {
     header.waiting.0.fetch_add(1, Ordering::Relaxed);
     let mut heartbeat = header.heartbeat.0.load(Ordering::Relaxed);
     let mut still_for_ms = 0;
+    let mut looked = sys::monotonic_ms();
     let block = loop {
         let freed = header.blocks_freed.0.load(Ordering::Acquire);
         if let Some(index) = session.take_free_block() {
@@ -152,9 +153,12 @@ fn wait_for_block() -> Option<u32> {
         }
         PROCESS.ring_doorbell();
         sys::futex_wait(&header.blocks_freed.0, freed, WAIT_MS);
-        let beat = header.heartbeat.0.load(Ordering::Relaxed);
-        still_for_ms = if beat == heartbeat { still_for_ms + WAIT_MS } else { 0 };
-        heartbeat = beat;
+        let (beat, present) = (header.heartbeat.0.load(Ordering::Relaxed), sys::monotonic_ms());
+        // By the clock, since signals cut a wait short; a step counts once however long, since this process and the
+        // recorder may both have been stopped meanwhile.
+        let step = (present - looked).min(2 * u64::from(WAIT_MS));
+        still_for_ms = if beat == heartbeat { still_for_ms + step } else { 0 };
+        (heartbeat, looked) = (beat, present);
     };
     header.waiting.0.fetch_sub(1, Ordering::Relaxed);
     block

@@ -20,8 +20,10 @@ pub static PROCESS: Process = Process::new();
 static INHERITED: Inherited = Inherited::new();
 
 /// How long an exiting process waits for its last snapshot while the recorder's heart beats, and without.
-const LAST_SNAPSHOT_MS: u32 = 20_000;
-const RECORDER_DEAD_MS: u32 = 2_000;
+const LAST_SNAPSHOT_MS: u64 = 20_000;
+const RECORDER_DEAD_MS: u64 = 2_000;
+/// It looks at the heart so often.
+const STEP_MS: u32 = 50;
 
 mod state {
     /// Not attached: at the start, and in a child after fork.
@@ -237,17 +239,19 @@ fn hold(slot: &ProcessSlot, header: &SessionHeader) {
     PROCESS.ring_doorbell();
     let (mut waited, mut still_for) = (0, 0);
     let mut heartbeat = header.heartbeat.0.load(Ordering::Relaxed);
+    let mut looked = sys::monotonic_ms();
     while slot.state.load(Ordering::Acquire) == slot_state::PARKED
         && header.recording.load(Ordering::Relaxed) == 1
         && waited < LAST_SNAPSHOT_MS
         && still_for < RECORDER_DEAD_MS
     {
-        const STEP_MS: u32 = 50;
         sys::futex_wait(&slot.state, slot_state::PARKED, STEP_MS);
-        let beat = header.heartbeat.0.load(Ordering::Relaxed);
-        still_for = if beat == heartbeat { still_for + STEP_MS } else { 0 };
-        heartbeat = beat;
-        waited += STEP_MS;
+        // As in `wait_for_block`: by the clock, a long step counted once.
+        let (beat, present) = (header.heartbeat.0.load(Ordering::Relaxed), sys::monotonic_ms());
+        let step = (present - looked).min(2 * u64::from(STEP_MS));
+        still_for = if beat == heartbeat { still_for + step } else { 0 };
+        waited += step;
+        (heartbeat, looked) = (beat, present);
     }
 }
 

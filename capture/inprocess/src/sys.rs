@@ -59,6 +59,11 @@ pub fn monotonic_ns() -> u64 {
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
+/// The same in whole milliseconds.
+pub fn monotonic_ms() -> u64 {
+    monotonic_ns() / 1_000_000
+}
+
 /// The time stamp counter.
 #[inline]
 pub fn time_stamp_counter() -> u64 {
