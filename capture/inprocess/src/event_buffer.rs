@@ -146,7 +146,7 @@ fn wait_for_block() -> Option<u32> {
             break None;
         }
         let gone =
-            still_for_ms >= RECORDER_SILENT_MS && !sys::process_exists(header.recorder_pid.load(Ordering::Relaxed));
+            still_for_ms >= RECORDER_SILENT_MS && !sys::process_runs(header.recorder_pid.load(Ordering::Relaxed));
         if header.recording.load(Ordering::Relaxed) == 0 || gone || still_for_ms >= RECORDER_DEAD_MS {
             PROCESS.become_idle();
             break None;

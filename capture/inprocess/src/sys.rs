@@ -28,12 +28,43 @@ pub fn getpid() -> u32 {
     unsafe { libc::syscall(libc::SYS_getpid) as u32 }
 }
 
-/// Whether there is a process with this pid (kill(2) with signal 0), or may be.
-pub fn process_exists(pid: u32) -> bool {
+/// Whether a process with this pid runs, or may run. One that has ended and was not waited for yet does not.
+pub fn process_runs(pid: u32) -> bool {
     // SAFETY: signal 0 is sent to nobody.
     let refused = unsafe { libc::kill(pid as libc::pid_t, 0) } != 0;
     // SAFETY: errno is the calling thread's own.
-    !refused || unsafe { *libc::__errno_location() } != libc::ESRCH
+    let exists = !refused || unsafe { *libc::__errno_location() } != libc::ESRCH;
+    exists && !is_zombie(pid)
+}
+
+/// The state in /proc/PID/stat (proc(5)), which follows the name in parentheses. Unknown counts as running.
+fn is_zombie(pid: u32) -> bool {
+    // "/proc/", ten digits, "/stat" and the end of the string.
+    let mut path = *b"/proc/0000000000/stat\0";
+    let mut digits = [0; 10];
+    let (mut rest, mut first) = (pid, digits.len());
+    while rest > 0 {
+        first -= 1;
+        digits[first] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+    let count = digits.len() - first;
+    path[6..6 + count].copy_from_slice(&digits[first..]);
+    path[6 + count..6 + count + 6].copy_from_slice(b"/stat\0");
+    let mut text = [0_u8; 128];
+    // SAFETY: a valid C string, and a buffer of the length given (open(2), read(2), close(2)).
+    let length = unsafe {
+        let file = libc::open(path.as_ptr().cast(), libc::O_RDONLY | libc::O_CLOEXEC);
+        if file < 0 {
+            return false;
+        }
+        let length = libc::read(file, text.as_mut_ptr().cast(), text.len());
+        libc::close(file);
+        length
+    };
+    let text = &text[..usize::try_from(length).unwrap_or(0)];
+    let state = text.iter().rposition(|&byte| byte == b')').and_then(|end| text.get(end + 2));
+    matches!(state, Some(b'Z' | b'X'))
 }
 
 /// Waits on a futex that other processes share until it is woken, its value is not `expected`, or the time is over.
