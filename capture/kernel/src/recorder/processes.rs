@@ -139,6 +139,9 @@ impl Processes {
         };
         self.replace(replaced, start);
         let malloc = Address(slot.malloc.load(Ordering::Relaxed));
+        // A forked process runs its parent's program, whatever it has become until it is looked at.
+        let copied = self.tracked.iter().find(|process| Some(process.id) == parent && origin == ProcessOrigin::Fork);
+        let copied_exe = copied.map(|process| process.exe.clone()).unwrap_or_default();
         let id = self.track(pid, Some((index, serial)), origin, parent, start, malloc, records);
         if let Some(process) = self.tracked.last_mut() {
             // The first range is the session itself.
@@ -149,7 +152,7 @@ impl Processes {
             } else if !mappings.is_empty() {
                 // What /proc says of the pid is about the program that has taken its place, or is about to.
                 process.overtaken = true;
-                forget_names(records, process);
+                correct_names(records, process, copied_exe);
             }
         }
         for range in &slot.tracer_ranges {
@@ -447,11 +450,11 @@ fn may_join(exe: &str) -> bool {
     Executable::inspect(exe.as_ref()).map_or(true, |it| it.kind != ElfKind::Static && !it.gains_rights)
 }
 
-fn forget_names(records: &mut [Record], tracked: &mut Tracked) {
-    tracked.exe.clear();
+fn correct_names(records: &mut [Record], tracked: &mut Tracked, exe: String) {
+    tracked.exe = exe;
     let of_tracked = |record: &&mut Record| matches!(record, Record::Process(process) if process.id == tracked.id);
     if let Some(Record::Process(process)) = records.iter_mut().find(of_tracked) {
-        process.exe.clear();
+        process.exe.clone_from(&tracked.exe);
         process.args = None;
     }
 }

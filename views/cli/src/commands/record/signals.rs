@@ -14,8 +14,14 @@ pub struct Signals(Option<SignalsInfo<WithOrigin>>);
 impl Signals {
     /// Catches the signals that a person or a supervisor sends, and the one that a trace larger than the limit of file
     /// sizes brings: the write fails then, and that is told as on a full disk.
+    ///
+    /// To be called before the command starts, so that none comes between. What is ignored here, as SIGHUP under
+    /// nohup(1), stays so, for the command too: exec(2) keeps that, and sets what is caught back to the default.
     pub fn listen() -> Signals {
-        Signals(SignalsInfo::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ]).ok())
+        let ignored = ignored_signals();
+        let wanted = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ];
+        let listened = wanted.into_iter().filter(|signal| ignored >> (signal - 1) & 1 == 0);
+        Signals(SignalsInfo::new(listened).ok())
     }
 
     /// Passes what has come in on to the command. What the terminal sent has reached the command already. Returns
@@ -36,6 +42,13 @@ impl Signals {
         }
         end_asked
     }
+}
+
+/// `SigIgn` of proc_pid_status(5): signal n is bit n − 1.
+fn ignored_signals() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
 }
 
 /// Ends this process by the same signal, so that a shell sees what it would have seen without the recorder.
