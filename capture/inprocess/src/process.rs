@@ -329,6 +329,8 @@ fn join(session: Session, forked_from: u32) -> Option<()> {
     INHERITED.serial.store(serial, Ordering::Relaxed);
     PROCESS.serial.store(serial, Ordering::Relaxed);
     PROCESS.slot.store(index + 1, Ordering::Relaxed);
+    // From here on the recorder may stop this process to look at it. If it is killed then, nobody else would let us go.
+    sys::continue_when_parent_dies(header.recorder_pid.load(Ordering::Relaxed));
     slot.state.store(slot_state::RUNNING, Ordering::Release);
     Some(())
 }
