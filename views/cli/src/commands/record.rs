@@ -1,5 +1,6 @@
 //! `pagetrace record`: runs a command and records where its memory goes.
 
+mod group_witness;
 mod library;
 mod output;
 mod signals;
@@ -19,6 +20,7 @@ use pagetrace_format::session::SESSION_VARIABLE;
 use pagetrace_kernel::recorder::{Finished, Recorder, RecorderOptions};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use group_witness::GroupWitness;
 use library::Library;
 use output::Output;
 use signals::Signals;
@@ -158,6 +160,7 @@ fn found_program(name: &OsString) -> PathBuf {
 impl Recording {
     fn follow(self, args: &RecordArgs) -> ExitCode {
         let Recording { mut child, mut output, mut recorder, library, mut signals } = self;
+        let mut group = GroupWitness::start();
         let mut ended: Option<(ExitStatus, Duration)> = None;
         let (mut told_of_error, mut told_of_rest) = (false, false);
         loop {
@@ -167,7 +170,7 @@ impl Recording {
                 ended = Some((status, recorder.elapsed()));
                 recorder.command_ended(end_status(status));
             }
-            let stop_asked = signals.pass_on(ended.is_none().then(|| child.id()));
+            let stop_asked = signals.pass_on(ended.is_none().then(|| child.id()), &mut group);
             let left = recorder.round();
             if let Some(error) = recorder.write_error().filter(|_| !told_of_error) {
                 told_of_error = true;

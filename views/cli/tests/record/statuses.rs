@@ -36,8 +36,8 @@ fn check(script: &str, code: Option<i32>, signal: Option<i32>, end_status: &str)
 const INTERRUPTED: &str = r#"
 import sys, time
 kept = [str(i) * 50 for i in range(10000)]
-print("ready", flush=True)
 try:
+    print("ready", flush=True)
     time.sleep(30)
 except KeyboardInterrupt:
     print("interrupted", flush=True)

@@ -8,6 +8,8 @@ use signal_hook::iterator::SignalsInfo;
 use signal_hook::iterator::exfiltrator::origin::WithOrigin;
 use signal_hook::low_level::siginfo::Cause;
 
+use super::group_witness::GroupWitness;
+
 /// Keeps signals from ending the recorder before the trace is whole.
 pub struct Signals(Option<SignalsInfo<WithOrigin>>);
 
@@ -24,9 +26,9 @@ impl Signals {
         Signals(SignalsInfo::new(listened).ok())
     }
 
-    /// Passes what has come in on to the command. What the terminal sent has reached the command already. Returns
-    /// whether one of them asks for an end.
-    pub fn pass_on(&mut self, command: Option<u32>) -> bool {
+    /// Passes what has come in on to the command. What the terminal, or anyone else, sent to the whole process
+    /// group has reached the command already. Returns whether one of them asks for an end.
+    pub fn pass_on(&mut self, command: Option<u32>, group: &mut GroupWitness) -> bool {
         let mut end_asked = false;
         for origin in self.0.iter_mut().flat_map(SignalsInfo::pending) {
             if origin.signal == SIGXFSZ {
@@ -35,7 +37,8 @@ impl Signals {
             end_asked |= !matches!(origin.signal, SIGUSR1 | SIGUSR2);
             let signal = Signal::from_named_raw(origin.signal);
             let pid = command.and_then(|pid| Pid::from_raw(pid as i32));
-            if let (Some(pid), Some(signal), true) = (pid, signal, !matches!(origin.cause, Cause::Kernel)) {
+            let from_terminal = matches!(origin.cause, Cause::Kernel);
+            if let (Some(pid), Some(signal), false) = (pid, signal, group.had(origin.signal) || from_terminal) {
                 // The command may have ended this moment.
                 let _ = kill_process(pid, signal);
             }
