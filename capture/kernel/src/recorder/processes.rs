@@ -34,6 +34,8 @@ pub type SnapshotAndModules = (Snapshot, Vec<Record>);
 pub struct Processes {
     tracked: Vec<Tracked>,
     drained: HashMap<u32, DrainedProcess>,
+    /// The numbers of all that ever joined, by their serials: a child may join after its parent's end.
+    joined_ids: HashMap<u32, ProcessId>,
     ids_given: u32,
     with_args: bool,
     command: Option<Command>,
@@ -60,6 +62,7 @@ impl Processes {
         Processes {
             tracked: Vec::new(),
             drained: HashMap::new(),
+            joined_ids: HashMap::new(),
             ids_given: 0,
             with_args,
             command: None,
@@ -131,8 +134,8 @@ impl Processes {
         let forked_from = slot.forked_from.load(Ordering::Relaxed);
         let start = clock.time_of(slot.start_tick.load(Ordering::Relaxed));
         let replaced = self.running(pid).map(|process| process.id);
-        let (origin, parent) = match (self.drained.get(&forked_from), replaced) {
-            (Some(parent), _) if forked_from != 0 => (ProcessOrigin::Fork, Some(parent.id)),
+        let (origin, parent) = match (self.joined_ids.get(&forked_from), replaced) {
+            (Some(&parent), _) if forked_from != 0 => (ProcessOrigin::Fork, Some(parent)),
             (_, Some(replaced)) => (ProcessOrigin::Exec, Some(replaced)),
             _ if self.is_command(pid) => (ProcessOrigin::Command, None),
             _ => (ProcessOrigin::Exec, self.parent_by_pid(pid)),
@@ -162,6 +165,7 @@ impl Processes {
             }
         }
         self.joined += 1;
+        self.joined_ids.insert(serial, id);
         self.drained.insert(serial, DrainedProcess { id, stacks: StackTree::default(), malformed: 0 });
     }
 
