@@ -4,6 +4,7 @@
 //! the snapshots that are due. Nothing in it waits for a program, and programs wait for it only when the pool of
 //! blocks is used up or for their last snapshot.
 
+mod abandoned;
 mod drain;
 mod processes;
 mod session_file;

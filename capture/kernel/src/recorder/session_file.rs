@@ -10,6 +10,7 @@ use pagetrace_format::session::{SESSION_MAGIC, Session, SessionLayout, block_sta
 use rustix::fs::FallocateFlags;
 use rustix::process::{Resource, getrlimit};
 
+use super::abandoned::{DIRECTORY_PREFIX, mark_as_living, remove_abandoned};
 use super::sys;
 
 /// Bytes of a block: a few thousand events.
@@ -62,7 +63,8 @@ impl SessionFile {
     }
 
     fn create_in(parent: &Path, layout: SessionLayout) -> io::Result<SessionFile> {
-        let directory = parent.join(format!("pagetrace-{}", random_name()?));
+        remove_abandoned(parent);
+        let directory = parent.join(format!("{DIRECTORY_PREFIX}{}", random_name()?));
         // Others may pass through but not list it: the file's name is what admits a process to the session.
         std::fs::DirBuilder::new().mode(0o711).create(&directory)?;
         let made = SessionFile::create_file(&directory, layout);
@@ -76,6 +78,7 @@ impl SessionFile {
     fn create_file(directory: &Path, layout: SessionLayout) -> io::Result<SessionFile> {
         let path = directory.join(random_name()?);
         let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
+        mark_as_living(&file)?;
         if rustix::process::geteuid().is_root() {
             // A program that root starts may become another user and then exec.
             file.set_permissions(std::fs::Permissions::from_mode(0o666))?;
