@@ -46,17 +46,20 @@ pub fn object_alloc(address: usize, size: usize, usable: usize, function: Functi
 
 #[inline]
 pub fn object_free(address: usize, function: Function) {
-    if !is_recording() {
-        return;
+    if is_recording() && address != 0 {
+        record_free(PROCESS.tick(), address, function);
     }
-    object_free_at(PROCESS.tick(), address, function);
 }
 
 #[inline]
 pub fn object_free_at(tick: u64, address: usize, function: Function) {
-    if !is_recording() || address == 0 || tick == 0 {
-        return;
+    if tick != 0 && address != 0 && is_recording() {
+        record_free(tick, address, function);
     }
+}
+
+#[inline]
+fn record_free(tick: u64, address: usize, function: Function) {
     let Some(mut guard) = RecursionGuard::enter() else { return };
     let object = ObjectFree { address: Address(address as u64), function: to_format(function) };
     event_buffer::append(&mut guard, tick, |ticks| encode::object_free(ticks, &object));
