@@ -4,11 +4,11 @@ use pagetrace_format::{Address, ObjectAlloc, ObjectFree, ObjectFunction, StackId
 
 use crate::event_buffer;
 use crate::frames;
+use crate::hooks::{Caller, Function};
 use crate::process::{self, PROCESS};
 use crate::recursion_guard::RecursionGuard;
 use crate::stack_table;
 use crate::thread_state;
-use crate::{Caller, Function};
 
 pub fn attach(malloc: usize) {
     process::attach(malloc);
