@@ -1,79 +1,161 @@
-//! The process's place in the session: attaching, forking, becoming idle, the last snapshot.
+//! What a process of a recording knows of itself: whether it records, and its session.
 
 use core::ptr;
-use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
-use pagetrace_format::session::{
-    PROCESS_TABLE_OFFSET, ProcessSlot, SESSION_MAGIC, SESSION_VARIABLE, Session, SessionHeader, SessionLayout, clock,
-    slot_state,
-};
+use pagetrace_format::session::{ProcessSlot, Session, SessionLayout, clock, writer};
 
-use crate::stack_table;
+use super::stack_table;
 use crate::sys;
-use crate::thread_state;
 
 /// What a hook needs, on a page of its own that a forked child finds zeroed: so a child knows that it is one whichever
 /// way it was forked.
 pub static PROCESS: Process = Process::new();
 
 /// What a forked child inherits.
-static INHERITED: Inherited = Inherited::new();
+pub static INHERITED: Inherited = Inherited::new();
 
-/// How long an exiting process waits for its last snapshot while the recorder's heart beats, and without.
-const LAST_SNAPSHOT_MS: u64 = 20_000;
-const RECORDER_DEAD_MS: u64 = 2_000;
-/// It looks at the heart so often.
-const STEP_MS: u32 = 50;
+/// What [`Process::active`] says, in its low two bits; the rest is an epoch that never comes back, so that a buffer
+/// that was taken in another epoch is known by one comparison.
+pub mod active {
+    /// Nothing is recorded. The whole word is 0 before anyone has looked whether to.
+    pub const IDLE: u32 = 0;
+    /// Events are recorded.
+    pub const RECORDING: u32 = 1;
+    /// Ids and the live table go on, nothing else.
+    pub const KEEPING: u32 = 2;
+    /// The bits that say so.
+    pub const BITS: u32 = 3;
+    /// One epoch.
+    pub const EPOCH: u32 = 4;
+}
 
-mod state {
-    /// Not attached: at the start, and in a child after fork.
-    pub const NEW: u32 = 0;
-    /// Someone is attaching.
-    pub const ATTACHING: u32 = 1;
-    /// No session, or it is over.
-    pub const IDLE: u32 = 2;
-    /// Events go to the session.
-    pub const RECORDING: u32 = 3;
+/// Where a recording stands that the program runs itself; the numbers of [`crate::State`].
+pub mod lifecycle {
+    /// Not started, or a recorder's.
+    pub const UNINITIALIZED: u32 = 0;
+    /// Events are recorded.
+    pub const RECORDING: u32 = 1;
+    /// Off, ids and live table go on.
+    pub const KEEPING: u32 = 2;
+    /// Off, nothing goes on.
+    pub const DROPPED: u32 = 3;
+    /// Over.
+    pub const FINISHED: u32 = 4;
 }
 
 /// See [`PROCESS`].
 #[repr(C, align(4096))]
 pub struct Process {
-    state: AtomicU32,
+    active: AtomicU32,
     clock: AtomicU32,
+    /// 1 where objects go into the live table.
+    table: AtomicU32,
+    /// The kinds of events that no buffer records, as bits.
+    pub attaching: AtomicU32,
     serial: AtomicU32,
     slot: AtomicU32,
     stacks: AtomicU32,
     stack_table: AtomicPtr<AtomicU64>,
+    /// Frees of addresses at which no object was known.
+    pub unknown_frees: AtomicU64,
+    /// Held while the recording is switched: the holder's tid.
+    pub control: AtomicU32,
+    /// Held for the shared buffer.
+    pub shared_buffer: AtomicU32,
+    /// 1 while this process has a flusher's thread.
+    pub flusher: AtomicU32,
+    /// The tick at which recording resumed, until what was kept is in the trace; else 0.
+    pub resumed_at: AtomicU64,
+    /// When it went off, in ticks.
+    pub off_since: AtomicU64,
+    /// The modules that are in the trace: the linker's counts of loaded and unloaded ones.
+    pub modules_seen: AtomicU64,
+    /// Resident bytes and tick of the last snapshot.
+    pub last_snapshot: [AtomicU64; 2],
 }
 
-struct Inherited {
+/// See [`INHERITED`].
+pub struct Inherited {
     base: AtomicPtr<u8>,
     process_slots: AtomicU32,
     block_count: AtomicU32,
     block_bytes: AtomicU32,
-    serial: AtomicU32,
-    fork_tick: AtomicU64,
-    stack_table: AtomicPtr<AtomicU64>,
-    malloc: AtomicUsize,
+    /// The process's serial.
+    pub serial: AtomicU32,
+    /// When the fork that is going on began.
+    pub fork_tick: AtomicU64,
+    /// The table of stacks.
+    pub stack_table: AtomicPtr<AtomicU64>,
+    /// The real malloc.
+    pub malloc: AtomicUsize,
+    /// The last epoch.
+    pub epoch: AtomicU32,
+    /// See [`lifecycle`].
+    pub lifecycle: AtomicU32,
+    /// Whether there is a live table.
+    pub table: AtomicBool,
+    /// The binary logarithm of the page size that page hooks count in; 0 for that of 4096 bytes.
+    pub page_shift: AtomicU32,
+    /// Numbers given to buffers that allocators own.
+    pub buffers: AtomicU32,
 }
 
 impl Process {
     const fn new() -> Process {
         Process {
-            state: AtomicU32::new(state::NEW),
+            active: AtomicU32::new(0),
             clock: AtomicU32::new(0),
+            table: AtomicU32::new(0),
+            attaching: AtomicU32::new(0),
             serial: AtomicU32::new(0),
             slot: AtomicU32::new(0),
             stacks: AtomicU32::new(0),
             stack_table: AtomicPtr::new(ptr::null_mut()),
+            unknown_frees: AtomicU64::new(0),
+            control: AtomicU32::new(0),
+            shared_buffer: AtomicU32::new(0),
+            flusher: AtomicU32::new(0),
+            resumed_at: AtomicU64::new(0),
+            off_since: AtomicU64::new(0),
+            modules_seen: AtomicU64::new(0),
+            last_snapshot: [const { AtomicU64::new(0) }; 2],
         }
+    }
+
+    /// See [`active`].
+    #[inline]
+    pub fn active(&self) -> u32 {
+        self.active.load(Ordering::Relaxed)
+    }
+
+    /// Begins an epoch of this kind.
+    pub fn activate(&self, kind: u32) {
+        let epoch = INHERITED.epoch.fetch_add(active::EPOCH, Ordering::Relaxed).wrapping_add(active::EPOCH);
+        self.active.store(epoch | kind, Ordering::SeqCst);
     }
 
     /// Whether events are wanted.
     #[inline]
     pub fn is_recording(&self) -> bool {
-        self.state.load(Ordering::Relaxed) == state::RECORDING
+        self.active() & active::RECORDING != 0
+    }
+
+    /// Whether objects go into the live table.
+    #[inline]
+    pub fn has_table(&self) -> bool {
+        self.table.load(Ordering::Relaxed) != 0
+    }
+
+    /// Takes over what the process inherited.
+    pub fn begin(&self, clock: u32, serial: u32, slot: u32) {
+        self.clock.store(clock, Ordering::Relaxed);
+        self.stacks.store(0, Ordering::Relaxed);
+        self.serial.store(serial, Ordering::Relaxed);
+        self.slot.store(slot + 1, Ordering::Relaxed);
+        let table = INHERITED.table.load(Ordering::Relaxed) && self.writes_itself();
+        self.table.store(table.into(), Ordering::Relaxed);
+        INHERITED.serial.store(serial, Ordering::Relaxed);
     }
 
     /// The present in ticks of the session's clock.
@@ -92,6 +174,11 @@ impl Process {
         INHERITED.session()
     }
 
+    /// Whether there is a session to which no recorder listens.
+    pub fn writes_itself(&self) -> bool {
+        self.session().is_some_and(|session| session.header().writer.load(Ordering::Relaxed) == writer::PROGRAMS)
+    }
+
     /// This process's slot, once attached.
     pub fn slot(&self) -> Option<&'static ProcessSlot> {
         self.session()?.slot(self.slot.load(Ordering::Relaxed).checked_sub(1)?)
@@ -103,6 +190,12 @@ impl Process {
         let table = self.stack_table.load(Ordering::Acquire).cast::<[AtomicU64; stack_table::SLOTS]>();
         // SAFETY: null, or a mapping of this size that is never unmapped.
         unsafe { table.as_ref() }
+    }
+
+    /// See [`Process::stack_table`].
+    pub fn set_stack_table(&self, table: *mut AtomicU64) {
+        INHERITED.stack_table.store(table, Ordering::Relaxed);
+        self.stack_table.store(table, Ordering::Release);
     }
 
     /// How many numbers for stacks were given.
@@ -117,18 +210,22 @@ impl Process {
 
     /// Stops recording for good.
     pub fn become_idle(&self) {
-        self.state.store(state::IDLE, Ordering::Relaxed);
+        self.activate(active::IDLE);
     }
 
     /// Makes a forked child see that it is one where the kernel has not wiped the page.
-    fn forget(&self) {
+    pub fn forget(&self) {
         self.stack_table.store(ptr::null_mut(), Ordering::Relaxed);
-        self.slot.store(0, Ordering::Relaxed);
-        self.serial.store(0, Ordering::Relaxed);
-        self.state.store(state::NEW, Ordering::Relaxed);
+        for word in [&self.slot, &self.serial, &self.control, &self.shared_buffer, &self.flusher, &self.attaching] {
+            word.store(0, Ordering::Relaxed);
+        }
+        for word in [&self.unknown_frees, &self.resumed_at, &self.modules_seen] {
+            word.store(0, Ordering::Relaxed);
+        }
+        self.active.store(0, Ordering::Relaxed);
     }
 
-    /// Tells the recorder to look now.
+    /// Tells who drains to look now.
     pub fn ring_doorbell(&self) {
         if let Some(session) = self.session() {
             let doorbell = &session.header().doorbell.0;
@@ -149,11 +246,17 @@ impl Inherited {
             fork_tick: AtomicU64::new(0),
             stack_table: AtomicPtr::new(ptr::null_mut()),
             malloc: AtomicUsize::new(0),
+            epoch: AtomicU32::new(0),
+            lifecycle: AtomicU32::new(lifecycle::UNINITIALIZED),
+            table: AtomicBool::new(false),
+            page_shift: AtomicU32::new(0),
+            buffers: AtomicU32::new(0),
         }
     }
 
+    /// The session, once there is one.
     #[inline]
-    fn session(&self) -> Option<Session> {
+    pub fn session(&self) -> Option<Session> {
         let base = self.base.load(Ordering::Acquire);
         if base.is_null() {
             return None;
@@ -163,174 +266,19 @@ impl Inherited {
             block_count: self.block_count.load(Ordering::Relaxed),
             block_bytes: self.block_bytes.load(Ordering::Relaxed),
         };
-        // SAFETY: `open_session` mapped it, checked that the layout fits, and never unmaps it; fork keeps it mapped.
+        // SAFETY: `set_session` is only given mappings that fit the layout and are never unmapped; fork keeps them.
         Some(unsafe { Session::new(base, layout) })
     }
-}
 
-/// Remembers where the real malloc is, and attaches if that has not been done.
-pub fn attach(malloc: usize) {
-    INHERITED.malloc.store(malloc, Ordering::Relaxed);
-    become_recording();
-}
-
-/// What a hook does when it finds the process not recording: attaches, once for a process. Whether it records now.
-#[cold]
-#[inline(never)]
-pub fn become_recording() -> bool {
-    if PROCESS.state.load(Ordering::Relaxed) != state::NEW || !sys::environment_is_ready() {
-        return false;
+    /// Makes this the session.
+    ///
+    /// # Safety
+    /// As [`Session::new`]; and nobody uses an earlier session any more.
+    pub unsafe fn set_session(&self, base: *const u8, layout: SessionLayout) {
+        self.process_slots.store(layout.process_slots, Ordering::Relaxed);
+        self.block_count.store(layout.block_count, Ordering::Relaxed);
+        self.block_bytes.store(layout.block_bytes, Ordering::Relaxed);
+        self.base.store(base.cast_mut(), Ordering::Release);
+        sys::wipe_on_fork((&raw const PROCESS).cast(), size_of::<Process>());
     }
-    let claimed =
-        PROCESS.state.compare_exchange(state::NEW, state::ATTACHING, Ordering::Acquire, Ordering::Relaxed).is_ok();
-    if !claimed {
-        // Another thread is at it: the events until it is done are before the start of the recording.
-        return false;
-    }
-    let joined = sys::keeping_errno(|| match INHERITED.session() {
-        Some(session) => join(session, INHERITED.serial.load(Ordering::Relaxed)),
-        None => open_session().and_then(|session| join(session, 0)),
-    });
-    PROCESS.state.store(if joined.is_some() { state::RECORDING } else { state::IDLE }, Ordering::Release);
-    if joined.is_some() {
-        sys::keeping_errno(|| PROCESS.ring_doorbell());
-    }
-    joined.is_some()
-}
-
-/// Notes the moment of a fork, in the parent.
-pub fn fork_begins() {
-    if PROCESS.is_recording() {
-        INHERITED.fork_tick.store(PROCESS.tick(), Ordering::Relaxed);
-    }
-}
-
-/// Forgets the moment of a fork, in the parent.
-pub fn fork_in_parent() {
-    INHERITED.fork_tick.store(0, Ordering::Relaxed);
-}
-
-/// Makes the child of a fork a process of its own.
-pub fn fork_in_child() {
-    // Without a session there is nothing to join, and without the wiped page (kernels before 4.14) the parent's slot
-    // and blocks would be taken for our own.
-    if INHERITED.session().is_some() {
-        PROCESS.forget();
-        become_recording();
-    }
-}
-
-/// See [`crate::hold_for_last_snapshot`].
-pub fn hold_for_last_snapshot() {
-    let Some(slot) = PROCESS.slot() else { return };
-    // In the child of a vfork this memory, and the slot, are still the parent's.
-    if !PROCESS.is_recording() || slot.pid.load(Ordering::Relaxed) != sys::getpid() {
-        return;
-    }
-    let Some(session) = PROCESS.session() else { return };
-    sys::keeping_errno(|| hold(slot, session.header()));
-}
-
-fn hold(slot: &ProcessSlot, header: &SessionHeader) {
-    let parked = (slot_state::RUNNING, slot_state::PARKED);
-    if slot.state.compare_exchange(parked.0, parked.1, Ordering::AcqRel, Ordering::Relaxed).is_err() {
-        return;
-    }
-    PROCESS.ring_doorbell();
-    let (mut waited, mut still_for) = (0, 0);
-    let mut heartbeat = header.heartbeat.0.load(Ordering::Relaxed);
-    let mut looked = sys::monotonic_ms();
-    while slot.state.load(Ordering::Acquire) == slot_state::PARKED
-        && header.recording.load(Ordering::Relaxed) == 1
-        && waited < LAST_SNAPSHOT_MS
-        && still_for < RECORDER_DEAD_MS
-    {
-        sys::futex_wait(&slot.state, slot_state::PARKED, STEP_MS);
-        // As in `wait_for_block`: by the clock, a long step counted once.
-        let (beat, present) = (header.heartbeat.0.load(Ordering::Relaxed), sys::monotonic_ms());
-        let step = (present - looked).min(2 * u64::from(STEP_MS));
-        still_for = if beat == heartbeat { still_for + step } else { 0 };
-        waited += step;
-        (heartbeat, looked) = (beat, present);
-    }
-}
-
-fn open_session() -> Option<Session> {
-    let path = sys::environment(SESSION_VARIABLE)?;
-    let (base, bytes) = sys::map_file(path, PROCESS_TABLE_OFFSET)?;
-    // SAFETY: the mapping is page aligned and at least as long as the header, whose fields are atomics.
-    let header = unsafe { &*base.cast::<SessionHeader>() };
-    let layout = SessionLayout {
-        process_slots: header.process_slots.load(Ordering::Relaxed),
-        block_count: header.block_count.load(Ordering::Relaxed),
-        block_bytes: header.block_bytes.load(Ordering::Relaxed),
-    };
-    let fits = header.magic.load(Ordering::Acquire) == SESSION_MAGIC
-        && layout.block_bytes >= 4096
-        && layout.block_bytes.is_multiple_of(4096)
-        && layout.total_bytes() <= bytes
-        && header.recording.load(Ordering::Relaxed) == 1;
-    if !fits {
-        return None;
-    }
-    INHERITED.process_slots.store(layout.process_slots, Ordering::Relaxed);
-    INHERITED.block_count.store(layout.block_count, Ordering::Relaxed);
-    INHERITED.block_bytes.store(layout.block_bytes, Ordering::Relaxed);
-    INHERITED.base.store(base.cast_mut(), Ordering::Release);
-    sys::wipe_on_fork((&raw const PROCESS).cast(), size_of::<Process>());
-    INHERITED.session()
-}
-
-/// Takes a slot and says who we are. `forked_from` is the serial of the process that this one is a copy of.
-fn join(session: Session, forked_from: u32) -> Option<()> {
-    let header = session.header();
-    if header.recording.load(Ordering::Relaxed) != 1 {
-        return None;
-    }
-    thread_state::current().reset_after_fork();
-    PROCESS.clock.store(header.clock.load(Ordering::Relaxed), Ordering::Relaxed);
-    PROCESS.stacks.store(0, Ordering::Relaxed);
-    let old = INHERITED.stack_table.load(Ordering::Relaxed);
-    // SAFETY: null, or the parent's table, to which nobody in this new process refers.
-    let table = unsafe { sys::map_zeroed(old.cast_const().cast(), stack_table::BYTES) }?;
-    INHERITED.stack_table.store(table.cast_mut().cast(), Ordering::Relaxed);
-    PROCESS.stack_table.store(table.cast_mut().cast(), Ordering::Release);
-
-    let claimed = (0..session.layout().process_slots).find_map(|index| {
-        let slot = session.slot(index)?;
-        let change =
-            slot.state.compare_exchange(slot_state::EMPTY, slot_state::CLAIMED, Ordering::Acquire, Ordering::Relaxed);
-        change.is_ok().then_some((index, slot))
-    });
-    let Some((index, slot)) = claimed else {
-        header.processes_refused.0.fetch_add(1, Ordering::Relaxed);
-        return None;
-    };
-    let serial = header.process_serial.0.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
-    let fork_tick = INHERITED.fork_tick.swap(0, Ordering::Relaxed);
-    let start = if forked_from != 0 && fork_tick != 0 { fork_tick } else { PROCESS.tick() };
-    slot.pid.store(sys::getpid(), Ordering::Relaxed);
-    slot.serial.store(serial, Ordering::Relaxed);
-    slot.forked_from.store(forked_from, Ordering::Relaxed);
-    slot.start_tick.store(start, Ordering::Relaxed);
-    slot.malloc.store(INHERITED.malloc.load(Ordering::Relaxed) as u64, Ordering::Relaxed);
-    for counter in [&slot.lost_full, &slot.lost_reentered, &slot.stacks_lost] {
-        counter.store(0, Ordering::Relaxed);
-    }
-    let base = session.base() as u64;
-    let ranges = [
-        (base, base + session.layout().total_bytes() as u64),
-        (table as u64, table as u64 + stack_table::BYTES as u64),
-    ];
-    for (range, (start, end)) in slot.tracer_ranges.iter().zip(ranges) {
-        range[0].store(start, Ordering::Relaxed);
-        range[1].store(end, Ordering::Relaxed);
-    }
-    INHERITED.serial.store(serial, Ordering::Relaxed);
-    PROCESS.serial.store(serial, Ordering::Relaxed);
-    PROCESS.slot.store(index + 1, Ordering::Relaxed);
-    // From here on the recorder may stop this process to look at it. If it is killed then, nobody else would let us go.
-    sys::continue_when_parent_dies(header.recorder_pid.load(Ordering::Relaxed));
-    slot.state.store(slot_state::RUNNING, Ordering::Release);
-    Some(())
 }

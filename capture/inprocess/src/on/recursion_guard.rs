@@ -2,8 +2,8 @@
 
 use core::sync::atomic::{Ordering, compiler_fence};
 
-use crate::process::PROCESS;
-use crate::thread_state::{self, ThreadState};
+use super::process::PROCESS;
+use super::thread_state::{self, ThreadState};
 
 /// Held while an event is written. A signal handler that allocates meanwhile gets none, and its event is counted as
 /// lost: what it interrupted is half written.
