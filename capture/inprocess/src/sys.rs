@@ -1,5 +1,21 @@
 //! Every system call of the tracer.
 
+mod files;
+mod memory;
+mod threads;
+
+pub use files::{
+    close, file_identity, is_regular, lock_file, move_descriptor_up, open_again, open_for_trace, print_error, read_at,
+    read_file, read_link, truncate, write_all,
+};
+pub use memory::{
+    discard_private, install_guard, map_shared, mapping_of, protect, remove_guard, remove_shared,
+};
+pub use threads::{
+    at_exit, at_fork, barrier_on_all_processors, register_barrier, sleep_ns, start_thread, thread_pointer, unix_ns,
+    watch_this_thread, watch_thread_ends, with_signals_blocked, yield_processor,
+};
+
 use core::ffi::CStr;
 use core::ptr;
 use core::sync::atomic::AtomicU32;
