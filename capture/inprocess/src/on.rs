@@ -1,5 +1,9 @@
 //! The hooks of builds with the feature `enabled`; `off.rs` is the empty twin.
 
+#[allow(dead_code, reason = "the recording core that calls it is on its way")]
+mod object_table;
+mod shard_lock;
+
 use pagetrace_format::{Address, ObjectAlloc, ObjectFree, ObjectFunction, StackId, encode};
 
 use crate::event_buffer;

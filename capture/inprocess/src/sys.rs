@@ -193,3 +193,20 @@ pub fn environment_is_ready() -> bool {
     // SAFETY: a plain read of a pointer.
     unsafe { !environ.is_null() }
 }
+
+/// Gives a mapping of [`map_zeroed`] back, all of it or whole pages at its end.
+///
+/// # Safety
+/// Nobody refers to these bytes, and nobody will.
+pub unsafe fn unmap(base: *const u8, bytes: usize) {
+    // SAFETY: the caller gives the memory up.
+    unsafe { libc::munmap(base as *mut _, bytes) };
+}
+
+/// A page of x86-64.
+pub const PAGE_BYTES: usize = 4096;
+
+/// `bytes` rounded up to whole pages.
+pub const fn whole_pages(bytes: usize) -> usize {
+    bytes.next_multiple_of(PAGE_BYTES)
+}
