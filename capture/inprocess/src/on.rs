@@ -1,7 +1,11 @@
 //! The hooks of builds with the feature `enabled`; `off.rs` is the empty twin.
 
-#[allow(dead_code, reason = "the recording core that calls it is on its way")]
+#[allow(dead_code, unused_imports, reason = "the recording core that calls it is on its way")]
 mod object_table;
+#[allow(dead_code, unused_imports, reason = "the recording core that calls it is on its way")]
+mod page_frames;
+#[allow(dead_code, unused_imports, reason = "the recording core that calls it is on its way")]
+mod page_set;
 mod shard_lock;
 
 use pagetrace_format::{Address, ObjectAlloc, ObjectFree, ObjectFunction, StackId, encode};

@@ -219,3 +219,36 @@ pub const PAGE_BYTES: usize = 4096;
 pub const fn whole_pages(bytes: usize) -> usize {
     bytes.next_multiple_of(PAGE_BYTES)
 }
+
+/// Gives the memory of private pages back to the kernel and leaves them mapped: they read as zeros (madvise(2),
+/// MADV_DONTNEED).
+///
+/// # Safety
+/// A mapping of the tracer's own, whose contents may become zeros at any moment.
+pub unsafe fn give_pages_back(base: *const u8, bytes: usize) {
+    // SAFETY: the caller's promise is the same.
+    unsafe { libc::madvise(base as *mut _, bytes, libc::MADV_DONTNEED) };
+}
+
+/// Reads from a place in a file: how many bytes, fewer only at its end, or `errno`.
+pub fn read_file_at(path: &CStr, offset: u64, buffer: &mut [u8]) -> Result<usize, i32> {
+    let errno = || {
+        // SAFETY: errno is the calling thread's own.
+        unsafe { *libc::__errno_location() }
+    };
+    // SAFETY: a valid C string (open(2)).
+    let file = unsafe { libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) };
+    if file < 0 {
+        return Err(errno());
+    }
+    let read = loop {
+        // SAFETY: an open descriptor and a buffer of the length given (pread(2)).
+        let read = unsafe { libc::pread(file, buffer.as_mut_ptr().cast(), buffer.len(), offset as libc::off_t) };
+        if read >= 0 || errno() != libc::EINTR {
+            break usize::try_from(read).map_err(|_| errno());
+        }
+    };
+    // SAFETY: the descriptor is ours.
+    unsafe { libc::close(file) };
+    read
+}
