@@ -3,10 +3,10 @@
 use core::sync::atomic::Ordering;
 
 use pagetrace_format::encode::{self, PackedItem, PackedReader};
-use pagetrace_format::{Address, PageCount, PageRun};
+use pagetrace_format::{Address, PageCount, PageIndex, PageRun};
 
 use super::event_buffer::{EventBuffer, Identity};
-use super::page_set::PageSetKind;
+use super::page_set::PageMark;
 use super::page_sets::{self, Node};
 use super::process::{INHERITED, PROCESS};
 use super::recursion_guard::RecursionGuard;
@@ -113,7 +113,13 @@ pub fn page_shift() -> u32 {
 #[inline]
 fn note(buffer: &EventBuffer, kind: PageEventKind, base: usize, pages: usize, tick: u64) {
     let Some(node) = node_of(buffer).or_else(|| take_node(buffer)) else { return page_sets::count_missed() };
-    node.set.note(base as u64 >> page_shift(), pages as u64, to_set(kind), tick);
+    let mark = match kind {
+        PageEventKind::Alloc => PageMark::Alloc,
+        PageEventKind::Free => PageMark::Free,
+        PageEventKind::Scavenge => PageMark::Scavenge,
+    };
+    // SAFETY: the set belongs to this buffer, which one thread has entered.
+    unsafe { node.set.note(PageIndex(base as u64 >> page_shift()), PageCount(pages as u64), mark, tick) };
 }
 
 #[cold]
@@ -129,15 +135,6 @@ fn node_of(buffer: &EventBuffer) -> Option<&'static Node> {
     unsafe { buffer.pages().get().as_ref() }
 }
 
-#[inline]
-fn to_set(kind: PageEventKind) -> PageSetKind {
-    match kind {
-        PageEventKind::Alloc => PageSetKind::Alloc,
-        PageEventKind::Free => PageSetKind::Free,
-        PageEventKind::Scavenge => PageSetKind::Scavenge,
-    }
-}
-
 /// A buffer to look at.
 #[derive(Clone, Copy, Debug)]
 pub struct View<'b>(pub &'b EventBuffer);
@@ -145,13 +142,14 @@ pub struct View<'b>(pub &'b EventBuffer);
 impl View<'_> {
     pub fn pages(self, mut each: impl FnMut(TracedRun)) {
         let Some(node) = node_of(self.0) else { return };
-        for run in node.set.addresses() {
-            let last = match run.kind {
-                PageSetKind::Alloc => PageEventKind::Alloc,
-                PageSetKind::Free => PageEventKind::Free,
-                PageSetKind::Scavenge => PageEventKind::Scavenge,
+        for run in node.set.runs() {
+            let last = match run.mark {
+                Some(PageMark::Alloc) => PageEventKind::Alloc,
+                Some(PageMark::Free) => PageEventKind::Free,
+                Some(PageMark::Scavenge) => PageEventKind::Scavenge,
+                None => continue,
             };
-            each(TracedRun { base: (run.base << page_shift()) as usize, pages: run.pages as usize, last });
+            each(TracedRun { base: (run.base.0 << page_shift()) as usize, pages: run.pages.0 as usize, last });
         }
     }
 
