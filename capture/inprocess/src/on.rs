@@ -1,5 +1,14 @@
 //! The hooks of builds with the feature `enabled`; `off.rs` is the empty twin.
 
+#[allow(dead_code)]
+pub mod build_id;
+#[allow(dead_code)]
+pub mod maps;
+#[allow(dead_code)]
+pub mod modules;
+#[allow(dead_code)]
+pub mod proc_text;
+
 use pagetrace_format::{Address, ObjectAlloc, ObjectFree, ObjectFunction, StackId, encode};
 
 use crate::event_buffer;

@@ -4,6 +4,11 @@ use core::ffi::CStr;
 use core::ptr;
 use core::sync::atomic::AtomicU32;
 
+#[allow(dead_code)]
+pub mod files;
+#[allow(dead_code)]
+pub mod linker;
+
 /// Runs `work` and puts `errno` back to what it was.
 pub fn keeping_errno<T>(work: impl FnOnce() -> T) -> T {
     // SAFETY: the address is the calling thread's own and valid as long as it lives (errno(3)).
