@@ -3,11 +3,17 @@
 #[allow(dead_code)]
 pub mod build_id;
 #[allow(dead_code)]
+pub mod figures;
+#[allow(dead_code)]
 pub mod maps;
 #[allow(dead_code)]
 pub mod modules;
 #[allow(dead_code)]
 pub mod proc_text;
+#[allow(dead_code)]
+pub mod residency;
+#[allow(dead_code)]
+pub mod snapshot;
 
 use pagetrace_format::{Address, ObjectAlloc, ObjectFree, ObjectFunction, StackId, encode};
 

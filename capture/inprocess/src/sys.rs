@@ -8,6 +8,8 @@ use core::sync::atomic::AtomicU32;
 pub mod files;
 #[allow(dead_code)]
 pub mod linker;
+#[allow(dead_code)]
+pub mod pagemap;
 
 /// Runs `work` and puts `errno` back to what it was.
 pub fn keeping_errno<T>(work: impl FnOnce() -> T) -> T {
