@@ -51,7 +51,6 @@ pub mod error;
 pub mod go_page_trace;
 #[cfg(feature = "std")]
 pub mod records;
-#[cfg(feature = "std")]
 pub mod snapshot;
 pub mod varint;
 #[cfg(feature = "std")]

@@ -20,6 +20,13 @@ use core::ffi::CStr;
 use core::ptr;
 use core::sync::atomic::AtomicU32;
 
+#[allow(dead_code)]
+pub mod files;
+#[allow(dead_code)]
+pub mod linker;
+#[allow(dead_code)]
+pub mod pagemap;
+
 /// Runs `work` and puts `errno` back to what it was.
 pub fn keeping_errno<T>(work: impl FnOnce() -> T) -> T {
     // SAFETY: the address is the calling thread's own and valid as long as it lives (errno(3)).
