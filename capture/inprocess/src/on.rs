@@ -46,9 +46,11 @@ mod go_buffers;
 mod tick_line;
 
 mod build_id;
+mod figures;
 mod maps;
 mod modules;
 mod proc_text;
+mod residency;
 mod self_snapshot;
 mod snapshot;
 
@@ -274,16 +276,17 @@ pub fn frame_of(address: usize) -> Result<PageFrame, FrameError> {
 
 pub fn statistics() -> Statistics {
     let Some(_guard) = RecursionGuard::enter() else { return Statistics::default() };
-    let pages = page_set::page_statistics(page_sets::all().map(|node| &node.set));
-    let lost = PROCESS.slot().map_or(0, |slot| {
-        slot.lost_full.load(Ordering::Relaxed) + slot.lost_reentered.load(Ordering::Relaxed)
-    });
+    // Without memory to sort in they are all missing.
+    let pages = page_set::page_statistics(page_sets::all().map(|node| &node.set)).unwrap_or_default();
+    let lost = PROCESS
+        .slot()
+        .map_or(0, |slot| slot.lost_full.load(Ordering::Relaxed) + slot.lost_reentered.load(Ordering::Relaxed));
     Statistics {
         pages: crate::objects::PageStatistics {
-            distinct: pages.distinct,
-            in_use: pages.in_use,
-            free: pages.free,
-            scavenged: pages.scavenged,
+            distinct: pages.distinct.0,
+            in_use: pages.in_use.0,
+            free: pages.free.0,
+            scavenged: pages.scavenged.0,
             missed: pages.missed + page_sets::missed(),
         },
         live_objects: OBJECTS.len() as u64,
@@ -293,10 +296,17 @@ pub fn statistics() -> Statistics {
     }
 }
 
+/// A part of the preload library's name.
+const PRELOAD_LIBRARY: &[u8] = b"libpagetrace_preload";
+
 /// Looks at the environment before the program's own code runs, but for other such functions.
 extern "C" fn start() {
-    // A recorder listens: `attach` sees to that at the first event.
     if crate::sys::environment(pagetrace_format::session::SESSION_VARIABLE).is_some() {
+        // A recorder listens. It has the objects from the preload library where that is loaded; in a static program
+        // the first event joins.
+        if PROCESS.active() == 0 && modules::is_loaded(PRELOAD_LIBRARY) {
+            PROCESS.become_idle();
+        }
         return;
     }
     let started = Builder::from_env().and_then(|builder| builder.map(Builder::init).transpose());
@@ -306,7 +316,6 @@ extern "C" fn start() {
     if PROCESS.active() == 0 {
         PROCESS.become_idle();
     }
-    INHERITED.epoch.fetch_max(active::EPOCH, Ordering::Relaxed);
 }
 
 #[used]

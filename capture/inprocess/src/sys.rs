@@ -1,31 +1,25 @@
 //! Every system call of the tracer.
 
-mod trace_descriptor;
+pub mod files;
+pub mod linker;
 mod memory;
+pub mod pagemap;
 mod threads;
+mod trace_descriptor;
 
-pub use trace_descriptor::{
-    close, file_identity, is_regular, lock_file, move_descriptor_up, open_again, open_for_trace, print_error, read_at,
-    read_file, read_link, truncate, write_all,
-};
-pub use memory::{
-    discard_private, install_guard, map_shared, mapping_of, protect, remove_guard, remove_shared,
-};
+pub use memory::{discard_private, install_guard, map_shared, mapping_of, protect, remove_guard, remove_shared};
 pub use threads::{
     at_exit, at_fork, barrier_on_all_processors, register_barrier, sleep_ns, start_thread, thread_pointer, unix_ns,
     watch_this_thread, watch_thread_ends, with_signals_blocked, yield_processor,
+};
+pub use trace_descriptor::{
+    close, file_identity, is_regular, lock_file, move_descriptor_up, open_again, open_for_trace, print_error, read_at,
+    read_file, read_link, truncate, write_all,
 };
 
 use core::ffi::CStr;
 use core::ptr;
 use core::sync::atomic::AtomicU32;
-
-#[allow(dead_code)]
-pub mod files;
-#[allow(dead_code)]
-pub mod linker;
-#[allow(dead_code)]
-pub mod pagemap;
 
 /// Runs `work` and puts `errno` back to what it was.
 pub fn keeping_errno<T>(work: impl FnOnce() -> T) -> T {

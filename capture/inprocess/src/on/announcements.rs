@@ -4,9 +4,7 @@
 use core::sync::atomic::Ordering;
 
 use pagetrace_format::record_chunk::{ModuleRef, ProcessRef, RecordChunk};
-use pagetrace_format::records::{
-    End, EndStatus, Gap, Loss, LossReason, ProcessEnd, ProcessOrigin, TracerMemory,
-};
+use pagetrace_format::records::{End, EndStatus, Gap, Loss, LossReason, ProcessEnd, ProcessOrigin, TracerMemory};
 use pagetrace_format::session::{ProcessSlot, Session, slot_state};
 use pagetrace_format::{Address, ProcessId, StackId, TraceNanos};
 
@@ -84,25 +82,29 @@ pub fn gap(start: TraceNanos, end: TraceNanos, kept: bool, scratch: &mut Scratch
 
 /// Writes the modules of this process, if they have changed since they were written.
 pub fn modules(scratch: &mut Scratch) {
-    let generation = modules::generation().wrapping_add(1);
-    if go_buffers::wanted() || PROCESS.modules_seen.swap(generation, Ordering::Relaxed) == generation {
+    if go_buffers::wanted() {
+        return;
+    }
+    let Scratch { text, chunk, .. } = scratch;
+    let fingerprint = modules::fingerprint(text);
+    if PROCESS.modules_seen.swap(fingerprint, Ordering::Relaxed) == fingerprint {
         return;
     }
     let process = process_id(PROCESS.serial());
-    modules::for_each_module(&mut |module| {
+    modules::for_each_module(text, &mut |module| {
         let found = ModuleRef {
             process,
-            start: Address(module.start as u64),
-            end: Address(module.end as u64),
+            start: module.start,
+            end: module.end,
             file_offset: module.file_offset,
             path: module.path,
             build_id: module.build_id,
         };
-        write(scratch, |chunk| chunk.module(&found));
+        write_in(chunk, |chunk| chunk.module(&found));
     });
 }
 
-/// The process's own time line begins where it joined.
+/// Writes what is new about a process, and whether it has died.
 fn one(session: Session, slot: &ProcessSlot, scratch: &mut Scratch) {
     let id = process_id(slot.serial.load(Ordering::Relaxed));
     if slot.announced.swap(1, Ordering::Relaxed) == 0 {
@@ -127,7 +129,8 @@ fn announce(session: Session, slot: &ProcessSlot, id: ProcessId, scratch: &mut S
     let clock = tick_line::line(session.header());
     let parent = slot.forked_from.load(Ordering::Relaxed);
     let (mut exe, mut args) = ([0; 1024], [0; 2048]);
-    let args = if INHERITED.args.load(Ordering::Relaxed) { sys::read_file(c"/proc/self/cmdline", &mut args) } else { None };
+    let args =
+        if INHERITED.args.load(Ordering::Relaxed) { sys::read_file(c"/proc/self/cmdline", &mut args) } else { None };
     let process = ProcessRef {
         id,
         pid: slot.pid.load(Ordering::Relaxed),
@@ -186,7 +189,11 @@ fn now() -> TraceNanos {
 }
 
 fn write(scratch: &mut Scratch, records: impl FnOnce(&mut RecordChunk<'_>) -> bool) {
-    if let Some(mut chunk) = RecordChunk::new(scratch.chunk) {
+    write_in(scratch.chunk, records);
+}
+
+fn write_in(memory: &mut [u8], records: impl FnOnce(&mut RecordChunk<'_>) -> bool) {
+    if let Some(mut chunk) = RecordChunk::new(memory) {
         // What does not fit is left out: paths and arguments are bounded, so only a frame of many megabytes would.
         let _ = records(&mut chunk);
         if !chunk.is_empty() {

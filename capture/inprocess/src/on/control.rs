@@ -13,7 +13,7 @@ use super::scratch::{self, Scratch};
 use super::settings::Builder;
 use super::switch_lock::SwitchLock;
 use super::{
-    OBJECTS, SHARED_BUFFER, announcements, attach, catch_up, drain, fork_hooks, flusher, go_buffers, own_session,
+    OBJECTS, SHARED_BUFFER, announcements, attach, catch_up, drain, flusher, fork_hooks, go_buffers, own_session,
     page_sets, self_snapshot, thread_state, tick_line, trace_file,
 };
 use crate::error::Error;

@@ -253,7 +253,6 @@ fn count_lost(epoch: u32) -> NotWritten {
     NotWritten::Lost
 }
 
-
 /// Who writes a stream.
 #[derive(Clone, Copy, Debug)]
 pub struct Identity {

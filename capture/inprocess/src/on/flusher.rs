@@ -97,9 +97,7 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
     let Some(session) = PROCESS.session() else { return core::ptr::null_mut() };
     let header = session.header();
     let run = PROCESS.flusher_run.load(Ordering::Acquire);
-    let goes_on = || {
-        PROCESS.flusher.load(Ordering::Acquire) != 0 && PROCESS.flusher_run.load(Ordering::Acquire) == run
-    };
+    let goes_on = || PROCESS.flusher.load(Ordering::Acquire) != 0 && PROCESS.flusher_run.load(Ordering::Acquire) == run;
     let mut seen = header.doorbell.0.load(Ordering::Acquire);
     while goes_on() {
         let interval_ms = INTERVAL_NS.load(Ordering::Relaxed) / 1_000_000;

@@ -103,8 +103,9 @@ fn write_free(guard: &RecursionGuard, tick: u64, address: usize, function: Funct
     }
     let object = ObjectFree { address: Address(address as u64), function: to_format(function) };
     let written = buffer.enter(Identity::of_thread).and_then(|mut entered| match &removed {
-        Some(removed) => entered
-            .append(tick, |ticks| encode::object_free_with_id(ticks, &object, ObjectId(removed.entry.id))),
+        Some(removed) => {
+            entered.append(tick, |ticks| encode::object_free_with_id(ticks, &object, ObjectId(removed.entry.id)))
+        }
         None => entered.append(tick, |ticks| encode::object_free(ticks, &object)),
     });
     if written == Err(NotWritten::Off)

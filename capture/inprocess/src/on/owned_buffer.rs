@@ -197,10 +197,7 @@ impl View<'_> {
     }
 
     /// The published words that are not in the file yet, while they cannot go away.
-    fn with_words<T>(
-        self,
-        work: impl FnOnce(u64, &[core::sync::atomic::AtomicU64]) -> T,
-    ) -> Option<T> {
+    fn with_words<T>(self, work: impl FnOnce(u64, &[core::sync::atomic::AtomicU64]) -> T) -> Option<T> {
         let _guard = RecursionGuard::enter()?;
         let _entered = self.0.enter_again()?;
         self.0.buffered().map(|(words, base)| work(base, words))

@@ -4,26 +4,12 @@
 //! A frame belongs to a page until the kernel moves it, swaps it out or copies it after a fork: only for locked pages is
 //! the answer still true a moment later.
 
+use crate::objects::{FrameError, PageFrame};
 use crate::sys;
 
 const PRESENT: u64 = 1 << 63;
 const FRAME_MASK: u64 = (1 << 55) - 1;
 const ENTRY_BYTES: usize = size_of::<u64>();
-
-/// The number of a physical page: its physical address divided by 4096.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PageFrame(pub u64);
-
-/// Why a frame is not known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FrameError {
-    /// The page is in memory, and the kernel does not tell this process where: it has no CAP_SYS_ADMIN.
-    NotPermitted,
-    /// Nothing is in memory at this address: it is not mapped, was not touched yet, or is swapped out.
-    NotResident,
-    /// There is no /proc, or reading it failed with this `errno`.
-    Unavailable(i32),
-}
 
 /// The frame of the page in which the address lies, at this moment. Opens a file each time: some microseconds.
 ///

@@ -234,7 +234,9 @@ impl Process {
     /// Makes a forked child see that it is one where the kernel has not wiped the page.
     pub fn forget(&self) {
         self.stack_table.store(ptr::null_mut(), Ordering::Relaxed);
-        for word in [&self.slot, &self.serial, &self.control, &self.shared_buffer, &self.flusher, &self.attaching, &self.table] {
+        for word in
+            [&self.slot, &self.serial, &self.control, &self.shared_buffer, &self.flusher, &self.attaching, &self.table]
+        {
             word.store(0, Ordering::Relaxed);
         }
         for word in [&self.unknown_frees, &self.resumed_at, &self.modules_seen] {

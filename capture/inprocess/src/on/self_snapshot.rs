@@ -3,13 +3,12 @@
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
-use pagetrace_format::TraceNanos;
-use pagetrace_format::snapshot_layout::SnapshotReason;
+use pagetrace_format::snapshot::SnapshotReason;
 
 use super::announcements::process_id;
 use super::process::{INHERITED, PROCESS};
 use super::scratch::Scratch;
-use super::{go_buffers, snapshot, trace_file};
+use super::{figures, go_buffers, snapshot, trace_file};
 use crate::sys;
 
 /// Snapshots are at least so far apart…
@@ -32,7 +31,7 @@ pub fn take_if_due(scratch: &mut Scratch) {
     if !wanted() || since < EVERY_NS_MIN {
         return;
     }
-    let now = snapshot::resident_bytes().unwrap_or(0);
+    let now = figures::resident_bytes().unwrap_or(0);
     let before = resident.load(Ordering::Relaxed);
     if now > before + before / GROWTH {
         take(SnapshotReason::Growth, scratch);
@@ -53,12 +52,12 @@ fn wanted() -> bool {
 }
 
 fn take(reason: SnapshotReason, _scratch: &mut Scratch) {
-    let Some(memory) = memory() else { return };
+    let (Some(memory), Some(scratch)) = (memory(), snapshot_scratch()) else { return };
     let [resident, time] = &PROCESS.last_snapshot;
-    resident.store(snapshot::resident_bytes().unwrap_or(0), Ordering::Relaxed);
+    resident.store(figures::resident_bytes().unwrap_or(0), Ordering::Relaxed);
     time.store(sys::monotonic_ns(), Ordering::Relaxed);
     let process = process_id(PROCESS.serial());
-    if let Ok(chunk) = snapshot::take(process, TraceNanos(sys::monotonic_ns()), reason, memory) {
+    if let Ok(chunk) = snapshot::take(scratch, memory, process, reason) {
         trace_file::append(chunk);
     }
     sys::discard_private(MEMORY.load(Ordering::Relaxed), BYTES_MAX);
@@ -75,4 +74,14 @@ fn memory() -> Option<&'static mut [u8]> {
     // SAFETY: a mapping of this size that is never unmapped; used only by `take`, whose caller has the scratch memory
     // and with it the lock for writing.
     Some(unsafe { core::slice::from_raw_parts_mut(MEMORY.load(Ordering::Relaxed), BYTES_MAX) })
+}
+
+/// What snapshots work in. The caller's lock keeps it to one at a time.
+fn snapshot_scratch() -> Option<&'static mut snapshot::Scratch> {
+    static SCRATCH: AtomicPtr<snapshot::Scratch> = AtomicPtr::new(ptr::null_mut());
+    if SCRATCH.load(Ordering::Relaxed).is_null() {
+        SCRATCH.store(snapshot::Scratch::map()?, Ordering::Relaxed);
+    }
+    // SAFETY: mapped for good and used only by `take`, whose caller has the lock for writing.
+    unsafe { SCRATCH.load(Ordering::Relaxed).as_mut() }
 }

@@ -146,7 +146,10 @@ impl Builder {
         let bytes = self.page_bytes.unwrap_or(usual);
         let given = || format!("page_size={bytes}");
         if self.format == TraceFormat::Go && bytes != GO_PAGE_BYTES {
-            return Err(Error::Option { given: given(), expected: "8192 with Go's format, which holds no other pages" });
+            return Err(Error::Option {
+                given: given(),
+                expected: "8192 with Go's format, which holds no other pages",
+            });
         }
         if !bytes.is_power_of_two() || !(9..=30).contains(&bytes.trailing_zeros()) {
             return Err(Error::Option { given: given(), expected: PAGE_SIZES });

@@ -101,7 +101,8 @@ pub fn mapping_of(address: usize) -> Option<(usize, usize)> {
         build_id_addr: u64,
     }
     /// `_IOWR('f', 17, struct procmap_query)`.
-    const PROCMAP_QUERY: libc::c_ulong = 3 << 30 | (size_of::<Query>() as libc::c_ulong) << 16 | (b'f' as libc::c_ulong) << 8 | 17;
+    const PROCMAP_QUERY: libc::c_ulong =
+        3 << 30 | (size_of::<Query>() as libc::c_ulong) << 16 | (b'f' as libc::c_ulong) << 8 | 17;
     let mut query = Query { size: size_of::<Query>() as u64, query_addr: address as u64, ..Query::default() };
     // SAFETY: a valid C string, a descriptor of our own, and a structure of the size that it names.
     unsafe {

@@ -150,7 +150,6 @@ pub fn read_link<'b>(path: &CStr, into: &'b mut [u8]) -> Option<&'b [u8]> {
     into.get(..usize::try_from(read).ok()?)
 }
 
-
 fn errno() -> i32 {
     // SAFETY: the calling thread's own (errno(3)).
     unsafe { *libc::__errno_location() }
