@@ -1,5 +1,8 @@
 //! Variable-length integers: seven bits a byte, low bits first (LEB128), and zigzag for signed ones.
 
+/// Bytes of the longest number.
+pub const NUMBER_BYTES_MAX: usize = 10;
+
 /// Maps small negative and positive numbers to small unsigned ones: 0, -1, 1, -2 … to 0, 1, 2, 3 …
 #[must_use]
 pub const fn zigzag(value: i64) -> u64 {
@@ -12,21 +15,77 @@ pub const fn unzigzag(value: u64) -> i64 {
     ((value >> 1) as i64) ^ -((value & 1) as i64)
 }
 
-/// Appends `value` to `out`.
+/// Where encoded bytes go.
+pub trait Output {
+    /// Appends bytes.
+    fn write(&mut self, bytes: &[u8]);
+}
+
 #[cfg(feature = "std")]
-pub fn put(out: &mut Vec<u8>, mut value: u64) {
+impl Output for Vec<u8> {
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) {
+        self.extend_from_slice(bytes);
+    }
+}
+
+/// Bytes in memory of a fixed size. It goes on counting behind the end, so that in the end it is known how many bytes
+/// there would have been.
+#[derive(Debug)]
+pub struct SliceOutput<'a> {
+    memory: &'a mut [u8],
+    length: usize,
+}
+
+impl<'a> SliceOutput<'a> {
+    /// Writes to the front of `memory`.
+    #[must_use]
+    pub const fn new(memory: &'a mut [u8]) -> SliceOutput<'a> {
+        SliceOutput::behind(memory, 0)
+    }
+
+    /// Writes to `memory` behind its first `length` bytes.
+    #[must_use]
+    pub const fn behind(memory: &'a mut [u8], length: usize) -> SliceOutput<'a> {
+        SliceOutput { memory, length }
+    }
+
+    /// How many bytes were to be written so far; more than the memory holds if it was too small.
+    #[must_use]
+    pub const fn length(&self) -> usize {
+        self.length
+    }
+}
+
+impl Output for SliceOutput<'_> {
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) {
+        let end = self.length.saturating_add(bytes.len());
+        if let Some(place) = self.memory.get_mut(self.length..end) {
+            place.copy_from_slice(bytes);
+        }
+        self.length = end;
+    }
+}
+
+/// Appends `value` to `out`.
+#[inline]
+pub fn put(out: &mut impl Output, mut value: u64) {
+    let mut bytes = [0; NUMBER_BYTES_MAX];
+    let mut length = 0;
     while value >= 0x80 {
-        out.push(value as u8 | 0x80);
+        bytes[length] = value as u8 | 0x80;
+        length += 1;
         value >>= 7;
     }
-    out.push(value as u8);
+    bytes[length] = value as u8;
+    out.write(&bytes[..=length]);
 }
 
 /// Appends the length of `text` and its bytes to `out`.
-#[cfg(feature = "std")]
-pub fn put_bytes(out: &mut Vec<u8>, text: &[u8]) {
+pub fn put_bytes(out: &mut impl Output, text: &[u8]) {
     put(out, text.len() as u64);
-    out.extend_from_slice(text);
+    out.write(text);
 }
 
 /// Reads from the front of a slice.
@@ -123,6 +182,25 @@ mod tests {
         #[test]
         fn a_signed_number_comes_back(value: i64) {
             prop_assert_eq!(unzigzag(zigzag(value)), value);
+        }
+    }
+
+    #[test]
+    fn a_slice_too_small_tells_how_much_was_needed() {
+        for size in 0..=5 {
+            let mut memory = vec![0; size];
+            let mut out = SliceOutput::new(&mut memory);
+            put(&mut out, 300);
+            put_bytes(&mut out, b"ab");
+            assert_eq!(out.length(), 5);
+            // The number, then the length of the text, then the text: each whole or not at all.
+            let expected: &[u8] = match size {
+                0 | 1 => &[],
+                2 => &[0xac, 2],
+                3 | 4 => &[0xac, 2, 2],
+                _ => &[0xac, 2, 2, b'a', b'b'],
+            };
+            assert!(memory.starts_with(expected) && memory[expected.len()..].iter().all(|&byte| byte == 0), "{size}");
         }
     }
 
