@@ -66,6 +66,7 @@ impl Thread {
         let name = match stream.map(|stream| stream.kind) {
             Some(StreamKind::Thread(tid)) => tid.to_string(),
             Some(StreamKind::GoProcessor(p)) => format!("P{p}"),
+            Some(StreamKind::Buffer(number)) => format!("buffer {number}"),
             None => "unknown".into(),
         };
         Thread { process: stream.map(|stream| stream.process), name }
