@@ -65,7 +65,7 @@ use crate::page_trace_buf::PageEventKind;
 
 use event_buffer::{EventBuffer, Identity};
 use object_table::{Entry, ObjectTable};
-use process::{INHERITED, PROCESS, active};
+use process::{PROCESS, active};
 use recursion_guard::RecursionGuard;
 use switch_lock::SwitchLock;
 
@@ -290,6 +290,7 @@ pub fn statistics() -> Statistics {
             missed: pages.missed + page_sets::missed(),
         },
         live_objects: OBJECTS.len() as u64,
+        untabled_objects: OBJECTS.losses().inserts,
         unknown_frees: PROCESS.unknown_frees.load(Ordering::Relaxed),
         lost_events: lost,
         bytes_written: PROCESS.session().map_or(0, |session| session.header().file.bytes.load(Ordering::Relaxed)),

@@ -10,7 +10,7 @@ use pagetrace_format::{Address, ProcessId, StackId, TraceNanos};
 
 use super::process::{INHERITED, PROCESS, lifecycle};
 use super::scratch::{self, Scratch};
-use super::{buckets, go_buffers, modules, tick_line, trace_file};
+use super::{buckets, figures, go_buffers, modules, tick_line, trace_file};
 use crate::sys;
 
 const OBJECTS_MISSED: &str = "objects of allocators that the tracer is not linked into, and what came before its start";
@@ -130,14 +130,14 @@ fn announce(session: Session, slot: &ProcessSlot, id: ProcessId, scratch: &mut S
     let parent = slot.forked_from.load(Ordering::Relaxed);
     let (mut exe, mut args) = ([0; 1024], [0; 2048]);
     let args =
-        if INHERITED.args.load(Ordering::Relaxed) { sys::read_file(c"/proc/self/cmdline", &mut args) } else { None };
+        if INHERITED.args.load(Ordering::Relaxed) { figures::arguments(&mut args) } else { None };
     let process = ProcessRef {
         id,
         pid: slot.pid.load(Ordering::Relaxed),
         parent: (parent != 0).then(|| process_id(parent)),
         origin: if parent == 0 { ProcessOrigin::Command } else { ProcessOrigin::Fork },
         start: clock.time_of(slot.start_tick.load(Ordering::Relaxed)),
-        exe: sys::read_link(c"/proc/self/exe", &mut exe).unwrap_or_default(),
+        exe: modules::executable(&mut exe).unwrap_or_default(),
         args,
         malloc: Address(slot.malloc.load(Ordering::Relaxed)),
     };

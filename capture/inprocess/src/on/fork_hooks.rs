@@ -3,7 +3,7 @@
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use super::process::{INHERITED, PROCESS, lifecycle};
-use super::{OBJECTS, attach};
+use super::{OBJECTS, attach, page_sets};
 
 /// Whether the fork that is going on holds the live table. Forks are one after the other, by the table's locks.
 static LOCKED: AtomicBool = AtomicBool::new(false);
@@ -32,6 +32,7 @@ pub extern "C" fn child() {
     // SAFETY: the child has one thread, and the flag is that of the thread that forked: a fork that is going on keeps
     // others waiting.
     unsafe { OBJECTS.unlock_all_in_child(locked) };
+    page_sets::forget_readers_in_child();
     attach::fork_in_child();
 }
 

@@ -179,13 +179,14 @@ impl View<'_> {
             let mut at = 0;
             while at < words.len() {
                 let mut one = [0; READ_WORDS];
-                let count = one.len().min(words.len() - at);
-                for (to, from) in one.iter_mut().zip(&words[at..]) {
+                let (base, item) = one.split_at_mut(2);
+                base.copy_from_slice(&encode::time_base(0));
+                let count = item.len().min(words.len() - at);
+                for (to, from) in item.iter_mut().zip(&words[at..]) {
                     *to = from.load(Ordering::Relaxed);
                 }
-                let mut rest = &one[..count];
-                let mut reader = PackedReader::after_base(0);
-                match reader.next(&mut rest) {
+                let mut rest = &one[..2 + count];
+                match PackedReader::default().next(&mut rest) {
                     Ok(Some(PackedItem::Event(..))) => events += 1,
                     Ok(Some(PackedItem::Stack(..))) => {}
                     Ok(None) | Err(_) => break,
@@ -204,5 +205,5 @@ impl View<'_> {
     }
 }
 
-/// Words of the longest item, a stack, with a time base in front.
-const READ_WORDS: usize = 4 + pagetrace_format::encode::STACK_FRAMES_MAX;
+/// Words of the longest item, a stack, with two time bases in front.
+const READ_WORDS: usize = 6 + pagetrace_format::encode::STACK_FRAMES_MAX;

@@ -27,7 +27,9 @@ use pagetrace_format::{Address, PageCount, PageIndex, PageShift};
 
 use crate::sys;
 
-pub use statistics::{PageStatistics, StatisticsError, page_statistics};
+pub use statistics::page_statistics;
+#[cfg(test)]
+pub use statistics::{PageStatistics, StatisticsError};
 
 const PAGES_BITS: u32 = 28;
 const PAGES_MAX: u64 = (1 << PAGES_BITS) - 1;
