@@ -82,6 +82,7 @@ pub fn on() -> Result<(), Error> {
         _ => return Err(Error::NotInitialized),
     };
     let session = PROCESS.session().ok_or(Error::NotInitialized)?;
+    written()?;
     own_session::open(session).map_err(Error::Memory)?;
     let resumed = PROCESS.tick();
     // So far apart that they are not the same nanosecond.
