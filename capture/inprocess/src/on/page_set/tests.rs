@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::AtomicBool;
 use std::thread;
 
+use pagetrace_format::{Address, PageShift};
 use proptest::prelude::*;
 
 use super::*;
