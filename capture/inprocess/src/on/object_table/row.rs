@@ -211,3 +211,45 @@ impl Slot {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_count_of_those_that_passed_by_sticks_when_it_is_full() {
+        let slot = Slot::new(&Entry { address: 16, id: 1, bucket: 0, size: 1, announced: false });
+        let mut row = Row { header: 0, slots: [slot; SLOTS] };
+        for tag in 0..SLOTS as u64 {
+            assert!(row.put(TAG_USED | tag, slot));
+        }
+        for _ in 0..100_000 {
+            assert!(!row.put(TAG_USED, slot));
+        }
+        for _ in 0..100_000 {
+            row.uncount();
+        }
+        assert!(row.was_passed(), "nobody knows how many have passed by");
+        assert_eq!(row.used().count(), SLOTS);
+        row.take(2);
+        assert!(row.put(TAG_USED, slot));
+        assert_eq!(row.with_tag(TAG_USED | 4).map(|(slot, _)| slot).next(), Some(4));
+    }
+
+    #[test]
+    fn tags_are_told_apart_and_unused_slots_never_come() {
+        let slot = Slot::new(&Entry { address: 16, id: 1, bucket: 0, size: 1, announced: false });
+        for header in 0..1_u64 << 15 {
+            // Five slots, each unused or with one of seven tags, at the ends of what a tag can be.
+            let tags = [0, 0x80, 0x81, 0x82, 0xfd, 0xfe, 0xff, 0xc0];
+            let tag_in = |slot: usize| tags[(header >> (slot * 3) & 7) as usize];
+            let packed = (0..SLOTS).map(|slot| tag_in(slot) << (slot * 8)).sum();
+            let row = Row { header: packed, slots: [slot; SLOTS] };
+            for &tag in &tags[1..] {
+                let found: Vec<usize> = row.with_tag(tag).map(|(slot, _)| slot).collect();
+                assert!((0..SLOTS).filter(|&slot| tag_in(slot) == tag).all(|slot| found.contains(&slot)), "{packed:x}");
+                assert!(found.iter().all(|&slot| tag_in(slot) != 0), "{packed:x} {tag:x}: {found:?}");
+            }
+        }
+    }
+}

@@ -215,3 +215,46 @@ impl Rows {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(address: usize) -> Entry {
+        Entry { address, id: address as u64, bucket: 0, size: 16, announced: true }
+    }
+
+    #[test]
+    fn removals_leave_nothing_behind() {
+        let mut rows = Rows::new();
+        let addresses = || (1..=30_000_usize).map(|object| object * 16);
+        let passed = |rows: &mut Rows| rows.rows().iter().filter(|row| row.was_passed()).count();
+        for address in addresses() {
+            assert!(rows.insert(hash_of(address), &entry(address)).is_ok());
+        }
+        assert!(passed(&mut rows) > 0, "no row was ever full: nothing was tested");
+        for address in addresses() {
+            assert_eq!(rows.remove(hash_of(address), address), Some(entry(address)));
+        }
+        assert_eq!((rows.len(), passed(&mut rows)), (0, 0));
+        assert!(rows.for_each(|entry| panic!("{entry:?} was taken out")));
+        rows.release();
+    }
+
+    #[test]
+    fn objects_of_one_hash_are_found_and_taken_out_over_many_rows() {
+        let mut rows = Rows::new();
+        // All of them want the same row, the last of the table, so that they go on at its start.
+        let hash = u64::MAX;
+        for address in 1..=60 {
+            assert!(rows.insert(hash, &entry(address)).is_ok());
+        }
+        for address in (1..=60).rev() {
+            assert_eq!(rows.get(hash, address), Some(entry(address)));
+            assert_eq!(rows.remove(hash, address), Some(entry(address)));
+            assert_eq!(rows.get(hash, address), None);
+        }
+        assert!(rows.rows().iter().all(|row| !row.was_passed()));
+        rows.release();
+    }
+}
