@@ -93,6 +93,7 @@ impl PageSet {
         let slots = unsafe { table.slots() };
         let mask = slots.len().wrapping_sub(1);
         let mut index = if slots.is_empty() { 0 } else { start_of(run, table.capacity_log()) };
+        // It ends, since `put` leaves an empty slot.
         while let Some(slot) = slots.get(index) {
             let found = slot.run.load(Ordering::Relaxed);
             if found == run {
@@ -140,8 +141,11 @@ impl PageSet {
             return;
         }
         // SAFETY: as above.
-        unsafe { put(Table(self.table.load(Ordering::Relaxed)), run, mark) };
-        self.len.store(self.len.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        if unsafe { put(Table(self.table.load(Ordering::Relaxed)), run, mark) } {
+            self.len.store(self.len.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        } else {
+            self.missed.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// Moves to a table twice as large; false if that cannot be.
@@ -169,8 +173,7 @@ impl PageSet {
             let run = slot.run.load(Ordering::Relaxed);
             if run != 0 {
                 // SAFETY: nobody else knows the new table yet, and it is the larger one.
-                unsafe { put(new, run, slot.mark.load(Ordering::Relaxed)) };
-                len += 1;
+                len += usize::from(unsafe { put(new, run, slot.mark.load(Ordering::Relaxed)) });
             }
         }
         self.len.store(len, Ordering::Relaxed);
@@ -235,11 +238,9 @@ impl PageSet {
     /// the owner makes at the same time may stay.
     pub fn release(&self) {
         self.change_table(&self.releases, |table| {
-            if table != Table::NONE {
-                self.len.store(0, Ordering::Relaxed);
-                // SAFETY: the table's own mapping; readers and the owner take zeros for empty slots.
-                sys::keeping_errno(|| unsafe { sys::give_pages_back(table.base().cast(), table.bytes()) });
-            }
+            self.len.store(0, Ordering::Relaxed);
+            // SAFETY: the table is mapped while `change_table` counts as a reader; all take zeros for empty slots.
+            unsafe { table.empty() };
         });
         self.missed.store(0, Ordering::Relaxed);
     }

@@ -75,6 +75,24 @@ impl Table {
         unsafe { slice::from_raw_parts(self.base(), 1 << self.capacity_log()) }
     }
 
+    /// Makes every slot empty and gives the memory back, but not its addresses.
+    ///
+    /// # Safety
+    /// The table is mapped.
+    pub unsafe fn empty(self) {
+        // SAFETY: the table's own mapping, of atomics, which may become zero at any time.
+        let given = self == Table::NONE
+            || sys::keeping_errno(|| unsafe { sys::give_pages_back(self.base().cast(), self.bytes()) });
+        if !given {
+            // Locked by the program, as by mlockall(2): the memory stays.
+            // SAFETY: the caller's promise is the same.
+            for slot in unsafe { self.slots() } {
+                slot.run.store(0, Ordering::Relaxed);
+                slot.mark.store(0, Ordering::Relaxed);
+            }
+        }
+    }
+
     /// Gives the memory up.
     ///
     /// # Safety
@@ -93,18 +111,37 @@ pub fn start_of(run: u64, capacity_log: u32) -> usize {
     (run.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - capacity_log)) as usize
 }
 
-/// Puts a run that is not there into a table with an empty slot.
+/// Puts a run that is not there into a table; false if it would take the last empty slot, at which searches end.
 ///
 /// # Safety
 /// The table is mapped, and nobody else puts anything into it.
-pub unsafe fn put(table: Table, run: u64, mark: u64) {
+pub unsafe fn put(table: Table, run: u64, mark: u64) -> bool {
     // SAFETY: the caller's promise is the same.
     let slots = unsafe { table.slots() };
-    let mut index = start_of(run, table.capacity_log());
-    while slots[index].run.load(Ordering::Relaxed) != 0 {
-        index = (index + 1) % slots.len();
+    if slots.is_empty() {
+        return false;
     }
+    let start = start_of(run, table.capacity_log());
+    let from_start = slots[start..].iter().chain(&slots[..start]);
+    let mut vacant = from_start.filter(|slot| slot.run.load(Ordering::Relaxed) == 0);
+    let (Some(slot), Some(_)) = (vacant.next(), vacant.next()) else { return false };
     // A reader that sees the run sees its mark.
-    slots[index].mark.store(mark, Ordering::Relaxed);
-    slots[index].run.store(run, Ordering::Release);
+    slot.mark.store(mark, Ordering::Relaxed);
+    slot.run.store(run, Ordering::Release);
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_empty_slot_stays() {
+        let table = Table::map(CAPACITY_LOG_MIN);
+        // SAFETY: a new table, which nobody else has.
+        let taken = (1..=1000).filter(|&run| unsafe { put(table, run, 0) }).count();
+        assert_eq!(taken, (1 << CAPACITY_LOG_MIN) - 1);
+        // SAFETY: there are no more slots of it.
+        unsafe { table.unmap() };
+    }
 }
