@@ -8,6 +8,8 @@
 //! What comes first in the payload is known last: how many mappings there are, where the residency comes from, the
 //! figures. So room for the longest of it is left free, and it is written so that it ends where the mappings begin.
 
+use core::ops::Range;
+
 use super::layout::{HEAD_BYTES_MAX, MappingReader, MappingRef, MappingWriter, RunWriter, SnapshotHead};
 use super::{PageFlags, ResidentRun};
 use crate::checksum::crc32;
@@ -180,12 +182,12 @@ impl SnapshotRuns<'_> {
     }
 }
 
-impl<'a> SnapshotRuns<'a> {
-    /// Finishes the chunk: its bytes. `head` says the page size that [`SnapshotChunk::runs`] was given.
+impl SnapshotRuns<'_> {
+    /// Finishes the chunk: where it is in the memory. `head` says the page size that [`SnapshotChunk::runs`] was given.
     ///
     /// # Errors
     /// If the memory was too small for the runs, or the snapshot is too large for any.
-    pub fn finish(mut self, head: &SnapshotHead) -> Result<&'a [u8], ChunkError> {
+    pub fn finish(mut self, head: &SnapshotHead) -> Result<Range<usize>, ChunkError> {
         self.write_open();
         let SnapshotRuns { memory, mappings_end, mapping_count, length, count, .. } = self;
         if memory.len() < length || length > CHUNK_BYTES_MAX {
@@ -223,6 +225,6 @@ impl<'a> SnapshotRuns<'a> {
         };
         let start = payload_at - CHUNK_HEADER_BYTES;
         memory[start..payload_at].copy_from_slice(&header.encode());
-        Ok(&memory[start..end])
+        Ok(start..end)
     }
 }

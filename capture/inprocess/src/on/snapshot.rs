@@ -8,9 +8,10 @@
 //! first time during the scan is in the figures and may be missing in the runs: the first snapshot in new memory counts
 //! up to the chunk's own length less. Nothing is allocated and no lock is taken, and the stack needs 2 KiB.
 
-use pagetrace_format::ProcessId;
-use pagetrace_format::TraceNanos;
+use core::ops::Range;
+
 use pagetrace_format::snapshot::{ChunkError, SnapshotChunk, SnapshotHead, SnapshotReason};
+use pagetrace_format::{ProcessId, TraceNanos};
 
 use super::figures::figures;
 use super::maps::Maps;
@@ -51,17 +52,17 @@ impl Scratch {
     }
 }
 
-/// Takes a snapshot and returns the chunk, which lies somewhere in `memory`.
+/// Takes a snapshot: where its chunk is in `memory`.
 ///
 /// # Errors
 /// [`SnapshotError::Chunk`] with [`ChunkError::TooSmall`]: give at least so much and take it again. With
 /// [`ChunkError::TooLarge`] no memory helps.
-pub fn take<'memory>(
+pub fn take(
     scratch: &mut Scratch,
-    memory: &'memory mut [u8],
+    memory: &mut [u8],
     process: ProcessId,
     reason: SnapshotReason,
-) -> Result<&'memory [u8], SnapshotError> {
+) -> Result<Range<usize>, SnapshotError> {
     let mut chunk = SnapshotChunk::new(memory);
     let mut maps = Maps::open(&mut scratch.text).ok_or(SnapshotError::NoProc)?;
     while let Some(mapping) = maps.next() {
@@ -75,3 +76,6 @@ pub fn take<'memory>(
     let head = SnapshotHead { process, time, reason, stopped: false, residency_source, page_bytes, kernel };
     runs.finish(&head).map_err(SnapshotError::Chunk)
 }
+
+#[cfg(test)]
+mod tests;
