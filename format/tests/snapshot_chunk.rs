@@ -202,6 +202,7 @@ fn pages_are_cut_at_the_borders_of_mappings() {
     for (start, end, state) in [(0, 3, 1), (3, 5, 1), (5, 12, 2), (12, 14, 1)] {
         runs.pages(start * PAGE_BYTES, end * PAGE_BYTES, PageFlags(state));
     }
+    assert_eq!(runs.in_rss(), PageCount(3));
     let place = runs.finish(&head_of(&snapshot)).expect("there is room");
     let found = Snapshot::decode(&payload_of(&memory[place])).expect("decodes").resident;
     let found: Vec<_> = found.iter().map(|it| (it.start.0 / PAGE_BYTES, it.pages.0, it.state.0)).collect();

@@ -91,6 +91,7 @@ impl<'a> SnapshotChunk<'a> {
             writer: RunWriter::new(page_bytes),
             open: None,
             count: 0,
+            in_rss: PageCount(0),
         })
     }
 }
@@ -116,6 +117,8 @@ pub struct SnapshotRuns<'a> {
     /// The last run: more may be joined to it.
     open: Option<ResidentRun>,
     count: u64,
+    /// Pages added so far that the kernel counts in RSS.
+    in_rss: PageCount,
 }
 
 impl SnapshotRuns<'_> {
@@ -157,8 +160,17 @@ impl SnapshotRuns<'_> {
         }
     }
 
+    /// The pages added so far that the kernel counts in RSS.
+    #[must_use]
+    pub const fn in_rss(&self) -> PageCount {
+        self.in_rss
+    }
+
     fn add(&mut self, start: u64, end: u64, state: PageFlags, opens_mapping: bool) {
         let pages = PageCount((end - start) / self.page_bytes);
+        if state.in_rss() {
+            self.in_rss.0 += pages.0;
+        }
         match &mut self.open {
             Some(run)
                 if !opens_mapping && run.state == state && run.start.0 + run.pages.0 * self.page_bytes == start =>

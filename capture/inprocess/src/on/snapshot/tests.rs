@@ -80,9 +80,9 @@ fn run_child(said: &mut Said, use_pagemap: bool, prepare: fn()) -> ! {
         }
         for _ in 0..2 {
             let taken = take(scratch, &mut said.chunk, PROCESS, SnapshotReason::Growth);
-            length = taken.map_or(0, |place| {
-                said.chunk.copy_within(place.clone(), 0);
-                place.len() + 1
+            length = taken.map_or(0, |taken| {
+                said.chunk.copy_within(taken.place.clone(), 0);
+                taken.place.len() + 1
             });
         }
     }
@@ -230,9 +230,11 @@ fn too_little_memory_says_how_much_is_needed() {
     loop {
         let mut memory = vec![0; size];
         match take(scratch, &mut memory, PROCESS, SnapshotReason::Interval) {
-            Ok(place) => {
-                let snapshot = decode(&memory[place]);
-                assert!(snapshot.mappings.len() > 10 && in_rss(&snapshot) > 0);
+            Ok(taken) => {
+                let snapshot = decode(&memory[taken.place]);
+                assert!(snapshot.mappings.len() > 10 && taken.in_rss_bytes > 0);
+                assert_eq!((taken.in_rss_bytes, taken.rss_bytes), (in_rss(&snapshot), snapshot.kernel.rss));
+                assert_eq!(taken.time, snapshot.time);
                 break;
             }
             Err(SnapshotError::Chunk(ChunkError::TooSmall { bytes_min })) => {
