@@ -204,8 +204,14 @@ impl Metadata {
         // Children come after their parents, so one way back reaches all ancestors of those that are seen.
         for index in (0..self.processes.len()).rev() {
             let info = &self.processes[index];
+            let start = info.process.start;
             if info.seen && info.process.origin == ProcessOrigin::Fork {
                 let mut ancestor = info.process.parent.and_then(|parent| self.index(parent));
+                // A parent of which nothing is heard any more lived at least until then.
+                if let Some(parent) = ancestor.filter(|&parent| self.processes[parent].end.is_none()) {
+                    let parent = &mut self.processes[parent];
+                    parent.last = parent.last.max(start);
+                }
                 while let Some(found) = ancestor.filter(|&found| !self.processes[found].seen) {
                     self.processes[found].seen = true;
                     ancestor = self.processes[found].process.parent.and_then(|parent| self.index(parent));
