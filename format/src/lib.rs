@@ -53,7 +53,6 @@ pub mod columns;
 pub mod decode;
 #[cfg(feature = "std")]
 pub mod error;
-#[cfg(feature = "std")]
 pub mod snapshot;
 pub mod varint;
 #[cfg(feature = "std")]

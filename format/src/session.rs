@@ -83,6 +83,48 @@ pub struct SessionHeader {
     pub thread_serial: AlignedCounter,
     /// Processes that found no slot.
     pub processes_refused: AlignedCounter,
+
+    /// See [`writer`].
+    pub writer: AtomicU32,
+    /// Where the programs write themselves: the pid of the process whose thread flushes, 0 for none.
+    pub flusher_pid: AtomicU32,
+    /// Who is writing to the file at this moment: pid in the high half, tid in the low one; 0 for nobody.
+    pub flush_lock: AlignedWide,
+    /// Blocks that were ever taken: those behind have never been used and are on no list.
+    pub blocks_taken: AlignedCounter,
+    /// As many of these may be.
+    pub blocks_allowed: AlignedCounter,
+    /// The last object id given.
+    pub object_id: AlignedWide,
+    /// The clock of the ticks, as [`crate::encode::TickClock`]: base tick, its time, and the factor with its binary
+    /// fraction digits in the high half; the factor is 0 until it is known.
+    pub clock_line: [AtomicU64; 3],
+    /// The file that the programs write to: device, inode, bytes written so far, and the error that ended the writing.
+    pub file: FileState,
+}
+
+/// See [`SessionHeader::file`].
+#[repr(C)]
+#[derive(Debug, Default)]
+pub struct FileState {
+    /// `st_dev`.
+    pub device: AtomicU64,
+    /// `st_ino`.
+    pub inode: AtomicU64,
+    /// Bytes written.
+    pub bytes: AtomicU64,
+    /// The error number of the write that failed, after which nothing is written; 0 for none.
+    pub errno: AtomicU32,
+    /// 1 once the end of the trace is written.
+    pub ended: AtomicU32,
+}
+
+/// Who takes the events out of the blocks.
+pub mod writer {
+    /// A recorder, outside.
+    pub const RECORDER: u32 = 0;
+    /// The programs themselves.
+    pub const PROGRAMS: u32 = 1;
 }
 
 /// A counter that shares its cache line with nothing.
@@ -136,6 +178,12 @@ pub struct ProcessSlot {
     pub stacks_lost: AtomicU64,
     /// Memory of the tracer in this process: first address and one past the last; zero for none.
     pub tracer_ranges: [[AtomicU64; 2]; TRACER_RANGES],
+    /// Where the programs write themselves: 1 once the process is in the trace.
+    pub announced: AtomicU32,
+    /// As before: of the buckets that were named, how many are in the trace for this process.
+    pub buckets_announced: AtomicU32,
+    /// As before: the losses that are in the trace, in the order of the counters above.
+    pub lost_written: [AtomicU64; 3],
 }
 
 /// The states of a block.
@@ -166,13 +214,22 @@ pub struct BlockHeader {
     pub sequence: AtomicU32,
     /// Index plus one of the next free block, while on the free list.
     pub next_free: AtomicU32,
-    /// Zero.
-    pub reserved: AtomicU32,
+    /// Index plus one of the block that its owner filled before it, 0 for none.
+    pub previous: AtomicU32,
     /// Bounds of the owner's stack, zero where unknown.
     pub stack_low: AtomicU64,
     /// One past its highest address.
     pub stack_high: AtomicU64,
+    /// 1 while a hook of the owner is at work: whoever switches recording off waits for it.
+    pub writing: AtomicU32,
+    /// Words that are in the file already, where the programs write themselves.
+    pub drained_words: AtomicU32,
+    /// The time base in force behind these words.
+    pub drained_base: AtomicU64,
 }
+
+/// Set in [`BlockHeader::tid`] of the blocks of a buffer that an allocator owns; the rest is the buffer's number.
+pub const BUFFER_BIT: u32 = 1 << 31;
 
 /// Where the parts of a session are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -307,7 +364,16 @@ impl Session {
         }
     }
 
-    /// Puts a block on the free list. Only the recorder does so, with blocks that nobody owns.
+    /// Takes a block that has never been used, where the programs write themselves: there all blocks have memory.
+    #[must_use]
+    pub fn take_fresh_block(&self) -> Option<u32> {
+        let taken = &self.header().blocks_taken.0;
+        let end = self.header().blocks_allowed.0.load(Ordering::Relaxed).min(self.layout.block_count);
+        taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |taken| (taken < end).then_some(taken + 1)).ok()
+    }
+
+    /// Puts a block on the free list. Only who drains does so, with blocks that nobody owns, and a thread with one that
+    /// it has just taken.
     pub fn put_free_block(&self, index: u32) {
         let Some(block) = self.block(index) else { return };
         block.committed_words.store(0, Ordering::Relaxed);

@@ -142,3 +142,35 @@ pub fn fork_in_child() {
 pub fn hold_for_last_snapshot() {
     twin::hold_for_last_snapshot();
 }
+
+/// Takes the object at `address` out of the live table before the allocator moves it: `realloc` does not know yet
+/// whether it succeeds, and another thread may have the address before it returns.
+///
+/// ```
+/// let before = pagetrace::object_free_begins(0x1000);
+/// // … the allocator reallocates …
+/// before.happened(pagetrace::Function::Realloc);
+/// ```
+#[inline]
+pub fn object_free_begins(address: usize) -> PendingFree {
+    PendingFree(twin::object_free_begins(address))
+}
+
+/// A free that may yet fail. Dropping it leaves the object untraced.
+#[derive(Debug)]
+#[must_use = "say whether it happened or failed"]
+pub struct PendingFree(twin::PendingFree);
+
+impl PendingFree {
+    /// Records that the object died, at the moment of [`object_free_begins`].
+    #[inline]
+    pub fn happened(self, function: Function) {
+        self.0.happened(function);
+    }
+
+    /// Puts the object back: it lives on.
+    #[inline]
+    pub fn failed(self) {
+        self.0.failed();
+    }
+}

@@ -74,6 +74,8 @@ pub struct Statistics {
     pub pages: PageStatistics,
     /// Live objects in the table.
     pub live_objects: u64,
+    /// Objects for which the table had no memory.
+    pub untabled_objects: u64,
     /// Frees of addresses at which no object was known.
     pub unknown_frees: u64,
     /// Events lost, for whatever reason.

@@ -39,6 +39,23 @@ pub fn object_free(_address: usize, _function: Function) {}
 #[inline(always)]
 pub fn object_free_at(_tick: u64, _address: usize, _function: Function) {}
 
+#[inline(always)]
+pub fn object_free_begins(_address: usize) -> PendingFree {
+    PendingFree
+}
+
+/// Nothing to be freed.
+#[derive(Debug)]
+pub struct PendingFree;
+
+impl PendingFree {
+    #[inline(always)]
+    pub fn happened(self, _function: Function) {}
+
+    #[inline(always)]
+    pub fn failed(self) {}
+}
+
 /// # Safety
 /// None needed: it does nothing.
 #[inline(always)]

@@ -50,11 +50,13 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Traced<A> {
 
     #[inline]
     unsafe fn realloc(&self, address: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        let before = hooks::now();
+        let before = hooks::object_free_begins(address as usize);
         // SAFETY: as above.
         let new = unsafe { self.inner.realloc(address, layout, new_size) };
-        if !new.is_null() {
-            hooks::object_free_at(before, address as usize, Function::Realloc);
+        if new.is_null() {
+            before.failed();
+        } else {
+            before.happened(Function::Realloc);
             allocated(new, new_size, Function::Realloc);
         }
         new

@@ -10,9 +10,13 @@ use super::process::{INHERITED, PROCESS, active, lifecycle};
 use super::{stack_table, thread_state};
 use crate::sys;
 
-/// Remembers where the real malloc is, and attaches if that has not been done.
+/// Remembers where the real malloc is, and attaches if that has not been done: whoever says so has been asked for by
+/// the recorder, whatever else is in the process.
 pub fn attach(malloc: usize) {
     INHERITED.malloc.store(malloc, Ordering::Relaxed);
+    if INHERITED.session().is_none() {
+        PROCESS.forget();
+    }
     become_recording();
 }
 

@@ -26,7 +26,8 @@ pub fn obtain_block(session: Session) -> Option<u32> {
 /// Puts a block back that was taken and not written to. Where recording was switched off meanwhile its memory goes.
 pub fn give_back(session: Session, index: u32) {
     if !PROCESS.is_recording() && session.header().writer.load(Ordering::Relaxed) == writer::PROGRAMS {
-        own_session::close_block(session, index);
+        // Best effort: the memory stays in use where the kernel refuses.
+        let _ = own_session::close_block(session, index);
     }
     session.put_free_block(index);
 }

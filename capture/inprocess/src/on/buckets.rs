@@ -28,7 +28,7 @@ static TABLE: AtomicPtr<Table> = AtomicPtr::new(ptr::null_mut());
 /// The id of the bucket with this name; 0 without room for it. Two threads that name the same bucket for the first
 /// time at the same moment may get two.
 pub fn register(name: &str) -> u32 {
-    let name = &name.as_bytes()[..name.floor_char_boundary(NAME_BYTES)];
+    let name = &name.as_bytes()[..name.len().min(NAME_BYTES)];
     let Some(table) = table().or_else(make_table) else { return 0 };
     if let Some(index) = table.names[..count() as usize].iter().position(|entry| entry.is(name)) {
         return NAMED | index as u32;

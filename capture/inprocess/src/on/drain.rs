@@ -6,8 +6,8 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use pagetrace_format::encode::{self, PackedItem, PackedReader, PackedWordsChunk, TickClock};
-use pagetrace_format::session::{BUFFER_BIT, BlockHeader, Session, block_state};
 use pagetrace_format::records::{Stream, StreamKind};
+use pagetrace_format::session::{BUFFER_BIT, BlockHeader, Session, block_state};
 use pagetrace_format::{Address, ProcessId, RecordChunk, StreamId, TraceNanos};
 
 use super::announcements::process_id;

@@ -23,7 +23,7 @@ use pagetrace_format::session::{BlockHeader, block_state};
 use super::block_wait::{give_back, obtain_block};
 use super::page_sets::Node;
 use super::process::{INHERITED, PROCESS, active};
-use super::stack_bounds;
+use super::{stack_bounds, thread_state};
 use crate::sys;
 
 /// A place where events are appended, by one thread at a time. All zero at first.
@@ -100,10 +100,21 @@ impl EventBuffer {
         &self.pages
     }
 
-    /// Makes sure that there is a block and that it stays until the result is dropped. `None` when nothing is to be
-    /// recorded; where no block was free, one event is counted as lost.
+    /// Makes sure that there is a block and that it stays until the result is dropped.
+    ///
+    /// # Errors
+    /// Nothing is recorded now, or no block was free and one event has been counted as lost.
     #[inline]
-    pub fn enter(&self, identity: impl FnOnce() -> Identity) -> Option<Entered<'_>> {
+    pub fn enter(&self, identity: impl FnOnce() -> Identity) -> Result<Entered<'_>, NotWritten> {
+        if let Some(entered) = self.enter_again() {
+            return Ok(entered);
+        }
+        sys::keeping_errno(|| self.take_block(identity)).map(|()| Entered { buffer: self })
+    }
+
+    /// As [`EventBuffer::enter`], if there is a block already.
+    #[inline]
+    pub fn enter_again(&self) -> Option<Entered<'_>> {
         let now = PROCESS.active();
         if self.active.get() == now && now & active::RECORDING != 0 {
             // SAFETY: set with `active` when the block was taken; sessions are never unmapped.
@@ -115,7 +126,7 @@ impl EventBuffer {
             }
             header.writing.store(0, Ordering::Release);
         }
-        sys::keeping_errno(|| self.take_block(identity)).then_some(Entered { buffer: self })
+        None
     }
 
     /// Hands the block over to who drains.
@@ -163,7 +174,7 @@ impl EventBuffer {
     /// Takes a block and enters it.
     #[cold]
     #[inline(never)]
-    fn take_block(&self, identity: impl FnOnce() -> Identity) -> bool {
+    fn take_block(&self, identity: impl FnOnce() -> Identity) -> Result<(), NotWritten> {
         let now = PROCESS.active();
         let mut previous = 0;
         if self.active.get() == now
@@ -175,21 +186,18 @@ impl EventBuffer {
         }
         self.forget_block();
         if now & active::RECORDING == 0 {
-            return false;
+            return Err(NotWritten::Off);
         }
-        let Some(session) = PROCESS.session() else { return false };
+        let session = PROCESS.session().ok_or(NotWritten::Off)?;
         if self.owner.get() != PROCESS.serial() {
             self.forget_process();
         }
         let Some(index) = obtain_block(session) else {
-            if PROCESS.active() == now
-                && let Some(slot) = PROCESS.slot()
-            {
-                slot.lost_full.fetch_add(1, Ordering::Relaxed);
-            }
-            return false;
+            return Err(count_lost(now));
         };
-        let (Some(header), Some(words)) = (session.block(index), session.words(index)) else { return false };
+        let (Some(header), Some(words)) = (session.block(index), session.words(index)) else {
+            return Err(count_lost(now));
+        };
         let identity = identity();
         if self.serial.get() == 0 {
             self.serial.set(session.header().thread_serial.0.fetch_add(1, Ordering::Relaxed).wrapping_add(1));
@@ -211,17 +219,38 @@ impl EventBuffer {
         fence(Ordering::SeqCst);
         if PROCESS.active() != now {
             header.writing.store(0, Ordering::Relaxed);
+            header.state.store(block_state::FREE, Ordering::Relaxed);
             give_back(session, index);
-            return false;
+            return Err(NotWritten::Off);
         }
         self.blocks_taken.set(self.blocks_taken.get().wrapping_add(1));
         self.header.set(header);
         self.words.set(words.as_ptr());
         self.limit.set(words.len() as u32);
+        self.last_tick.set(self.last_tick.get().max(PROCESS.earliest_tick.load(Ordering::Relaxed)));
         self.block.set(index + 1);
         self.active.set(now);
-        true
+        Ok(())
     }
+}
+
+/// Why an event is not in a buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotWritten {
+    /// Recording is off, or was switched meanwhile.
+    Off,
+    /// There was no room, and it is counted as lost.
+    Lost,
+}
+
+fn count_lost(epoch: u32) -> NotWritten {
+    if PROCESS.active() != epoch {
+        return NotWritten::Off;
+    }
+    if let Some(slot) = PROCESS.slot() {
+        slot.lost_full.fetch_add(1, Ordering::Relaxed);
+    }
+    NotWritten::Lost
 }
 
 /// Who writes a stream.
@@ -236,6 +265,10 @@ pub struct Identity {
 impl Identity {
     /// The calling thread's.
     pub fn of_thread() -> Identity {
+        let thread = thread_state::current();
+        if thread.watched.replace(1) == 0 {
+            sys::watch_this_thread();
+        }
         Identity { tid: sys::gettid(), stack: stack_bounds::known() }
     }
 
@@ -248,19 +281,24 @@ impl Identity {
 
 /// A hook at work in a buffer.
 #[derive(Debug)]
+#[must_use]
 pub struct Entered<'b> {
     buffer: &'b EventBuffer,
 }
 
 impl Entered<'_> {
-    /// Appends the words that `encode` makes of the ticks since the block's time base, and publishes them. Whether
-    /// there was room; an event that finds no block is counted as lost.
+    /// Appends the words that `encode` makes of the ticks since the block's time base, and publishes them.
+    ///
+    /// # Errors
+    /// As [`EventBuffer::enter`].
     #[inline]
-    pub fn append<const N: usize>(&mut self, tick: u64, encode: impl FnOnce(u32) -> [u64; N]) -> bool {
+    pub fn append<const N: usize>(
+        &mut self,
+        tick: u64,
+        encode: impl FnOnce(u32) -> [u64; N],
+    ) -> Result<(), NotWritten> {
         const { assert!(N <= EVENT_WORDS_MAX) };
-        if !self.reserve(N as u32) {
-            return false;
-        }
+        self.reserve(N as u32)?;
         let buffer = self.buffer;
         let tick = tick.max(buffer.last_tick.get());
         buffer.last_tick.set(tick);
@@ -274,20 +312,23 @@ impl Entered<'_> {
         };
         self.put(&encode(ticks));
         self.publish();
-        true
+        Ok(())
     }
 
     /// Makes room for so many words besides a time base, in a new block if need be.
+    ///
+    /// # Errors
+    /// As [`EventBuffer::enter`].
     #[inline]
-    pub fn reserve(&mut self, words: u32) -> bool {
+    pub fn reserve(&mut self, words: u32) -> Result<(), NotWritten> {
         let buffer = self.buffer;
         if buffer.used.get() + words + TIME_BASE_WORDS <= buffer.limit.get() {
-            return true;
+            return Ok(());
         }
         let (tid, low, high) = match buffer.header() {
             Some(header) => (header.tid.load(Ordering::Relaxed), &header.stack_low, &header.stack_high),
-            // A block could not be had before, so this hook is not inside one any more.
-            None => return false,
+            // A block could not be had for this event's stack, which has been counted.
+            None => return Err(NotWritten::Lost),
         };
         let stack = (low.load(Ordering::Relaxed) as usize, high.load(Ordering::Relaxed) as usize);
         sys::keeping_errno(|| buffer.take_block(|| Identity { tid, stack }))

@@ -28,7 +28,7 @@ impl FlushLock {
                 Err(holder) if holder == own => return None,
                 Err(holder) => {
                     tries = tries.wrapping_add(1);
-                    if tries % TRIES == 0
+                    if tries.is_multiple_of(TRIES)
                         && !sys::process_runs((holder >> 32) as u32)
                         && word.compare_exchange(holder, own, Ordering::Acquire, Ordering::Relaxed).is_ok()
                     {

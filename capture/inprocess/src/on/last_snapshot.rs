@@ -17,9 +17,7 @@ const STEP_MS: u32 = 50;
 pub fn hold_for_last_snapshot() {
     let Some(slot) = PROCESS.slot() else { return };
     // In the child of a vfork this memory, and the slot, are still the parent's.
-    if !PROCESS.is_recording()
-        || PROCESS.writes_itself()
-        || slot.pid.load(Ordering::Relaxed) != sys::getpid() {
+    if !PROCESS.is_recording() || PROCESS.writes_itself() || slot.pid.load(Ordering::Relaxed) != sys::getpid() {
         return;
     }
     let Some(session) = PROCESS.session() else { return };

@@ -4,7 +4,7 @@
 use core::sync::atomic::{AtomicBool, Ordering};
 use std::io;
 
-use pagetrace_format::session::{PROCESS_TABLE_OFFSET, Session, SessionLayout};
+use pagetrace_format::session::{Session, SessionLayout};
 
 use super::process::INHERITED;
 use crate::sys;
@@ -95,12 +95,6 @@ pub fn open_block(session: Session, index: u32) -> io::Result<()> {
     let bytes = session.layout().block_bytes as usize;
     let (start, _) = blocks(session);
     open_range(start.wrapping_add(index as usize * bytes), bytes)
-}
-
-/// Gives the memory of the tables back, too. Nobody may use the session any more, in any process.
-pub fn release_tables(session: Session) {
-    let bytes = session.layout().blocks_offset();
-    sys::remove_shared(session.base().wrapping_add(PROCESS_TABLE_OFFSET), bytes - PROCESS_TABLE_OFFSET);
 }
 
 fn budget_of(buffer_bytes: usize) -> u32 {

@@ -9,7 +9,6 @@ use crate::sys;
 
 /// A set and its place in the list of all. Never unmapped.
 #[repr(C, align(64))]
-#[derive(Debug)]
 pub struct Node {
     /// The runs.
     pub set: PageSet,
@@ -58,6 +57,14 @@ pub fn all() -> impl Iterator<Item = &'static Node> {
         next = node.next.load(Ordering::Acquire);
         Some(node)
     })
+}
+
+/// In a forked child: those who were reading are not there.
+pub fn forget_readers_in_child() {
+    for node in all() {
+        // SAFETY: called where the child has one thread, which reads no set now.
+        unsafe { node.set.forget_readers_in_child() };
+    }
 }
 
 /// Empties all sets. No hook may be at work.

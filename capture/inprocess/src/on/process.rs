@@ -51,7 +51,7 @@ pub struct Process {
     clock: AtomicU32,
     /// 1 where objects go into the live table.
     table: AtomicU32,
-    /// The kinds of events that no buffer records, as bits.
+    /// 1 while someone looks whether to record, and after that.
     pub attaching: AtomicU32,
     serial: AtomicU32,
     slot: AtomicU32,
@@ -65,8 +65,16 @@ pub struct Process {
     pub shared_buffer: AtomicU32,
     /// 1 while this process has a flusher's thread.
     pub flusher: AtomicU32,
+    /// Which thread that is: one that is on its way out finds another number here.
+    pub flusher_run: AtomicU32,
     /// The tick at which recording resumed, until what was kept is in the trace; else 0.
     pub resumed_at: AtomicU64,
+    /// When that gap began, and whether ids went on in it.
+    pub resumed_since: AtomicU64,
+    /// See above.
+    pub resumed_kept: AtomicU32,
+    /// No event is older than this: hooks that took their time before recording resumed write this one.
+    pub earliest_tick: AtomicU64,
     /// When it went off, in ticks.
     pub off_since: AtomicU64,
     /// The modules that are in the trace: the linker's counts of loaded and unloaded ones.
@@ -93,8 +101,14 @@ pub struct Inherited {
     pub epoch: AtomicU32,
     /// See [`lifecycle`].
     pub lifecycle: AtomicU32,
-    /// Whether there is a live table.
+    /// Whether there is a live table, whether snapshots are taken, and whether arguments go into the trace.
     pub table: AtomicBool,
+    /// See above.
+    pub snapshots: AtomicBool,
+    /// See above.
+    pub args: AtomicBool,
+    /// Whether the file has Go's format.
+    pub go_format: AtomicBool,
     /// The binary logarithm of the page size that page hooks count in; 0 for that of 4096 bytes.
     pub page_shift: AtomicU32,
     /// Numbers given to buffers that allocators own.
@@ -116,7 +130,11 @@ impl Process {
             control: AtomicU32::new(0),
             shared_buffer: AtomicU32::new(0),
             flusher: AtomicU32::new(0),
+            flusher_run: AtomicU32::new(0),
             resumed_at: AtomicU64::new(0),
+            resumed_since: AtomicU64::new(0),
+            resumed_kept: AtomicU32::new(0),
+            earliest_tick: AtomicU64::new(0),
             off_since: AtomicU64::new(0),
             modules_seen: AtomicU64::new(0),
             last_snapshot: [const { AtomicU64::new(0) }; 2],
@@ -216,7 +234,9 @@ impl Process {
     /// Makes a forked child see that it is one where the kernel has not wiped the page.
     pub fn forget(&self) {
         self.stack_table.store(ptr::null_mut(), Ordering::Relaxed);
-        for word in [&self.slot, &self.serial, &self.control, &self.shared_buffer, &self.flusher, &self.attaching] {
+        for word in
+            [&self.slot, &self.serial, &self.control, &self.shared_buffer, &self.flusher, &self.attaching, &self.table]
+        {
             word.store(0, Ordering::Relaxed);
         }
         for word in [&self.unknown_frees, &self.resumed_at, &self.modules_seen] {
@@ -249,6 +269,9 @@ impl Inherited {
             epoch: AtomicU32::new(0),
             lifecycle: AtomicU32::new(lifecycle::UNINITIALIZED),
             table: AtomicBool::new(false),
+            snapshots: AtomicBool::new(false),
+            args: AtomicBool::new(false),
+            go_format: AtomicBool::new(false),
             page_shift: AtomicU32::new(0),
             buffers: AtomicU32::new(0),
         }

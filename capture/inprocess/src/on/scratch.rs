@@ -16,13 +16,16 @@ pub struct Scratch {
     pub chain: &'static mut [u32],
     /// A chunk.
     pub chunk: &'static mut [u8],
+    /// Text of /proc.
+    pub text: &'static mut [u8],
 }
 
 /// Bytes of a chunk of events or records at the most.
 const CHUNK_BYTES: usize = 192 << 10;
 const CHAIN: usize = 32 << 10;
 const WORDS: usize = 8 << 10;
-const TOTAL: usize = CHUNK_BYTES + CHAIN * 4 + WORDS * 8;
+const TEXT_BYTES: usize = 16 << 10;
+const TOTAL: usize = CHUNK_BYTES + CHAIN * 4 + WORDS * 8 + TEXT_BYTES;
 
 /// Maps the memory if that has not been done.
 pub fn make() -> bool {
@@ -58,13 +61,14 @@ pub unsafe fn get() -> Option<Scratch> {
         return None;
     }
     let memory = MEMORY.load(Ordering::Relaxed);
-    // SAFETY: the three parts lie side by side within one mapping that is never unmapped, largest alignment first, and
+    // SAFETY: the parts lie side by side within one mapping that is never unmapped, largest alignment first, and
     // the caller has them alone.
     unsafe {
         Some(Scratch {
             words: core::slice::from_raw_parts_mut(memory.cast(), WORDS),
             chain: core::slice::from_raw_parts_mut(memory.add(WORDS * 8).cast(), CHAIN),
             chunk: core::slice::from_raw_parts_mut(memory.add(WORDS * 8 + CHAIN * 4), CHUNK_BYTES),
+            text: core::slice::from_raw_parts_mut(memory.add(WORDS * 8 + CHAIN * 4 + CHUNK_BYTES), TEXT_BYTES),
         })
     }
 }

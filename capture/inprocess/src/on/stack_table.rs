@@ -11,6 +11,7 @@ use pagetrace_format::encode::STACK_FRAMES_MAX;
 use super::event_buffer::Entered;
 use super::kept_stacks;
 use super::process::PROCESS;
+use crate::sys;
 
 /// Slots of the table; a power of two.
 pub const SLOTS: usize = 1 << 17;
@@ -44,7 +45,7 @@ pub enum Place<'p, 'b> {
 impl Place<'_, '_> {
     fn reserve(&mut self, frames: usize) -> bool {
         match self {
-            Place::Buffer(entered) => entered.reserve(frames as u32 + 2),
+            Place::Buffer(entered) => entered.reserve(frames as u32 + 2).is_ok(),
             Place::Kept => true,
         }
     }
@@ -106,6 +107,13 @@ fn hash_of(frames: &[u64]) -> u64 {
         hash = hash.rotate_left(23) ^ frame;
     }
     hash ^ hash >> 29
+}
+
+/// Gives the table's memory back: all stacks are new again.
+pub fn release() {
+    if let Some(table) = PROCESS.stack_table() {
+        sys::discard_private(table.as_ptr().cast(), BYTES);
+    }
 }
 
 const _: () = assert!(super::frames::FRAMES_MAX <= STACK_FRAMES_MAX);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use pagetrace_format::encode::{PackedItem, PackedReader};
 use pagetrace_format::records::{LossReason, Record, Stream, StreamKind};
-use pagetrace_format::session::{Session, block_state};
+use pagetrace_format::session::{BUFFER_BIT, BlockHeader, Session, block_state};
 use pagetrace_format::{Address, Event, EventColumns, ProcessId, StreamId};
 
 use super::stack_tree::StackTree;
@@ -135,6 +135,7 @@ impl Drain {
             if let Some(block) = session.block(index)
                 && block.state.load(Ordering::Acquire) == block_state::OWNED
                 && block.process_serial.load(Ordering::Relaxed) == process_serial
+                && block.tid.load(Ordering::Relaxed) & BUFFER_BIT == 0
                 && !is_living(block.tid.load(Ordering::Relaxed))
             {
                 block.state.store(block_state::FULL, Ordering::Release);
@@ -161,7 +162,7 @@ impl Drain {
             drained.records.push(Record::Stream(Stream {
                 id: stream,
                 process: process.id,
-                kind: StreamKind::Thread(block.tid.load(Ordering::Relaxed)),
+                kind: kind_of(block),
                 stack_range: (high != 0).then_some((Address(low), Address(high))),
             }));
             Thread {
@@ -222,6 +223,14 @@ impl Drain {
                 drained.chunks.push((thread.stream, std::mem::take(&mut thread.columns)));
             }
         }
+    }
+}
+
+/// A thread's block, or one of a buffer that an allocator owns.
+fn kind_of(block: &BlockHeader) -> StreamKind {
+    match block.tid.load(Ordering::Relaxed) {
+        tid if tid & BUFFER_BIT == 0 => StreamKind::Thread(tid),
+        number => StreamKind::Buffer(number & !BUFFER_BIT),
     }
 }
 

@@ -1,0 +1,77 @@
+//! A snapshot of this process taken by itself, as a whole chunk of a trace in memory of the caller's.
+//!
+//! The process runs on meanwhile, so the parts can disagree by what it does in these milliseconds, and the snapshot says
+//! so (`stopped` is not set). The figures are read right after the scan, since the two are compared with each other.
+//!
+//! Of the tracer's own memory a snapshot touches the front of `memory`, as much as the chunk is long, `Scratch::text`
+//! and the regions of the scanner; the entries of the scanner only where pagemap must be read. What is touched for the
+//! first time during the scan is in the figures and may be missing in the runs: the first snapshot in new memory counts
+//! up to the chunk's own length less. Nothing is allocated and no lock is taken, and the stack needs 2 KiB.
+
+use pagetrace_format::ProcessId;
+use pagetrace_format::TraceNanos;
+use pagetrace_format::snapshot::{ChunkError, SnapshotChunk, SnapshotHead, SnapshotReason};
+
+use super::figures::figures;
+use super::maps::Maps;
+use super::residency::Scanner;
+use crate::sys::{self, files::page_bytes};
+
+/// Bytes of text of /proc that are read at a time. A line that is longer loses the end of its path; the longest path
+/// that programs can open by its name is 4096 bytes.
+const TEXT_BYTES: usize = 16 * 1024;
+
+/// Memory that a snapshot works in, and what earlier ones have found out of the kernel. All zeros is a new one.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Scratch {
+    /// For text of /proc; of use also for [`super::modules`] and the like while no snapshot is taken.
+    pub text: [u8; TEXT_BYTES],
+    /// For residency.
+    pub scanner: Scanner,
+}
+
+/// Why there is no snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SnapshotError {
+    /// There is no /proc, or this process may not read it.
+    NoProc,
+    /// The chunk does not fit, see there.
+    Chunk(ChunkError),
+}
+
+impl Scratch {
+    /// One in zeroed memory from the kernel, which is never given back. `None` if there is no memory.
+    pub fn map() -> Option<&'static mut Scratch> {
+        // SAFETY: anywhere.
+        let memory = unsafe { sys::map_zeroed(core::ptr::null(), size_of::<Scratch>()) }?;
+        // SAFETY: page aligned, as long as it must be, never unmapped, known to nobody else, and all zeros is a valid
+        // one: it holds numbers only.
+        Some(unsafe { &mut *memory.cast_mut().cast::<Scratch>() })
+    }
+}
+
+/// Takes a snapshot and returns the chunk, which lies somewhere in `memory`.
+///
+/// # Errors
+/// [`SnapshotError::Chunk`] with [`ChunkError::TooSmall`]: give at least so much and take it again. With
+/// [`ChunkError::TooLarge`] no memory helps.
+pub fn take<'memory>(
+    scratch: &mut Scratch,
+    memory: &'memory mut [u8],
+    process: ProcessId,
+    reason: SnapshotReason,
+) -> Result<&'memory [u8], SnapshotError> {
+    let mut chunk = SnapshotChunk::new(memory);
+    let mut maps = Maps::open(&mut scratch.text).ok_or(SnapshotError::NoProc)?;
+    while let Some(mapping) = maps.next() {
+        chunk.mapping(&mapping);
+    }
+    let page_bytes = page_bytes();
+    let mut runs = chunk.runs(page_bytes).map_err(SnapshotError::Chunk)?;
+    let time = TraceNanos(sys::monotonic_ns());
+    let residency_source = scratch.scanner.scan(&mut runs, &mut scratch.text);
+    let kernel = figures(&mut scratch.text);
+    let head = SnapshotHead { process, time, reason, stopped: false, residency_source, page_bytes, kernel };
+    runs.finish(&head).map_err(SnapshotError::Chunk)
+}
