@@ -71,8 +71,10 @@ fn grow_and_shrink(bytes: usize) {
 /// An object on a boundary that is coarser than the allocator's own.
 fn over_aligned(bytes: usize) {
     #[repr(align(256))]
-    struct Wide([u8; 256]);
-    let objects: Vec<Wide> = (0..bytes.div_ceil(size_of::<Wide>())).map(|_| Wide([3; 256])).collect();
+    struct Wide {
+        _bytes: [u8; 256],
+    }
+    let objects: Vec<Wide> = (0..bytes.div_ceil(size_of::<Wide>())).map(|_| Wide { _bytes: [3; 256] }).collect();
     assert_eq!(objects.as_ptr().align_offset(Layout::new::<Wide>().align()), 0, "the allocator keeps to alignments");
     drop(black_box(objects));
 }
