@@ -193,6 +193,10 @@ fn write(scratch: &mut Scratch, records: impl FnOnce(&mut RecordChunk<'_>) -> bo
 }
 
 fn write_in(memory: &mut [u8], records: impl FnOnce(&mut RecordChunk<'_>) -> bool) {
+    if go_buffers::wanted() {
+        // The format has no place for them.
+        return;
+    }
     if let Some(mut chunk) = RecordChunk::new(memory) {
         // What does not fit is left out: paths and arguments are bounded, so only a frame of many megabytes would.
         let _ = records(&mut chunk);
