@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use pagetrace_format::{EventKind, Trace};
+use pagetrace_format::{Chunk, ChunkKind, EventKind, Trace};
 use pagetrace_replay::results::Site;
 use pagetrace_replay::{Moment, Replayed, replay};
 use traced_allocators::{LEAKED_BYTES, LEAKED_OBJECTS};
@@ -84,7 +84,8 @@ fn assert_leak(name: &str, replayed: &Replayed, leak_function: u64) {
 /// Every object has an id that no other object has.
 fn assert_ids(name: &str, trace: &Trace<'_>, allocated: u64) {
     let mut ids = HashSet::new();
-    for chunk in trace.chunks().iter().filter(|chunk| chunk.holds_events()) {
+    let of_events = |chunk: &&Chunk| matches!(chunk.header.kind, ChunkKind::EVENTS | ChunkKind::PACKED_EVENTS);
+    for chunk in trace.chunks().iter().filter(of_events) {
         let mut cursor = trace.events(chunk).expect("a chunk of events");
         while let Some(event) = cursor.next_event().expect("events") {
             if matches!(event.kind, EventKind::ObjectAlloc(_)) {
