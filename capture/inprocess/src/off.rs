@@ -191,6 +191,17 @@ impl Builder {
     }
 }
 
+/// Nothing to finish. Without `Drop`, so that a scope that holds one has nothing to clean up when a panic unwinds it.
+#[derive(Debug)]
+pub struct FinishWhenDropped;
+
+impl FinishWhenDropped {
+    #[inline(always)]
+    pub fn new(_finishes: bool) -> FinishWhenDropped {
+        FinishWhenDropped
+    }
+}
+
 #[inline(always)]
 pub fn on() -> Result<(), Error> {
     Ok(())
