@@ -3,6 +3,7 @@
 
 mod checks;
 mod debian;
+mod models;
 mod overhead;
 mod process;
 mod tidy;
@@ -18,6 +19,7 @@ usage: cargo xtask COMMAND
   ci                what CI runs: formatting, clippy, documentation, tidy, test
   test              all tests of the project; installs what they need from Debian, or says what to install
   tidy              the project's rules on its own files
+  loom              the models of the buffer hand-over, in all interleavings
   bless             writes the golden files anew from what the code does now; read the difference before you commit it
   overhead [PAIRS]  what recording costs: plain and recorded runs of a C program in turn (default 5000000 pairs)";
 
@@ -38,6 +40,7 @@ fn run() -> Result<()> {
     match arguments.as_slice() {
         ["ci"] => checks::ci(&root),
         ["test"] => checks::test(&root),
+        ["loom"] => models::run(&root),
         ["tidy"] => tidy::run(&root),
         ["bless"] => checks::bless(&root),
         ["overhead"] => overhead::run_pairs(&root, overhead::DEFAULT_PAIRS),
