@@ -6,4 +6,5 @@
 
 mod free_list;
 mod publishing;
+mod switching;
 mod sys;

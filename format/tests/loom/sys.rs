@@ -3,6 +3,7 @@
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ops::Deref;
 
+use loom::cell::UnsafeCell;
 use loom::sync::atomic::AtomicU64;
 use pagetrace_format::session::{
     BlockHeader, PROCESS_TABLE_OFFSET, ProcessSlot, Session, SessionHeader, SessionLayout,
@@ -93,5 +94,23 @@ impl Drop for ModelSession {
         });
         // SAFETY: it came from the allocator with this layout.
         unsafe { dealloc(self.session.base().cast_mut(), self.memory) };
+    }
+}
+
+/// The memory of a block, as far as it matters who is at it.
+pub struct BlockMemory(UnsafeCell<()>);
+
+// SAFETY: nothing is read or written: loom sees who is at the memory, and fails the model where two are at a time.
+unsafe impl Sync for BlockMemory {}
+
+impl BlockMemory {
+    /// Nobody is at it.
+    pub fn new() -> BlockMemory {
+        BlockMemory(UnsafeCell::new(()))
+    }
+
+    /// Uses it; nobody else may meanwhile, and who was before or comes after must be in order with this.
+    pub fn use_alone(&self) {
+        self.0.with_mut(|_memory| ());
     }
 }
