@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::programs::{ends, files, forks, life, load, switching};
+use crate::programs::{ends, files, forks, life, load, stress, switching};
 
 /// One case.
 pub struct Case {
@@ -219,6 +219,9 @@ pub const CASES: &[Case] = &[
         left: &[left(LeftBehind::ExactWithLost)],
         ..PLAIN
     },
+    // Everything at once; `cargo xtask stress` runs these for longer.
+    Case { name: "stress_exact", program: stress::exact, ..PLAIN },
+    Case { name: "stress_switched", program: stress::switched, left: &[left(LeftBehind::LiveAtMost)], ..PLAIN },
 ];
 
 const STARTED: &[(&str, &str)] = &[("PAGETRACE", "{file}")];

@@ -5,6 +5,7 @@ pub mod files;
 pub mod forks;
 pub mod life;
 pub mod load;
+pub mod stress;
 pub mod switching;
 
 use pagetrace::PageTraceBuf;
