@@ -106,12 +106,14 @@ pub fn on() -> Result<(), Error> {
     let resumed = PROCESS.tick();
     // So far apart that they are not the same nanosecond.
     PROCESS.earliest_tick.store(resumed + TICKS_APART, Ordering::Relaxed);
+    set_lifecycle(lifecycle::RECORDING);
+    PROCESS.activate(active::RECORDING);
+    // After the buffers: a hook whose event is due finds one. Before the flusher may catch up: what it has passed by
+    // must not be kept any more.
+    OBJECTS.set_keeping(false);
     PROCESS.resumed_since.store(PROCESS.off_since.load(Ordering::Relaxed), Ordering::Relaxed);
     PROCESS.resumed_kept.store(kept.into(), Ordering::Relaxed);
     PROCESS.resumed_at.store(resumed, Ordering::Release);
-    OBJECTS.set_keeping(false);
-    set_lifecycle(lifecycle::RECORDING);
-    PROCESS.activate(active::RECORDING);
     if flusher::somebody_flushes(session.header()) && PROCESS.flusher.load(Ordering::Relaxed) != 0 {
         PROCESS.ring_doorbell();
         return Ok(());
