@@ -47,7 +47,7 @@ impl Child {
         Child { pid, said }
     }
 
-    /// Its second snapshot, when everything that one needs had been touched by the first.
+    /// Its second snapshot: the first has found out how much memory it takes.
     fn snapshot(&self) -> Snapshot {
         let start = std::time::Instant::now();
         while self.said.done.load(Ordering::Acquire) == 0 {
@@ -74,14 +74,21 @@ impl Drop for Child {
 fn run_child(said: &mut Said, use_pagemap: bool, prepare: fn()) -> ! {
     prepare();
     let mut length = 0;
-    if let Some(scratch) = Scratch::map() {
+    let bytes = said.chunk.len();
+    let base = map(bytes / 4096, libc::MAP_PRIVATE);
+    if let Some(scratch) = Scratch::map().filter(|_| !base.is_null()) {
         if use_pagemap {
             scratch.scanner.use_pagemap();
         }
         for _ in 0..2 {
-            let taken = take(scratch, &mut said.chunk, PROCESS, SnapshotReason::Growth);
+            // As whoever gives the memory back after each snapshot: the next one finds none of it resident.
+            // SAFETY: the mapping from above, of which nothing is needed.
+            unsafe { libc::madvise(base.cast(), bytes, libc::MADV_DONTNEED) };
+            // SAFETY: as above; this is the only reference.
+            let memory = unsafe { core::slice::from_raw_parts_mut(base, bytes) };
+            let taken = take(scratch, memory, PROCESS, SnapshotReason::Growth);
             length = taken.map_or(0, |taken| {
-                said.chunk.copy_within(taken.place.clone(), 0);
+                said.chunk[..taken.place.len()].copy_from_slice(&memory[taken.place.clone()]);
                 taken.place.len() + 1
             });
         }
