@@ -11,6 +11,7 @@ use crate::header::{
 };
 use crate::records::Record;
 use crate::snapshot::Snapshot;
+use crate::units::ObjectId;
 
 /// A trace in memory, or mapped into it. Only headers have been read; payloads are read when asked for.
 #[derive(Debug)]
@@ -159,7 +160,8 @@ impl<'a> Trace<'a> {
         cursor.encoding = match header.kind {
             ChunkKind::EVENTS => Encoding::Columns(ColumnPositions::open(&cursor.payload, header.count, header.first)?),
             ChunkKind::PACKED_EVENTS => Encoding::Packed(
-                PackedEvents::open(&cursor.payload).ok_or(FormatError::Payload("packed events without a clock"))?,
+                PackedEvents::open(&cursor.payload, header.count)
+                    .ok_or(FormatError::Payload("packed events without a clock"))?,
             ),
             _ => return Err(FormatError::Payload("a chunk of another kind than events")),
         };
@@ -225,9 +227,17 @@ impl EventCursor {
     pub fn next_event(&mut self) -> Result<Option<Event>, FormatError> {
         match &mut self.encoding {
             Encoding::Columns(positions) => positions.next(&self.payload),
-            Encoding::Packed(packed) => {
-                packed.next(&self.payload).map_err(|_| FormatError::Payload("packed words that are no event"))
-            }
+            Encoding::Packed(packed) => packed.next(),
+        }
+    }
+
+    /// The id of the object of the event that was read last, where the trace gives one.
+    #[inline]
+    #[must_use]
+    pub fn object_id(&self) -> Option<ObjectId> {
+        match &self.encoding {
+            Encoding::Columns(_) => None,
+            Encoding::Packed(packed) => packed.object_id(),
         }
     }
 }

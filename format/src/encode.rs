@@ -17,17 +17,19 @@
 //!
 //! Example: `free(0x1000)` 5 ticks after the base is the two words `0x0000000500000005, 0x1000`.
 
-use crate::checksum::crc32;
+mod packed_chunk;
 #[cfg(feature = "std")]
-use crate::event::Event;
-use crate::event::{EventKind, ObjectAlloc, ObjectFree, ObjectFunction, PageRun, kind_number as number};
-use crate::header::{CHUNK_HEADER_BYTES, ChunkHeader, ChunkKind, Compression};
-use crate::units::{Address, PageCount, StackId, StreamId, TraceNanos};
+mod packed_events;
 
-/// The kind of a time base, which is in packed words only.
-const TIME_BASE: u8 = 7;
+pub use packed_chunk::{CLOCK_BYTES, PackedChunk, PackedWordsChunk};
+#[cfg(feature = "std")]
+pub(crate) use packed_events::PackedEvents;
+
+use crate::event::{EventKind, ObjectAlloc, ObjectFree, ObjectFunction, PageRun, kind_number as number};
+use crate::units::{Address, ObjectId, PageCount, StackId, TraceNanos};
+
 /// Words of the longest event that is not a stack.
-pub const EVENT_WORDS_MAX: usize = 4;
+pub const EVENT_WORDS_MAX: usize = 5;
 /// Frames of the longest stack.
 pub const STACK_FRAMES_MAX: usize = 255;
 
@@ -35,7 +37,7 @@ pub const STACK_FRAMES_MAX: usize = 255;
 #[inline]
 #[must_use]
 pub const fn time_base(tick: u64) -> [u64; 2] {
-    [TIME_BASE as u64, tick]
+    [number::TIME_BASE as u64, tick]
 }
 
 /// The words of an object that came to life.
@@ -48,11 +50,26 @@ pub const fn object_alloc(ticks: u32, object: &ObjectAlloc) -> [u64; 4] {
     [first, object.address.0, object.size, extra << 32 | object.stack.0 as u64]
 }
 
+/// The words of an object that came to life and has an id.
+#[inline]
+#[must_use]
+pub const fn object_alloc_with_id(ticks: u32, object: &ObjectAlloc, id: ObjectId) -> [u64; 5] {
+    let [_, address, size, last] = object_alloc(ticks, object);
+    [first_word(ticks, 0, object.function as u8, number::OBJECT_ALLOC_WITH_ID), address, size, last, id.0]
+}
+
 /// The words of an object that died.
 #[inline]
 #[must_use]
 pub const fn object_free(ticks: u32, object: &ObjectFree) -> [u64; 2] {
     [first_word(ticks, 0, object.function as u8, number::OBJECT_FREE), object.address.0]
+}
+
+/// The words of an object that died and has an id.
+#[inline]
+#[must_use]
+pub const fn object_free_with_id(ticks: u32, object: &ObjectFree, id: ObjectId) -> [u64; 3] {
+    [first_word(ticks, 0, object.function as u8, number::OBJECT_FREE_WITH_ID), object.address.0, id.0]
 }
 
 /// The words of a page event; `number` is one of [`number::PAGE_ALLOC`] and its like.
@@ -87,6 +104,8 @@ pub enum PackedItem<'w> {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PackedReader {
     base: Option<u64>,
+    /// Zero for none.
+    object_id: u64,
 }
 
 /// Words that are no event.
@@ -94,12 +113,27 @@ pub struct PackedReader {
 pub struct Malformed;
 
 impl PackedReader {
+    /// The tick that events are counted from: of the last time base that was read.
+    #[inline]
+    #[must_use]
+    pub const fn base(&self) -> Option<u64> {
+        self.base
+    }
+
+    /// The id of the object of the item that was read last, where its words give one.
+    #[inline]
+    #[must_use]
+    pub const fn object_id(&self) -> Option<ObjectId> {
+        if self.object_id == 0 { None } else { Some(ObjectId(self.object_id)) }
+    }
+
     /// Takes one item from the front of `words` and steps over it; `None` when they are used up.
     ///
     /// # Errors
     /// [`Malformed`] for a kind that is unknown, a cut event, and an event before any time base.
     #[inline]
     pub fn next<'w>(&mut self, words: &mut &'w [u64]) -> Result<Option<PackedItem<'w>>, Malformed> {
+        self.object_id = 0;
         loop {
             let Some(&first) = words.first() else { return Ok(None) };
             let ticks = first >> 32;
@@ -107,8 +141,15 @@ impl PackedReader {
             let all = *words;
             let word = |index: usize| all.get(index).copied().ok_or(Malformed);
             let run = || Ok(PageRun { base: Address(word(1)?), pages: PageCount(word(2)?) });
+            let alloc = || {
+                let (address, size, last) = (Address(word(1)?), word(2)?, word(3)?);
+                let usable = size.checked_add(last >> 32).ok_or(Malformed)?;
+                let stack = StackId(last as u32);
+                Ok(EventKind::ObjectAlloc(ObjectAlloc { address, size, usable, stack, function }))
+            };
+            let free = || Ok(EventKind::ObjectFree(ObjectFree { address: Address(word(1)?), function }));
             let (kind, length) = match first as u8 {
-                TIME_BASE => {
+                number::TIME_BASE => {
                     self.base = Some(word(1)?);
                     *words = &all[2..];
                     continue;
@@ -123,13 +164,16 @@ impl PackedReader {
                 number::PAGE_ALLOC => (EventKind::PageAlloc(run()?), 3),
                 number::PAGE_FREE => (EventKind::PageFree(run()?), 3),
                 number::PAGE_SCAVENGE => (EventKind::PageScavenge(run()?), 3),
-                number::OBJECT_ALLOC => {
-                    let (address, size, last) = (Address(word(1)?), word(2)?, word(3)?);
-                    let usable = size.checked_add(last >> 32).ok_or(Malformed)?;
-                    let stack = StackId(last as u32);
-                    (EventKind::ObjectAlloc(ObjectAlloc { address, size, usable, stack, function }), 4)
+                number::OBJECT_ALLOC => (alloc()?, 4),
+                number::OBJECT_FREE => (free()?, 2),
+                number::OBJECT_ALLOC_WITH_ID => {
+                    self.object_id = word(4)?;
+                    (alloc()?, 5)
                 }
-                number::OBJECT_FREE => (EventKind::ObjectFree(ObjectFree { address: Address(word(1)?), function }), 2),
+                number::OBJECT_FREE_WITH_ID => {
+                    self.object_id = word(2)?;
+                    (free()?, 3)
+                }
                 _ => return Err(Malformed),
             };
             *words = &all[length..];
@@ -162,149 +206,5 @@ impl TickClock {
         let ticks = tick.wrapping_sub(self.base_tick) as i64 as i128;
         let nanos = (ticks * self.mult as i128) >> (self.shift & 63);
         TraceNanos(self.base.0.wrapping_add(nanos as u64))
-    }
-}
-
-/// Bytes of the clock in front of the words of a packed chunk.
-pub const CLOCK_BYTES: usize = 24;
-
-/// Builds one chunk of packed events in memory that the caller owns.
-///
-/// ```
-/// use pagetrace_format::encode::{PackedChunk, TickClock};
-/// use pagetrace_format::{Address, EventKind, PageCount, PageRun, StreamId};
-/// let mut memory = [0; 256];
-/// let mut chunk = PackedChunk::new(&mut memory, TickClock::NANOSECONDS).unwrap();
-/// let run = PageRun { base: Address(0x10000), pages: PageCount(4) };
-/// assert!(chunk.push(17, &EventKind::PageAlloc(run)));
-/// let bytes = chunk.finish(StreamId(1));
-/// assert_eq!(&bytes[..4], b"PGCK");
-/// ```
-#[derive(Debug)]
-pub struct PackedChunk<'m> {
-    memory: &'m mut [u8],
-    clock: TickClock,
-    used: usize,
-    base: u64,
-    count: u32,
-    first: u64,
-    last: u64,
-}
-
-impl<'m> PackedChunk<'m> {
-    /// Starts a chunk. `None` where the memory does not hold a header, a clock and one event.
-    pub fn new(memory: &'m mut [u8], clock: TickClock) -> Option<PackedChunk<'m>> {
-        let used = CHUNK_HEADER_BYTES + CLOCK_BYTES;
-        if memory.len() < used + 8 * (2 + EVENT_WORDS_MAX) {
-            return None;
-        }
-        let fields = &mut memory[CHUNK_HEADER_BYTES..used];
-        fields[..8].copy_from_slice(&clock.base_tick.to_le_bytes());
-        fields[8..16].copy_from_slice(&clock.base.0.to_le_bytes());
-        fields[16..20].copy_from_slice(&clock.mult.to_le_bytes());
-        fields[20..24].copy_from_slice(&clock.shift.to_le_bytes());
-        Some(PackedChunk { memory, clock, used, base: 0, count: 0, first: u64::MAX, last: 0 })
-    }
-
-    /// Appends an event. `false`, and nothing appended, when the memory is full.
-    #[must_use]
-    pub fn push(&mut self, tick: u64, kind: &EventKind) -> bool {
-        if self.memory.len() - self.used < 8 * (2 + EVENT_WORDS_MAX) {
-            return false;
-        }
-        let since_base = tick.checked_sub(self.base).and_then(|ticks| u32::try_from(ticks).ok());
-        let ticks = match since_base {
-            Some(ticks) if self.count > 0 => ticks,
-            _ => {
-                self.base = tick;
-                self.put(&time_base(tick));
-                0
-            }
-        };
-        match kind {
-            EventKind::PageAlloc(run) => self.put(&page_event(ticks, number::PAGE_ALLOC, run)),
-            EventKind::PageFree(run) => self.put(&page_event(ticks, number::PAGE_FREE, run)),
-            EventKind::PageScavenge(run) => self.put(&page_event(ticks, number::PAGE_SCAVENGE, run)),
-            EventKind::ObjectAlloc(object) => self.put(&object_alloc(ticks, object)),
-            EventKind::ObjectFree(object) => self.put(&object_free(ticks, object)),
-            EventKind::TimeSync => return true,
-        }
-        self.count += 1;
-        self.first = self.first.min(tick);
-        self.last = self.last.max(tick);
-        true
-    }
-
-    /// Writes the header in front and gives the whole chunk.
-    #[must_use]
-    pub fn finish(self, stream: StreamId) -> &'m [u8] {
-        let payload = &self.memory[CHUNK_HEADER_BYTES..self.used];
-        let header = ChunkHeader {
-            kind: ChunkKind::PACKED_EVENTS,
-            compression: Compression::None,
-            stream,
-            count: self.count,
-            first: self.clock.time_of(self.first.min(self.last)),
-            last: self.clock.time_of(self.last),
-            stored_bytes: payload.len() as u32,
-            raw_bytes: payload.len() as u32,
-            payload_crc: crc32(payload),
-        };
-        self.memory[..CHUNK_HEADER_BYTES].copy_from_slice(&header.encode());
-        &self.memory[..self.used]
-    }
-
-    fn put(&mut self, words: &[u64]) {
-        for word in words {
-            self.memory[self.used..self.used + 8].copy_from_slice(&word.to_le_bytes());
-            self.used += 8;
-        }
-    }
-}
-
-/// Where the next event of a packed chunk's payload is.
-#[cfg(feature = "std")]
-#[derive(Clone, Debug, Default)]
-pub(crate) struct PackedEvents {
-    clock: Option<TickClock>,
-    words: Vec<u64>,
-    at: usize,
-    reader: PackedReader,
-}
-
-#[cfg(feature = "std")]
-impl PackedEvents {
-    pub(crate) fn open(payload: &[u8]) -> Option<PackedEvents> {
-        let (fields, words) = payload.split_at_checked(CLOCK_BYTES)?;
-        let long = |offset: usize| u64::from_le_bytes(fields[offset..offset + 8].try_into().unwrap_or_default());
-        let clock = TickClock {
-            base_tick: long(0),
-            base: TraceNanos(long(8)),
-            mult: long(16) as u32,
-            shift: (long(16) >> 32) as u32,
-        };
-        let words = words.chunks(8).map(|word| word.try_into().map(u64::from_le_bytes)).collect::<Result<Vec<_>, _>>();
-        Some(PackedEvents { clock: Some(clock), words: words.ok()?, at: 0, reader: PackedReader::default() })
-    }
-
-    pub(crate) fn next(&mut self, _payload: &[u8]) -> Result<Option<Event>, Malformed> {
-        let clock = self.clock.ok_or(Malformed)?;
-        loop {
-            let mut rest = &self.words[self.at..];
-            let item = self.reader.next(&mut rest);
-            let at = self.words.len() - rest.len();
-            match item {
-                Ok(Some(PackedItem::Event(tick, kind))) => {
-                    self.at = at;
-                    return Ok(Some(Event { time: clock.time_of(tick), kind }));
-                }
-                Ok(Some(PackedItem::Stack(..))) => self.at = at,
-                Ok(None) => return Ok(None),
-                Err(malformed) => {
-                    self.at = self.words.len();
-                    return Err(malformed);
-                }
-            }
-        }
     }
 }

@@ -103,4 +103,10 @@ pub mod kind_number {
     pub const OBJECT_FREE: u8 = 5;
     /// Only in packed words: the frames of a stack. In a chunk of records it is a record.
     pub const STACK: u8 = 6;
+    /// Only in packed words: what the events of a chunk count their ticks from.
+    pub const TIME_BASE: u8 = 7;
+    /// Only in packed words: an object alloc, with its object's id.
+    pub const OBJECT_ALLOC_WITH_ID: u8 = 8;
+    /// Only in packed words: an object free, with its object's id.
+    pub const OBJECT_FREE_WITH_ID: u8 = 9;
 }

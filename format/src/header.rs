@@ -22,7 +22,7 @@ use crate::units::{PageShift, StreamId, TraceNanos};
 /// The bytes every trace starts with. The carriage return and the line feed show a file mangled as text.
 pub const FILE_MAGIC: [u8; 8] = *b"\x89PGT\r\n\x1a\n";
 /// The version this crate writes.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Bytes of the file header.
 pub const FILE_HEADER_BYTES: usize = 64;
 /// The bytes every chunk starts with.

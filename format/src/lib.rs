@@ -41,16 +41,18 @@ pub mod encode;
 
 pub mod session;
 
+pub mod records;
+
+pub mod record_chunk;
+
+pub mod go_page_trace;
+
 #[cfg(feature = "std")]
 pub mod columns;
 #[cfg(feature = "std")]
 pub mod decode;
 #[cfg(feature = "std")]
 pub mod error;
-#[cfg(feature = "std")]
-pub mod go_page_trace;
-#[cfg(feature = "std")]
-pub mod records;
 pub mod snapshot;
 pub mod varint;
 #[cfg(feature = "std")]
@@ -58,7 +60,8 @@ pub mod writer;
 
 pub use event::{Event, EventKind, ObjectAlloc, ObjectFree, ObjectFunction, PageRun};
 pub use header::{ChunkHeader, ChunkKind, Compression, FileHeader, Origin, VERSION};
-pub use units::{Address, PageCount, PageIndex, PageShift, ProcessId, StackId, StreamId, TraceNanos};
+pub use record_chunk::RecordChunk;
+pub use units::{Address, ObjectId, PageCount, PageIndex, PageShift, ProcessId, StackId, StreamId, TraceNanos};
 
 #[cfg(feature = "std")]
 pub use columns::EventColumns;

@@ -15,7 +15,11 @@
 //! All fields are atomics, since other processes write them at any time. A program can write anything here: the
 //! recorder takes every value for a claim and checks it.
 
+// The models in `tests/loom` check this very code, with loom's atomics in place of the processor's.
+#[cfg(not(loom))]
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+#[cfg(loom)]
+use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Identifies a session ("PGTSESS" and the layout's version).
 pub const SESSION_MAGIC: u64 = u64::from_le_bytes(*b"PGTSESS1");
@@ -83,6 +87,48 @@ pub struct SessionHeader {
     pub thread_serial: AlignedCounter,
     /// Processes that found no slot.
     pub processes_refused: AlignedCounter,
+
+    /// See [`writer`].
+    pub writer: AtomicU32,
+    /// Where the programs write themselves: the pid of the process whose thread flushes, 0 for none.
+    pub flusher_pid: AtomicU32,
+    /// Who is writing to the file at this moment: pid in the high half, tid in the low one; 0 for nobody.
+    pub flush_lock: AlignedWide,
+    /// Blocks that were ever taken: those behind have never been used and are on no list.
+    pub blocks_taken: AlignedCounter,
+    /// As many of these may be.
+    pub blocks_allowed: AlignedCounter,
+    /// The last object id given.
+    pub object_id: AlignedWide,
+    /// The clock of the ticks, as [`crate::encode::TickClock`]: base tick, its time, and the factor with its binary
+    /// fraction digits in the high half; the factor is 0 until it is known.
+    pub clock_line: [AtomicU64; 3],
+    /// The file that the programs write to: device, inode, bytes written so far, and the error that ended the writing.
+    pub file: FileState,
+}
+
+/// See [`SessionHeader::file`].
+#[repr(C)]
+#[derive(Debug, Default)]
+pub struct FileState {
+    /// `st_dev`.
+    pub device: AtomicU64,
+    /// `st_ino`.
+    pub inode: AtomicU64,
+    /// Bytes written.
+    pub bytes: AtomicU64,
+    /// The error number of the write that failed, after which nothing is written; 0 for none.
+    pub errno: AtomicU32,
+    /// 1 once the end of the trace is written.
+    pub ended: AtomicU32,
+}
+
+/// Who takes the events out of the blocks.
+pub mod writer {
+    /// A recorder, outside.
+    pub const RECORDER: u32 = 0;
+    /// The programs themselves.
+    pub const PROGRAMS: u32 = 1;
 }
 
 /// A counter that shares its cache line with nothing.
@@ -136,6 +182,12 @@ pub struct ProcessSlot {
     pub stacks_lost: AtomicU64,
     /// Memory of the tracer in this process: first address and one past the last; zero for none.
     pub tracer_ranges: [[AtomicU64; 2]; TRACER_RANGES],
+    /// Where the programs write themselves: 1 once the process is in the trace.
+    pub announced: AtomicU32,
+    /// As before: of the buckets that were named, how many are in the trace for this process.
+    pub buckets_announced: AtomicU32,
+    /// As before: the losses that are in the trace, in the order of the counters above.
+    pub lost_written: [AtomicU64; 3],
 }
 
 /// The states of a block.
@@ -166,12 +218,54 @@ pub struct BlockHeader {
     pub sequence: AtomicU32,
     /// Index plus one of the next free block, while on the free list.
     pub next_free: AtomicU32,
-    /// Zero.
-    pub reserved: AtomicU32,
+    /// Index plus one of the block that its owner filled before it, 0 for none.
+    pub previous: AtomicU32,
     /// Bounds of the owner's stack, zero where unknown.
     pub stack_low: AtomicU64,
     /// One past its highest address.
     pub stack_high: AtomicU64,
+    /// 1 while a hook of the owner is at work: whoever switches recording off waits for it.
+    pub writing: AtomicU32,
+    /// Words that are in the file already, where the programs write themselves.
+    pub drained_words: AtomicU32,
+    /// The time base in force behind these words.
+    pub drained_base: AtomicU64,
+}
+
+/// Set in [`BlockHeader::tid`] of the blocks of a buffer that an allocator owns; the rest is the buffer's number.
+pub const BUFFER_BIT: u32 = 1 << 31;
+
+/// What a block's owner has published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// Whether the owner is done with the block: the words are all there will be.
+    pub full: bool,
+    /// Finished words.
+    pub words: u32,
+}
+
+impl BlockHeader {
+    /// Publishes the first `words` words, which are written.
+    #[inline]
+    pub fn publish(&self, words: u32) {
+        self.committed_words.store(words, Ordering::Release);
+    }
+
+    /// Hands the block over to who drains it: its owner writes nothing more.
+    #[inline]
+    pub fn hand_over(&self) {
+        self.state.store(block_state::FULL, Ordering::Release);
+    }
+
+    /// What can be read now, `None` of a free block.
+    #[inline]
+    #[must_use]
+    pub fn published(&self) -> Option<Published> {
+        // A full block's count is final, so the state is read first.
+        let state = self.state.load(Ordering::Acquire);
+        let words = self.committed_words.load(Ordering::Acquire);
+        (state != block_state::FREE).then_some(Published { full: state == block_state::FULL, words })
+    }
 }
 
 /// Where the parts of a session are.
@@ -201,9 +295,15 @@ impl SessionLayout {
     /// Bytes of the whole session.
     #[must_use]
     pub const fn total_bytes(&self) -> usize {
-        self.blocks_offset() + self.block_count as usize * self.block_bytes as usize
+        self.blocks_offset() + self.block_count as usize * self.block_words() * size_of::<AtomicU64>()
+    }
+
+    const fn block_words(&self) -> usize {
+        self.block_bytes as usize / 8
     }
 }
+
+const _: () = assert!(size_of::<SessionHeader>() <= PROCESS_TABLE_OFFSET);
 
 const fn page_up(bytes: usize) -> usize {
     (bytes + 4095) & !4095
@@ -284,10 +384,11 @@ impl Session {
         if index >= self.layout.block_count {
             return None;
         }
-        let offset = self.layout.blocks_offset() + index as usize * self.layout.block_bytes as usize;
+        let words = self.layout.block_words();
+        let offset = self.layout.blocks_offset() + index as usize * words * size_of::<AtomicU64>();
         // SAFETY: within the mapping by the check above; block bytes are a multiple of 4096, so the words are aligned;
         // atomics allow other processes to write them meanwhile.
-        Some(unsafe { core::slice::from_raw_parts(self.base.add(offset).cast(), self.layout.block_bytes as usize / 8) })
+        Some(unsafe { core::slice::from_raw_parts(self.base.add(offset).cast(), words) })
     }
 
     /// Takes a block from the free list. Never blocks, makes no system call.
@@ -307,7 +408,16 @@ impl Session {
         }
     }
 
-    /// Puts a block on the free list. Only the recorder does so, with blocks that nobody owns.
+    /// Takes a block that has never been used, where the programs write themselves: there all blocks have memory.
+    #[must_use]
+    pub fn take_fresh_block(&self) -> Option<u32> {
+        let taken = &self.header().blocks_taken.0;
+        let end = self.header().blocks_allowed.0.load(Ordering::Relaxed).min(self.layout.block_count);
+        taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |taken| (taken < end).then_some(taken + 1)).ok()
+    }
+
+    /// Puts a block on the free list. Only who drains does so, with blocks that nobody owns, and a thread with one that
+    /// it has just taken.
     pub fn put_free_block(&self, index: u32) {
         let Some(block) = self.block(index) else { return };
         block.committed_words.store(0, Ordering::Relaxed);

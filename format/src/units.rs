@@ -26,14 +26,27 @@ pub struct ProcessId(pub u32);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId(pub u32);
 
-/// A call stack, unique within its process. [`StackId::UNKNOWN`] where none could be taken.
+/// A call stack, unique within its process; with the bit [`StackId::NAMED_BUCKET`] a bucket that the program has named
+/// instead. [`StackId::UNKNOWN`] where no stack could be taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StackId(pub u32);
 
 impl StackId {
     /// No stack was recorded for this event.
     pub const UNKNOWN: StackId = StackId(0);
+    /// The bit that tells a named bucket from a stack.
+    pub const NAMED_BUCKET: u32 = 1 << 31;
+
+    /// Whether this is a bucket with a name, not a stack.
+    #[must_use]
+    pub const fn is_named_bucket(self) -> bool {
+        self.0 & StackId::NAMED_BUCKET != 0
+    }
 }
+
+/// An object of a process and its forks: unlike its address never used again. Never zero, which is written for none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectId(pub u64);
 
 impl fmt::Debug for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -58,7 +58,12 @@ impl Intervals {
         both
     }
 
-    #[cfg(test)]
+    /// Whether no number is in the set.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.end_of.is_empty()
+    }
+
+    /// The intervals in order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = Range<u64>> {
         self.end_of.iter().map(|(&start, &end)| start..end)
     }

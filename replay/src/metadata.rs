@@ -1,9 +1,12 @@
 //! What a trace says beside its events: processes, threads, modules, stacks, losses, sources, and where its snapshots
 //! are. Read in one go before the events.
 
+use std::ops::Range;
+
 use hashbrown::HashMap;
 use pagetrace_format::records::{
-    End, Loss, Module, Process, ProcessEnd, ProcessOrigin, Record, Source, Stack, StackNode, Stream, TracerMemory,
+    Bucket, End, Gap, Loss, Module, Process, ProcessEnd, ProcessOrigin, Record, Source, Stack, StackFrames, StackNode,
+    Stream, TracerMemory,
 };
 use pagetrace_format::snapshot::{ResidencySource, SnapshotReason};
 use pagetrace_format::{Address, ChunkKind, PageShift, ProcessId, StackId, StreamId, Trace, TraceNanos};
@@ -28,6 +31,8 @@ pub struct Metadata {
     pub sources: Vec<Source>,
     /// The tracer's own memory.
     pub tracer_memory: Vec<TracerMemory>,
+    /// Times in which recording was off, in order of their ends.
+    pub gaps: Vec<Gap>,
     /// The end record, `None` in a trace that was cut.
     pub end: Option<End>,
     /// Snapshots in order of time.
@@ -36,6 +41,10 @@ pub struct Metadata {
     pub defects: Vec<Defect>,
     nodes: HashMap<(ProcessId, u32), (u32, Address)>,
     stacks: HashMap<(ProcessId, StackId), u32>,
+    /// Stacks that came with their frames, without the tree: places in `frames`.
+    flat_stacks: HashMap<(ProcessId, StackId), Range<usize>>,
+    frames: Vec<Address>,
+    buckets: HashMap<(ProcessId, StackId), String>,
     modules_of: HashMap<ProcessId, Vec<u32>>,
     index_of: HashMap<ProcessId, usize>,
 }
@@ -117,6 +126,7 @@ impl Metadata {
             }
         }
         metadata.snapshots.sort_by_key(|snapshot| snapshot.time);
+        metadata.gaps.sort_by_key(|gap| gap.end);
         metadata.settle(&event_times);
         metadata
     }
@@ -149,6 +159,17 @@ impl Metadata {
             Record::Stack(Stack { process, id, node }) => {
                 self.stacks.insert((process, id), node);
             }
+            Record::StackFrames(StackFrames { process, id, frames }) => {
+                let start = self.frames.len();
+                self.frames.extend(frames.iter().take(FRAMES_MAX));
+                self.flat_stacks.insert((process, id), start..self.frames.len());
+            }
+            Record::Bucket(Bucket { process, id, name }) => {
+                self.buckets.insert((process, id), name);
+            }
+            // One that ends before it begins is damage, and there is nothing that it could say.
+            Record::Gap(gap) if gap.start <= gap.end => self.gaps.push(gap),
+            Record::Gap(_) => {}
             Record::Loss(loss) => self.losses.push(loss),
             Record::Source(source) => self.sources.push(source),
             Record::TracerMemory(memory) => self.tracer_memory.push(memory),
@@ -183,8 +204,14 @@ impl Metadata {
         // Children come after their parents, so one way back reaches all ancestors of those that are seen.
         for index in (0..self.processes.len()).rev() {
             let info = &self.processes[index];
+            let start = info.process.start;
             if info.seen && info.process.origin == ProcessOrigin::Fork {
                 let mut ancestor = info.process.parent.and_then(|parent| self.index(parent));
+                // A parent of which nothing is heard any more lived at least until then.
+                if let Some(parent) = ancestor.filter(|&parent| self.processes[parent].end.is_none()) {
+                    let parent = &mut self.processes[parent];
+                    parent.last = parent.last.max(start);
+                }
                 while let Some(found) = ancestor.filter(|&found| !self.processes[found].seen) {
                     self.processes[found].seen = true;
                     ancestor = self.processes[found].process.parent.and_then(|parent| self.index(parent));
@@ -229,9 +256,23 @@ impl Metadata {
         self.index_of.get(&process).copied()
     }
 
-    /// The frames of a stack, innermost first.
+    /// The name of a bucket, which stands in an event in the place of a stack. A forked process has those of its
+    /// parent too. `None` for a stack, and for a bucket whose name is not in the trace.
+    #[must_use]
+    pub fn bucket_name(&self, process: ProcessId, bucket: StackId) -> Option<&str> {
+        if !bucket.is_named_bucket() {
+            return None;
+        }
+        self.with_ancestors(process).find_map(|id| self.buckets.get(&(id, bucket))).map(String::as_str)
+    }
+
+    /// The frames of a stack, innermost first. Empty for a bucket.
     #[must_use]
     pub fn frames(&self, process: ProcessId, stack: StackId) -> Vec<Frame> {
+        if let Some(flat) = self.flat_stacks.get(&(process, stack)) {
+            let frame = |&address: &Address| Frame { address, module: self.module_of(process, address) };
+            return self.frames[flat.clone()].iter().map(frame).collect();
+        }
         let mut frames = Vec::new();
         let mut node = self.stacks.get(&(process, stack)).copied().unwrap_or(0);
         while node != 0 && frames.len() < FRAMES_MAX {
@@ -247,21 +288,30 @@ impl Metadata {
     /// forked from. An index into [`Metadata::modules`].
     #[must_use]
     pub fn module_of(&self, process: ProcessId, address: Address) -> Option<usize> {
-        let mut process = Some(process);
-        for _ in 0..=self.processes.len() {
-            let id = process?;
+        self.with_ancestors(process).find_map(|id| {
             let modules = self.modules_of.get(&id).map_or(&[][..], |modules| &modules[..]);
             let found = modules.iter().rev().find(|&&index| {
                 let module = &self.modules[index as usize];
                 // A return address may lie one past the end of the mapping that calls.
                 module.start < address && address <= module.end || module.start == address
             });
-            if let Some(&index) = found {
-                return Some(index as usize);
-            }
-            let info = &self.processes[self.index(id)?];
-            process = info.process.parent.filter(|_| info.process.origin == ProcessOrigin::Fork);
-        }
-        None
+            found.map(|&index| index as usize)
+        })
+    }
+
+    /// The gap that a time lies in: recording of the process was off then.
+    #[must_use]
+    pub fn gap_at(&self, process: ProcessId, time: TraceNanos) -> Option<&Gap> {
+        self.gaps.iter().find(|gap| gap.process == process && gap.start <= time && time < gap.end)
+    }
+
+    /// A process and those that it was forked from, one after the other.
+    fn with_ancestors(&self, process: ProcessId) -> impl Iterator<Item = ProcessId> {
+        let parent = |&id: &ProcessId| {
+            let process = &self.processes[self.index(id)?].process;
+            process.parent.filter(|_| process.origin == ProcessOrigin::Fork)
+        };
+        // No chain of forks is longer, unless the records of a damaged trace make a circle of it.
+        std::iter::successors(Some(process), parent).take(self.processes.len() + 1)
     }
 }

@@ -36,7 +36,11 @@ pub(crate) struct ObjectTotals {
     pub(crate) allocated_bytes: u64,
     pub(crate) freed: u64,
     pub(crate) unknown_frees: u64,
+    /// Frees of what may have come to life before or during a gap.
+    pub(crate) unknown_frees_after_gap: u64,
     pub(crate) replaced: u64,
+    /// Objects that lived when a gap began after which nothing is known of them.
+    pub(crate) forgotten: u64,
 }
 
 /// The live objects of one process: 16 bytes each and a little, since a replay spends its time on reaching them.
@@ -48,6 +52,8 @@ pub(crate) struct ObjectTable {
     pub(crate) totals: ObjectTotals,
     pub(crate) sites: Vec<SiteTotals>,
     site_of: HashMap<StackId, u32>,
+    /// Whether a gap may hide what is freed now.
+    after_gap: bool,
 }
 
 /// `size | usable beyond it | site`, with 28, 12 and 24 bits; all ones for an object that does not fit these.
@@ -89,7 +95,16 @@ impl ObjectTable {
             totals: ObjectTotals::default(),
             sites: self.sites.iter().map(nothing).collect(),
             site_of: HashMap::new(),
+            after_gap: self.after_gap,
         }
+    }
+
+    /// The recording was off and does not say what became of the objects: none is known to live.
+    pub(crate) fn forget(&mut self) {
+        self.totals.forgotten += self.live.len() as u64;
+        self.live = HashMap::new();
+        self.unpacked = HashMap::new();
+        self.after_gap = true;
     }
 
     /// Adds an object. What was live at its address died unseen and is returned.
@@ -122,8 +137,18 @@ impl ObjectTable {
     pub(crate) fn free(&mut self, free: &ObjectFree) -> Option<Object> {
         let object = self.live.remove(&free.address.0).map(|packed| self.unpack(free.address.0, packed));
         self.totals.freed += u64::from(object.is_some());
-        self.totals.unknown_frees += u64::from(object.is_none());
+        if object.is_none() {
+            self.count_unknown_free();
+        }
         object
+    }
+
+    #[cold]
+    fn count_unknown_free(&mut self) {
+        match self.after_gap {
+            false => self.totals.unknown_frees += 1,
+            true => self.totals.unknown_frees_after_gap += 1,
+        }
     }
 
     /// Touches what a lookup of this address touches.

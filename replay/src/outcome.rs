@@ -110,6 +110,7 @@ impl Outcome {
             time: snapshot.time,
             reason: snapshot.reason,
             stopped: snapshot.stopped,
+            gap: metadata.gap_at(snapshot.process, snapshot.time).copied(),
             source: snapshot.residency_source,
             stands_in_for_end: false,
             kernel: snapshot.kernel,
@@ -119,12 +120,22 @@ impl Outcome {
 
     /// Adds the counts of a state that goes away.
     pub(crate) fn take_totals(&mut self, state: &ProcessState) {
-        let ObjectTotals { allocated, allocated_bytes, freed, unknown_frees, replaced } = state.objects.totals;
+        let ObjectTotals {
+            allocated,
+            allocated_bytes,
+            freed,
+            unknown_frees,
+            unknown_frees_after_gap,
+            replaced,
+            forgotten,
+        } = state.objects.totals;
         self.totals.allocated += allocated;
         self.totals.allocated_bytes = self.totals.allocated_bytes.saturating_add(allocated_bytes);
         self.totals.freed += freed;
         self.totals.unknown_frees += unknown_frees;
+        self.totals.unknown_frees_after_gap += unknown_frees_after_gap;
         self.totals.replaced += replaced;
+        self.totals.forgotten += forgotten;
         for site in &state.objects.sites {
             let all = self.site_totals.entry(site.id).or_default();
             all.objects += site.allocated;
@@ -149,8 +160,17 @@ impl Outcome {
             RssState { stands_in_for_end: at_own_end && !taken_at_exit, ..rss }
         });
         let shown = self.shown.unwrap_or_default();
-        let ObjectTotals { allocated, allocated_bytes, freed, unknown_frees, replaced } = self.totals;
-        let seen = allocated + unknown_frees + self.inherited > 0 || info.process.malloc.0 != 0;
+        let ObjectTotals {
+            allocated,
+            allocated_bytes,
+            freed,
+            unknown_frees,
+            unknown_frees_after_gap,
+            replaced,
+            forgotten,
+        } = self.totals;
+        let events = allocated + unknown_frees + unknown_frees_after_gap;
+        let seen = events + self.inherited > 0 || info.process.malloc.0 != 0;
         let objects = ObjectState {
             live: shown.live,
             live_bytes: shown.live_bytes,
@@ -160,7 +180,9 @@ impl Outcome {
             allocated_bytes,
             freed,
             unknown_frees,
+            unknown_frees_after_gap,
             replaced,
+            forgotten,
             inherited: self.inherited,
         };
         let process = info.process.clone();
@@ -172,6 +194,7 @@ impl Outcome {
         let new = |id: SiteId| Site {
             id,
             frames: Vec::new(),
+            bucket: None,
             live: 0,
             live_bytes: 0,
             live_usable_bytes: 0,
@@ -193,7 +216,10 @@ impl Outcome {
         let mut sites: Vec<Site> = sites.into_values().collect();
         sites.sort_unstable_by_key(|it| (Reverse(it.live_bytes), Reverse(it.pinned_bytes), it.id));
         for site in &mut sites {
-            site.frames = metadata.frames(site.id.process, site.id.stack);
+            let SiteId { process, stack } = site.id;
+            site.frames = metadata.frames(process, stack);
+            site.bucket =
+                stack.is_named_bucket().then(|| metadata.bucket_name(process, stack).unwrap_or_default().to_owned());
         }
         sites
     }

@@ -15,6 +15,8 @@ enum PageState {
     InUse,
     Free,
     Returned,
+    /// Known before a gap of the recording, not since.
+    Forgotten,
 }
 
 /// What happens to a run of pages.
@@ -30,6 +32,8 @@ pub(crate) enum PageAction {
 pub(crate) struct PageStates {
     shift: PageShift,
     states: PageMap<PageState>,
+    /// Whether a gap of the recording may hide what became of pages that were not seen yet.
+    after_gap: bool,
     pub(crate) counts: PageStateCounts,
     pub(crate) anomalies: PageAnomalies,
 }
@@ -37,12 +41,24 @@ pub(crate) struct PageStates {
 impl PageStates {
     pub(crate) fn new(shift: PageShift) -> PageStates {
         let (counts, anomalies) = (PageStateCounts::default(), PageAnomalies::default());
-        PageStates { shift, states: PageMap::new(), counts, anomalies }
+        PageStates { shift, states: PageMap::new(), after_gap: false, counts, anomalies }
     }
 
     /// A copy for a forked child: the same pages, no anomalies yet.
     pub(crate) fn inherited(&self) -> PageStates {
         PageStates { anomalies: PageAnomalies::default(), ..self.clone() }
+    }
+
+    /// The recording was off: what became of the pages meanwhile is not known, and the next event of each cannot
+    /// contradict anything.
+    pub(crate) fn forget(&mut self) {
+        self.after_gap = true;
+        self.states.prune(|_, states| {
+            for state in states.iter_mut().filter(|state| **state != PageState::Unknown) {
+                *state = PageState::Forgotten;
+            }
+        });
+        self.counts = PageStateCounts { distinct: self.counts.distinct, ..PageStateCounts::default() };
     }
 
     pub(crate) fn apply(&mut self, action: PageAction, run: PageRun) {
@@ -64,9 +80,13 @@ impl PageStates {
                 PageState::InUse
             }
             (PageAction::Alloc, _) => PageState::InUse,
-            (PageAction::Free, PageState::InUse) => PageState::Free,
-            (PageAction::Free, _) => {
-                self.anomalies.free_of_unallocated += 1;
+            (PageAction::Free, before) => {
+                let contradicts = match before {
+                    PageState::InUse | PageState::Forgotten => false,
+                    PageState::Unknown => !self.after_gap,
+                    PageState::Free | PageState::Returned => true,
+                };
+                self.anomalies.free_of_unallocated += u64::from(contradicts);
                 PageState::Free
             }
             (PageAction::Scavenge, PageState::InUse) => {
@@ -78,12 +98,13 @@ impl PageStates {
         let counts = &mut self.counts;
         match *state {
             PageState::Unknown => counts.distinct += 1,
+            PageState::Forgotten => {}
             PageState::InUse => counts.in_use -= 1,
             PageState::Free => counts.free -= 1,
             PageState::Returned => counts.returned -= 1,
         }
         match next {
-            PageState::Unknown => {}
+            PageState::Unknown | PageState::Forgotten => {}
             PageState::InUse => counts.in_use += 1,
             PageState::Free => counts.free += 1,
             PageState::Returned => counts.returned += 1,

@@ -30,11 +30,14 @@ pub(crate) struct PageTable {
     shift: PageShift,
     pages: PageMap<PageRecord>,
     large_ever_held: Intervals,
+    /// Pages that held an object before a gap after which objects are unknown.
+    held_before_gap: Intervals,
 }
 
 impl PageTable {
     pub(crate) fn new(shift: PageShift) -> PageTable {
-        PageTable { shift, pages: PageMap::new(), large_ever_held: Intervals::default() }
+        let (large_ever_held, held_before_gap) = (Intervals::default(), Intervals::default());
+        PageTable { shift, pages: PageMap::new(), large_ever_held, held_before_gap }
     }
 
     pub(crate) fn shift(&self) -> PageShift {
@@ -72,9 +75,23 @@ impl PageTable {
         self.pages.get(page)
     }
 
+    /// Takes all objects away without saying that they died: their pages are the allocator's, and what they hold is
+    /// not known.
+    pub(crate) fn forget(&mut self) {
+        self.held_before_gap = self.ever_held();
+        self.large_ever_held = Intervals::default();
+        self.pages = PageMap::new();
+    }
+
+    /// Pages that may hold objects nobody knows of.
+    pub(crate) fn held_before_gap(&self) -> &Intervals {
+        &self.held_before_gap
+    }
+
     /// All pages that ever held an object.
     pub(crate) fn ever_held(&self) -> Intervals {
-        let mut held = self.large_ever_held.clone();
+        let mut held = self.held_before_gap.clone();
+        self.large_ever_held.iter().for_each(|range| held.insert(range));
         for (first, pages) in self.pages.leaves() {
             let mut start = first;
             for run in pages.chunk_by(|a, b| a.ever_held == b.ever_held) {
@@ -103,6 +120,7 @@ impl PageTable {
     /// Forgets what pages held that are not in `mapped` any more and hold no live object.
     pub(crate) fn prune(&mut self, mapped: &Intervals) {
         self.large_ever_held = self.large_ever_held.intersection(mapped);
+        self.held_before_gap = self.held_before_gap.intersection(mapped);
         self.pages.prune(|first, pages| {
             if mapped.covers(first..first + LEAF_PAGES) {
                 return;
@@ -116,7 +134,7 @@ impl PageTable {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.pages.leaves().next().is_none()
+        self.pages.leaves().next().is_none() && self.held_before_gap.is_empty()
     }
 }
 

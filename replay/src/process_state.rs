@@ -82,6 +82,16 @@ impl ProcessState {
         }
     }
 
+    /// The recording was off. What page events would have said meanwhile is lost; the objects are still known only
+    /// where the tracer kept its own account of them.
+    pub(crate) fn forget(&mut self, objects_kept: bool) {
+        self.page_states.forget();
+        if !objects_kept {
+            self.objects.forget();
+            self.pages.forget();
+        }
+    }
+
     /// Forgets pages that are mapped no more, and learns whose `malloc` it is.
     pub(crate) fn learn(&mut self, snapshot: &Snapshot) {
         let mut mapped = Intervals::default();

@@ -170,13 +170,17 @@ struct Due {
     action: Action,
 }
 
-/// In the order in which those of one time are done; events come after [`Action::Start`].
+/// In the order in which those of one time are done; events come after [`Action::Start`] and [`Action::Resume`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Action {
     /// A forked process takes over what its parent has.
     Start(usize),
+    /// Recording is on again, an index into [`Metadata::gaps`].
+    Resume(usize),
     Snapshot(usize),
     ShownMoment,
+    /// Recording goes off, an index into [`Metadata::gaps`].
+    Pause(usize),
     End(usize),
 }
 
@@ -212,6 +216,13 @@ impl<'t, 'b> Replay<'t, 'b> {
             }
             due.push(Due { time: info.last, action: Action::End(index) });
             outcomes.push(Outcome::new(metadata, index, &shown));
+        }
+        for (index, gap) in metadata.gaps.iter().enumerate() {
+            // Whoever was inside a hook as recording went off finishes its event, so both ends are looked at.
+            if gap.start < gap.end {
+                due.push(Due { time: gap.start, action: Action::Pause(index) });
+            }
+            due.push(Due { time: gap.end, action: Action::Resume(index) });
         }
         let snapshots = metadata.snapshots.iter().enumerate();
         due.extend(snapshots.map(|(index, it)| Due { time: it.time, action: Action::Snapshot(index) }));
@@ -309,8 +320,8 @@ impl<'t, 'b> Replay<'t, 'b> {
     /// Does what is due before the events of `time`.
     #[cold]
     fn run_due(&mut self, time: TraceNanos) {
-        while let Some(next) =
-            self.due.pop_if(|next| next.time < time || next.time == time && matches!(next.action, Action::Start(_)))
+        let goes_first = |action| matches!(action, Action::Start(_) | Action::Resume(_));
+        while let Some(next) = self.due.pop_if(|next| next.time < time || next.time == time && goes_first(next.action))
         {
             self.run(next.action);
         }
@@ -321,6 +332,14 @@ impl<'t, 'b> Replay<'t, 'b> {
     fn run(&mut self, action: Action) {
         match action {
             Action::Start(process) => self.fork(process),
+            Action::Pause(gap) => self.forget(gap),
+            Action::Resume(gap) => {
+                // Also where nothing was seen yet: frees will come of what was never seen.
+                if let Some(process) = self.metadata.index(self.metadata.gaps[gap].process) {
+                    self.state(process);
+                }
+                self.forget(gap);
+            }
             Action::Snapshot(snapshot) => self.snapshot(snapshot),
             Action::ShownMoment => {
                 for (outcome, state) in self.found.outcomes.iter_mut().zip(&self.states) {
@@ -340,6 +359,18 @@ impl<'t, 'b> Replay<'t, 'b> {
             add_counts(&mut self.now, &state.page_states.counts);
             self.states[child] = Some(state);
         }
+    }
+
+    /// Forgets what the gap at one of its ends leaves unknown.
+    fn forget(&mut self, index: usize) {
+        let gap = &self.metadata.gaps[index];
+        let Some(process) = self.metadata.index(gap.process) else { return };
+        let Some(state) = &mut self.states[process] else { return };
+        let before = state.page_states.counts;
+        state.forget(gap.kept);
+        let after = state.page_states.counts;
+        subtract_counts(&mut self.now, &before);
+        add_counts(&mut self.now, &after);
     }
 
     fn snapshot(&mut self, index: usize) {

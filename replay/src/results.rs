@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use pagetrace_format::records::{EndStatus, Process, ProcessEnd, Source};
+use pagetrace_format::records::{EndStatus, Gap, Process, ProcessEnd, Source};
 use pagetrace_format::snapshot::{KernelFigures, ResidencySource, SnapshotReason};
 use pagetrace_format::{Address, FileHeader, ProcessId, TraceNanos};
 
@@ -212,8 +212,12 @@ pub struct ObjectState {
     pub freed: u64,
     /// Frees of what was not known to live, in the whole trace.
     pub unknown_frees: u64,
+    /// The same after a gap that left no object known: what was freed may have come to life before.
+    pub unknown_frees_after_gap: u64,
     /// Allocations at the address of a live object, whose free must have been missed, in the whole trace.
     pub replaced: u64,
+    /// Objects that lived when a gap began after which nothing is known of them. They count as neither live nor freed.
+    pub forgotten: u64,
     /// Objects that the process was born with, by fork.
     pub inherited: u64,
 }
@@ -223,8 +227,11 @@ pub struct ObjectState {
 pub struct Site {
     /// Its stack.
     pub id: SiteId,
-    /// Its frames, innermost first; empty where no stack was taken.
+    /// Its frames, innermost first; empty where no stack was taken, and for a bucket.
     pub frames: Vec<Frame>,
+    /// The name of the bucket where the site is one that the program named, not a stack. Empty where the trace does
+    /// not have the name.
+    pub bucket: Option<String>,
     /// Live objects at the shown moment.
     pub live: u64,
     /// Bytes asked for of these.
@@ -257,6 +264,9 @@ pub struct RssState {
     pub reason: SnapshotReason,
     /// Whether the process was stopped, so that all figures agree with each other.
     pub stopped: bool,
+    /// The gap of the recording that it was taken in: its objects are those of the gap's start where they are kept,
+    /// and unknown otherwise.
+    pub gap: Option<Gap>,
     /// Where the residency comes from.
     pub source: ResidencySource,
     /// Whether the shown moment is the process's end and the snapshot was not taken at it: an earlier one stands in.

@@ -7,7 +7,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use hashbrown::HashMap;
-use pagetrace_format::{ChunkKind, Event, EventCursor, StreamId, Trace};
+use pagetrace_format::{ChunkKind, Event, EventCursor, ObjectId, StreamId, Trace};
 
 use crate::results::{Defect, DefectKind};
 
@@ -92,12 +92,20 @@ impl<'t, 'b> Timeline<'t, 'b> {
     #[inline]
     #[expect(clippy::should_implement_trait, reason = "a loop over it has to look at the timeline in between")]
     pub fn next(&mut self) -> Option<(usize, Event)> {
+        self.next_with_id().map(|(slot, event, _)| (slot, event))
+    }
+
+    /// As [`Timeline::next`], with the id of the object where the trace has one.
+    #[inline]
+    pub fn next_with_id(&mut self) -> Option<(usize, Event, Option<ObjectId>)> {
         if self.current.is_none() {
             self.take_turn();
         }
         let Current { stream, until } = self.current?;
         let open = self.streams[stream as usize].open.as_mut()?;
         let event = open.event;
+        // The event was the last that the cursor read.
+        let id = open.cursor.object_id();
         open.delivered += 1;
         match open.cursor.next_event() {
             Ok(Some(next)) => {
@@ -109,7 +117,7 @@ impl<'t, 'b> Timeline<'t, 'b> {
             }
             other => self.finish_chunk(stream, other.is_err()),
         }
-        Some((stream as usize, event))
+        Some((stream as usize, event, id))
     }
 
     /// Lets the stream that is due first deliver.

@@ -4,8 +4,8 @@ mod trace;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pagetrace_format::records::ProcessOrigin;
-use pagetrace_format::{Event, EventKind, PageShift};
+use pagetrace_format::records::{Gap, ProcessOrigin, Record};
+use pagetrace_format::{Event, EventKind, PageShift, ProcessId, TraceNanos};
 use pagetrace_replay::{Moment, RssClasses};
 use proptest::prelude::*;
 
@@ -20,14 +20,17 @@ const ANON_BYTES: u64 = 2 << 20;
 enum Step {
     Alloc { place: u64, size: u64, stack: u32 },
     Free { place: u64 },
+    Gap { kept: bool },
 }
 
 fn step() -> impl Strategy<Value = Step> {
     let size = prop_oneof![4 => 0_u64..300, 3 => 300_u64..20_000, 1 => 100_000_u64..600_000];
-    prop_oneof![
+    let event = prop_oneof![
         3 => (0_u64..64, size, 0_u32..5).prop_map(|(place, size, stack)| Step::Alloc { place, size, stack }),
         2 => (0_u64..64).prop_map(|place| Step::Free { place }),
-    ]
+    ];
+    // Few of them, so that much is known between two.
+    prop_oneof![60 => event, 1 => any::<bool>().prop_map(|kept| Step::Gap { kept })]
 }
 
 /// Objects overlap now and then: that is what a trace with lost frees looks like.
@@ -43,6 +46,11 @@ struct Model {
     /// Size, usable bytes and stack by address.
     live: BTreeMap<u64, (u64, u64, u32)>,
     ever_held: BTreeSet<u64>,
+    /// As it was at the last gap that dropped the objects.
+    held_before_gap: BTreeSet<u64>,
+    after_gap: bool,
+    forgotten: u64,
+    unknown_frees_after_gap: u64,
     allocated: u64,
     freed: u64,
     unknown_frees: u64,
@@ -60,9 +68,19 @@ impl Model {
             }
             EventKind::ObjectFree(it) => match self.live.remove(&it.address.0) {
                 Some(_) => self.freed += 1,
+                None if self.after_gap => self.unknown_frees_after_gap += 1,
                 None => self.unknown_frees += 1,
             },
             _ => unreachable!("the model's traces have objects only"),
+        }
+    }
+
+    fn gap(&mut self, kept: bool) {
+        if !kept {
+            self.forgotten += self.live.len() as u64;
+            self.live.clear();
+            self.held_before_gap = self.ever_held.clone();
+            self.after_gap = true;
         }
     }
 
@@ -86,6 +104,7 @@ impl Model {
             classes.live_objects += live as i64;
             classes.metadata += headers as i64;
             match objects {
+                _ if self.held_before_gap.contains(&page) => classes.unexplained += rest,
                 0 if self.ever_held.contains(&page) => classes.retained += rest,
                 0 => classes.unexplained += rest,
                 _ if live * 4 <= page_bytes => classes.pinned += rest,
@@ -100,11 +119,18 @@ fn check(shift: PageShift, steps: &[Step], pages: &BTreeSet<u64>, streams: u32, 
     let page_bytes = shift.bytes();
     let mut columns: Vec<Vec<Event>> = vec![Vec::new(); streams as usize];
     let mut model = Model::default();
+    let mut gaps = Vec::new();
     for (index, step) in steps.iter().enumerate() {
-        let time = 10 + index as u64;
+        let time = 10 + 4 * index as u64;
         let event = match *step {
             Step::Alloc { place, size, stack } => alloc(time, address(place), size, stack),
             Step::Free { place } => free(time, address(place)),
+            Step::Gap { kept } => {
+                let (start, end) = (TraceNanos(time), TraceNanos(time + 3));
+                gaps.push(Record::Gap(Gap { process: ProcessId(0), start, end, kept }));
+                model.gap(kept);
+                continue;
+            }
         };
         model.apply(&event, page_bytes);
         columns[index % streams as usize].push(event);
@@ -117,8 +143,8 @@ fn check(shift: PageShift, steps: &[Step], pages: &BTreeSet<u64>, streams: u32, 
     let resident: Vec<u64> = pages.iter().filter(|&&index| index < total).map(|&index| page_at(index)).collect();
     let runs: Vec<(u64, u64, u8)> = resident.iter().map(|&address| (address, 1, 0)).collect();
     let maps = [(HEAP, HEAP_BYTES, "rw-p", "[heap]"), (ANON, ANON_BYTES, "rw-p", "")];
-    let (time, rss) = (10 + steps.len() as u64, resident.len() as u64 * page_bytes);
-    let mut builder = Builder::new(shift).records(&[process(0, ProcessOrigin::Command, None, 1)]);
+    let (time, rss) = (10 + 4 * steps.len() as u64, resident.len() as u64 * page_bytes);
+    let mut builder = Builder::new(shift).records(&[process(0, ProcessOrigin::Command, None, 1)]).records(&gaps);
     // Every stream in two chunks, in the file one after the other.
     for (stream, events) in columns.iter().enumerate() {
         let (first, second) = events.split_at(cut.min(events.len()));
@@ -129,13 +155,14 @@ fn check(shift: PageShift, steps: &[Step], pages: &BTreeSet<u64>, streams: u32, 
 
     let all = replayed(&bytes, Moment::Peak);
     assert!(all.complete);
-    assert_eq!(all.events.total(), steps.len() as u64);
+    assert_eq!(all.events.total(), (steps.len() - gaps.len()) as u64);
     let found = &all.processes[0];
     let objects = found.objects.unwrap();
     assert_eq!(
         (objects.live, objects.allocated, objects.freed, objects.unknown_frees, objects.replaced),
         (model.live.len() as u64, model.allocated, model.freed, model.unknown_frees, model.replaced)
     );
+    assert_eq!((objects.forgotten, objects.unknown_frees_after_gap), (model.forgotten, model.unknown_frees_after_gap));
     assert_eq!(objects.live_bytes, model.live.values().map(|object| object.0).sum::<u64>());
     assert_eq!(objects.live_usable_bytes, model.live.values().map(|object| object.1).sum::<u64>());
     assert_eq!(objects.live_chunk_bytes, Some(model.live.values().map(|object| object.1 + 8).sum::<u64>()));

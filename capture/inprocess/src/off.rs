@@ -1,6 +1,18 @@
 //! The twin of `on.rs` for builds without the feature `enabled`: the same signatures, empty.
 
-use crate::{Caller, Function};
+use std::path::Path;
+use std::time::Duration;
+
+use crate::error::Error;
+use crate::hooks::{Caller, Function};
+use crate::objects::{BucketId, FrameError, Object, PageFrame, Statistics};
+use crate::page_trace_buf::{EventMask, PageEventKind, TracedRun};
+use crate::recording::{Off, State, TraceFormat, WhenFull};
+
+#[inline(always)]
+pub fn caller() -> Caller {
+    Caller::UNKNOWN
+}
 
 #[inline(always)]
 pub fn attach(_malloc: usize) {}
@@ -19,10 +31,30 @@ pub fn now() -> u64 {
 pub fn object_alloc(_address: usize, _size: usize, _usable: usize, _function: Function, _caller: Caller) {}
 
 #[inline(always)]
+pub fn object_alloc_in(_bucket: BucketId, _address: usize, _size: usize, _usable: usize, _function: Function) {}
+
+#[inline(always)]
 pub fn object_free(_address: usize, _function: Function) {}
 
 #[inline(always)]
-pub fn object_free_at(_time: u64, _address: usize, _function: Function) {}
+pub fn object_free_at(_tick: u64, _address: usize, _function: Function) {}
+
+#[inline(always)]
+pub fn object_free_begins(_address: usize) -> PendingFree {
+    PendingFree
+}
+
+/// Nothing to be freed.
+#[derive(Debug)]
+pub struct PendingFree;
+
+impl PendingFree {
+    #[inline(always)]
+    pub fn happened(self, _function: Function) {}
+
+    #[inline(always)]
+    pub fn failed(self) {}
+}
 
 /// # Safety
 /// None needed: it does nothing.
@@ -43,3 +75,195 @@ pub fn fork_in_child() {}
 
 #[inline(always)]
 pub fn hold_for_last_snapshot() {}
+
+/// No buffer.
+#[derive(Debug)]
+pub struct PageTraceBuf;
+
+impl PageTraceBuf {
+    #[inline(always)]
+    pub const fn new() -> PageTraceBuf {
+        PageTraceBuf
+    }
+
+    #[inline(always)]
+    pub fn page_event(&mut self, _kind: PageEventKind, _base: usize, _pages: usize) {}
+
+    #[inline(always)]
+    pub fn pages(&self, _each: impl FnMut(TracedRun)) {}
+
+    #[inline(always)]
+    pub fn buf(&self, _into: &mut [u64]) -> usize {
+        0
+    }
+
+    #[inline(always)]
+    pub fn mask(&self) -> EventMask {
+        EventMask::NONE
+    }
+
+    #[inline(always)]
+    pub fn set_mask(&self, _mask: EventMask) {}
+
+    #[inline(always)]
+    pub fn cnts(&self) -> u32 {
+        0
+    }
+
+    #[inline(always)]
+    pub fn flush(&mut self) {}
+}
+
+#[inline(always)]
+pub fn page_event(_shared: bool, _kind: PageEventKind, _base: usize, _pages: usize) {}
+
+#[inline(always)]
+pub fn with_buf<T>(_shared: bool, _work: impl FnOnce(&PageTraceBuf) -> T) -> Option<T> {
+    None
+}
+
+#[inline(always)]
+pub fn flush_buf(_shared: bool) {}
+
+/// Nothing to build.
+#[derive(Clone, Debug)]
+pub struct Builder;
+
+impl Builder {
+    #[inline(always)]
+    pub fn new(_path: &Path) -> Builder {
+        Builder
+    }
+
+    #[inline(always)]
+    pub fn from_env() -> Result<Option<Builder>, Error> {
+        Ok(None)
+    }
+
+    #[inline(always)]
+    pub fn format(self, _format: TraceFormat) -> Builder {
+        self
+    }
+
+    #[inline(always)]
+    pub fn page_bytes(self, _bytes: usize) -> Builder {
+        self
+    }
+
+    #[inline(always)]
+    pub fn flush_interval(self, _interval: Duration) -> Builder {
+        self
+    }
+
+    #[inline(always)]
+    pub fn buffer_bytes(self, _bytes: usize) -> Builder {
+        self
+    }
+
+    #[inline(always)]
+    pub fn when_full(self, _when_full: WhenFull) -> Builder {
+        self
+    }
+
+    #[inline(always)]
+    pub fn live_table(self, _keep: bool) -> Builder {
+        self
+    }
+
+    #[inline(always)]
+    pub fn snapshots(self, _take: bool) -> Builder {
+        self
+    }
+
+    #[inline(always)]
+    pub fn args(self, _record: bool) -> Builder {
+        self
+    }
+
+    #[inline(always)]
+    pub fn start_off(self, _off: bool) -> Builder {
+        self
+    }
+
+    #[inline(always)]
+    pub fn init(self) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+/// Nothing to finish.
+#[derive(Debug)]
+pub struct FinishWhenDropped;
+
+impl FinishWhenDropped {
+    #[inline(always)]
+    pub fn new(_finishes: bool) -> FinishWhenDropped {
+        FinishWhenDropped
+    }
+}
+
+// Programs drop or forget a guard explicitly, and clippy warns of that for types without `Drop`.
+impl Drop for FinishWhenDropped {
+    #[inline(always)]
+    fn drop(&mut self) {}
+}
+
+#[inline(always)]
+pub fn on() -> Result<(), Error> {
+    Ok(())
+}
+
+#[inline(always)]
+pub fn off(_off: Off) -> Result<(), Error> {
+    Ok(())
+}
+
+#[inline(always)]
+pub fn flush() -> Result<(), Error> {
+    Ok(())
+}
+
+#[inline(always)]
+pub fn finish() -> Result<(), Error> {
+    Ok(())
+}
+
+#[inline(always)]
+pub fn reset() -> Result<(), Error> {
+    Ok(())
+}
+
+#[inline(always)]
+pub fn state() -> State {
+    State::Uninitialized
+}
+
+#[inline(always)]
+pub fn bucket(_name: &str) -> u32 {
+    0
+}
+
+#[inline(always)]
+pub fn object_at(_address: usize) -> Option<Object> {
+    None
+}
+
+#[inline(always)]
+pub fn object_containing(_address: usize) -> Option<Object> {
+    None
+}
+
+#[inline(always)]
+pub fn page_bytes() -> usize {
+    4096
+}
+
+#[inline(always)]
+pub fn frame_of(_address: usize) -> Result<PageFrame, FrameError> {
+    Err(FrameError::Unavailable(0))
+}
+
+#[inline(always)]
+pub fn statistics() -> Statistics {
+    Statistics::default()
+}

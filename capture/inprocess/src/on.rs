@@ -1,37 +1,135 @@
 //! The hooks of builds with the feature `enabled`; `off.rs` is the empty twin.
 
-#[allow(dead_code)]
-pub mod build_id;
-#[allow(dead_code)]
-pub mod figures;
-#[allow(dead_code)]
-pub mod maps;
-#[allow(dead_code)]
-pub mod modules;
-#[allow(dead_code)]
-pub mod proc_text;
-#[allow(dead_code)]
-pub mod residency;
-#[allow(dead_code)]
-pub mod snapshot;
+mod process;
+mod thread_state;
 
-use pagetrace_format::{Address, ObjectAlloc, ObjectFree, ObjectFunction, StackId, encode};
+mod event_buffer;
 
-use crate::event_buffer;
-use crate::frames;
-use crate::process::{self, PROCESS};
-use crate::recursion_guard::RecursionGuard;
-use crate::stack_table;
-use crate::thread_state;
-use crate::{Caller, Function};
+mod block_wait;
+
+mod recursion_guard;
+
+mod owned_buffer;
+
+mod object_events;
+
+mod frames;
+mod kept_stacks;
+mod stack_bounds;
+mod stack_table;
+
+mod buckets;
+mod object_ids;
+mod object_table;
+mod page_frames;
+mod page_set;
+mod page_sets;
+mod shard_lock;
+
+mod attach;
+mod fork_hooks;
+mod last_snapshot;
+
+mod control;
+mod settings;
+mod switch_lock;
+
+mod flush_lock;
+mod flusher;
+mod own_session;
+mod scratch;
+
+mod announcements;
+mod catch_up;
+mod drain;
+mod go_buffers;
+mod tick_line;
+
+mod build_id;
+mod figures;
+mod maps;
+mod modules;
+mod proc_text;
+mod residency;
+mod self_snapshot;
+mod snapshot;
+
+mod path_buffer;
+mod trace_file;
+
+use core::sync::atomic::Ordering;
+
+use crate::hooks::{Caller, Function};
+use crate::objects::{BucketId, FrameError, Object, ObjectId, PageFrame, Statistics};
+use crate::page_trace_buf::PageEventKind;
+
+use event_buffer::{EventBuffer, Identity};
+use object_table::{Entry, ObjectTable};
+use process::{PROCESS, active};
+use recursion_guard::RecursionGuard;
+use switch_lock::SwitchLock;
+
+pub use control::{FinishWhenDropped, finish, flush, off, on, reset, state};
+pub use object_events::PendingFree;
+pub use owned_buffer::PageTraceBuf;
+pub use settings::Builder;
+
+/// The live objects of this process.
+static OBJECTS: ObjectTable = ObjectTable::new();
+
+/// The buffer of callers without a thread, used under [`process::Process::shared_buffer`].
+static SHARED_BUFFER: SharedBuffer = SharedBuffer(EventBuffer::new());
+
+struct SharedBuffer(EventBuffer);
+
+// SAFETY: appended to only under the lock that its documentation names; what is read without it is atomic.
+unsafe impl Sync for SharedBuffer {}
+
+/// Tries for the shared buffer's lock before an event is given up.
+const SHARED_TRIES: u32 = 1_000;
+
+#[inline(always)]
+pub fn caller() -> Caller {
+    let (return_address, stack_pointer, frame_pointer);
+    // SAFETY: reads registers only.
+    unsafe {
+        core::arch::asm!(
+            "lea {}, [rip]",
+            "mov {}, rsp",
+            "mov {}, rbp",
+            out(reg) return_address,
+            out(reg) stack_pointer,
+            out(reg) frame_pointer,
+            options(nomem, nostack, preserves_flags),
+        );
+    }
+    Caller { return_address, stack_pointer, frame_pointer }
+}
 
 pub fn attach(malloc: usize) {
-    process::attach(malloc);
+    attach::attach(malloc);
 }
 
 #[inline]
 pub fn is_recording() -> bool {
-    PROCESS.is_recording() || process::become_recording()
+    let now = PROCESS.active();
+    now & active::RECORDING != 0 || now == 0 && look_at_first()
+}
+
+/// Whether objects are of interest: events are recorded, or ids go on.
+#[inline]
+fn is_on() -> bool {
+    let now = PROCESS.active();
+    now & active::BITS != 0 || now == 0 && look_at_first()
+}
+
+/// What the first hook of all does, in a process where nobody has looked yet whether to record.
+#[cold]
+#[inline(never)]
+fn look_at_first() -> bool {
+    // Named here so that the linker keeps it wherever there is a hook.
+    core::hint::black_box(&START);
+    attach::become_recording()
 }
 
 #[inline]
@@ -41,43 +139,35 @@ pub fn now() -> u64 {
 
 #[inline]
 pub fn object_alloc(address: usize, size: usize, usable: usize, function: Function, caller: Caller) {
-    if !is_recording() || address == 0 {
-        return;
+    if address != 0 && is_on() {
+        object_events::alloc(address, size, usable, function, object_events::Site::Stack(caller));
     }
-    let tick = PROCESS.tick();
-    let Some(mut guard) = RecursionGuard::enter() else { return };
-    let mut addresses = [0; frames::FRAMES_MAX];
-    let count = frames::walk(&guard, caller, &mut addresses);
-    let stack = StackId(stack_table::id_of(&mut guard, &addresses[..count]));
-    let object = ObjectAlloc {
-        address: Address(address as u64),
-        size: size as u64,
-        usable: usable.max(size) as u64,
-        stack,
-        function: to_format(function),
-    };
-    event_buffer::append(&mut guard, tick, |ticks| encode::object_alloc(ticks, &object));
+}
+
+#[inline]
+pub fn object_alloc_in(bucket: BucketId, address: usize, size: usize, usable: usize, function: Function) {
+    if address != 0 && is_on() {
+        object_events::alloc(address, size, usable, function, object_events::Site::Bucket(bucket.0));
+    }
 }
 
 #[inline]
 pub fn object_free(address: usize, function: Function) {
-    if is_recording() && address != 0 {
-        record_free(PROCESS.tick(), address, function);
+    if address != 0 && is_on() {
+        object_events::free(PROCESS.tick(), address, function);
     }
 }
 
 #[inline]
 pub fn object_free_at(tick: u64, address: usize, function: Function) {
-    if tick != 0 && address != 0 && is_recording() {
-        record_free(tick, address, function);
+    if tick != 0 && address != 0 && is_on() {
+        object_events::free(tick, address, function);
     }
 }
 
 #[inline]
-fn record_free(tick: u64, address: usize, function: Function) {
-    let Some(mut guard) = RecursionGuard::enter() else { return };
-    let object = ObjectFree { address: Address(address as u64), function: to_format(function) };
-    event_buffer::append(&mut guard, tick, |ticks| encode::object_free(ticks, &object));
+pub fn object_free_begins(address: usize) -> PendingFree {
+    if address != 0 && is_on() { PendingFree::begin(address) } else { PendingFree::nothing() }
 }
 
 /// # Safety
@@ -88,34 +178,160 @@ pub unsafe fn thread_started(low: usize, high: usize) {
 
 pub fn thread_ended() {
     if PROCESS.is_recording()
-        && let Some(mut guard) = RecursionGuard::enter()
+        && let Some(guard) = RecursionGuard::enter()
     {
-        event_buffer::release(&mut guard);
+        let buffer = &guard.thread().buffer;
+        buffer.release();
+        owned_buffer::leave_pages(buffer);
+        // A tid may come again, a stream does not.
+        buffer.forget_process();
     }
 }
 
 pub fn fork_begins() {
-    process::fork_begins();
+    attach::fork_begins();
 }
 
 pub fn fork_in_parent() {
-    process::fork_in_parent();
+    attach::fork_in_parent();
 }
 
 pub fn fork_in_child() {
-    process::fork_in_child();
+    attach::fork_in_child();
 }
 
 pub fn hold_for_last_snapshot() {
-    process::hold_for_last_snapshot();
+    last_snapshot::hold_for_last_snapshot();
 }
 
 #[inline]
-fn to_format(function: Function) -> ObjectFunction {
-    match function {
-        Function::Plain => ObjectFunction::Plain,
-        Function::Calloc => ObjectFunction::Calloc,
-        Function::Realloc => ObjectFunction::Realloc,
-        Function::Aligned => ObjectFunction::Aligned,
+pub fn page_event(shared: bool, kind: PageEventKind, base: usize, pages: usize) {
+    if !is_recording() {
+        return;
+    }
+    if shared {
+        return shared_page_event(kind, base, pages);
+    }
+    let tick = PROCESS.tick();
+    let Some(guard) = RecursionGuard::enter() else { return };
+    owned_buffer::append(&guard.thread().buffer, Identity::of_thread, tick, kind, base, pages);
+}
+
+#[cold]
+fn shared_page_event(kind: PageEventKind, base: usize, pages: usize) {
+    let tick = PROCESS.tick();
+    let lock = (0..SHARED_TRIES).find_map(|_| {
+        core::hint::spin_loop();
+        SwitchLock::try_take(&PROCESS.shared_buffer)
+    });
+    match lock {
+        Some(_lock) => owned_buffer::append(&SHARED_BUFFER.0, Identity::of_buffer, tick, kind, base, pages),
+        None => recursion_guard::count_lost(),
+    }
+}
+
+pub fn with_buf<T>(shared: bool, work: impl FnOnce(owned_buffer::View<'_>) -> T) -> Option<T> {
+    if shared {
+        let _lock = SwitchLock::try_take(&PROCESS.shared_buffer)?;
+        return Some(work(owned_buffer::View(&SHARED_BUFFER.0)));
+    }
+    Some(work(owned_buffer::View(&thread_state::current().buffer)))
+}
+
+pub fn flush_buf(shared: bool) {
+    if shared {
+        control::release_shared_buffer();
+    } else if let Some(guard) = RecursionGuard::enter() {
+        guard.thread().buffer.release();
+    }
+    PROCESS.ring_doorbell();
+}
+
+pub fn bucket(name: &str) -> u32 {
+    buckets::register(name)
+}
+
+pub fn object_at(address: usize) -> Option<Object> {
+    let _guard = RecursionGuard::enter()?;
+    OBJECTS.get(address).map(object)
+}
+
+pub fn object_containing(address: usize) -> Option<Object> {
+    let _guard = RecursionGuard::enter()?;
+    OBJECTS.containing(address).map(object)
+}
+
+fn object(entry: Entry) -> Object {
+    Object { id: ObjectId(entry.id), bucket: BucketId(entry.bucket), address: entry.address, size: entry.size as usize }
+}
+
+#[inline]
+pub fn page_bytes() -> usize {
+    1 << owned_buffer::page_shift()
+}
+
+pub fn frame_of(address: usize) -> Result<PageFrame, FrameError> {
+    page_frames::frame_of(address)
+}
+
+pub fn statistics() -> Statistics {
+    let Some(_guard) = RecursionGuard::enter() else { return Statistics::default() };
+    // Without memory to sort in they are all missing.
+    let pages = page_set::page_statistics(page_sets::all().map(|node| &node.set)).unwrap_or_default();
+    let lost = PROCESS
+        .slot()
+        .map_or(0, |slot| slot.lost_full.load(Ordering::Relaxed) + slot.lost_reentered.load(Ordering::Relaxed));
+    Statistics {
+        pages: crate::objects::PageStatistics {
+            distinct: pages.distinct.0,
+            in_use: pages.in_use.0,
+            free: pages.free.0,
+            scavenged: pages.scavenged.0,
+            missed: pages.missed + page_sets::missed(),
+        },
+        live_objects: OBJECTS.len() as u64,
+        untabled_objects: OBJECTS.losses().inserts,
+        unknown_frees: PROCESS.unknown_frees.load(Ordering::Relaxed),
+        lost_events: lost,
+        bytes_written: PROCESS.session().map_or(0, |session| session.header().file.bytes.load(Ordering::Relaxed)),
+    }
+}
+
+/// A part of the preload library's name.
+const PRELOAD_LIBRARY: &[u8] = b"libpagetrace_preload";
+
+/// Looks at the environment before the program's own code runs, but for other such functions.
+extern "C" fn start() {
+    if crate::sys::environment(pagetrace_format::session::SESSION_VARIABLE).is_some() {
+        // A recorder listens. It has the objects from the preload library where that is loaded; in a static program
+        // the first event joins.
+        if PROCESS.active() == 0 && modules::is_loaded(PRELOAD_LIBRARY) {
+            PROCESS.become_idle();
+        }
+        return;
+    }
+    let started = Builder::from_env().and_then(|builder| builder.map(Builder::init).transpose());
+    if let Err(error) = started {
+        eprintln!("pagetrace: {error}; nothing is recorded");
+    }
+    if PROCESS.active() == 0 {
+        PROCESS.become_idle();
+    }
+}
+
+#[used]
+#[unsafe(link_section = ".init_array")]
+static START: extern "C" fn() = start;
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn without_a_session_hooks_are_idle() {
+        crate::attach(0);
+        crate::object_alloc(0x1000, 1, 1, crate::Function::Plain, crate::Caller::here());
+        crate::object_free(0x1000, crate::Function::Plain);
+        crate::hold_for_last_snapshot();
+        assert!(!crate::is_recording());
+        assert_eq!(crate::now(), crate::Ticks(0));
     }
 }

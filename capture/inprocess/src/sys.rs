@@ -1,15 +1,25 @@
 //! Every system call of the tracer.
 
+pub mod files;
+pub mod linker;
+mod memory;
+pub mod pagemap;
+mod threads;
+mod trace_descriptor;
+
+pub use memory::{discard_private, install_guard, map_shared, mapping_of, protect, remove_guard, remove_shared};
+pub use threads::{
+    at_exit, at_fork, barrier_on_all_processors, register_barrier, sleep_ns, start_thread, thread_pointer, unix_ns,
+    watch_this_thread, watch_thread_ends, with_signals_blocked, yield_processor,
+};
+pub use trace_descriptor::{
+    close, file_identity, is_regular, lock_file, move_descriptor_up, open_again, open_for_trace, print_error, read_at,
+    read_file, read_link, truncate, write_all,
+};
+
 use core::ffi::CStr;
 use core::ptr;
 use core::sync::atomic::AtomicU32;
-
-#[allow(dead_code)]
-pub mod files;
-#[allow(dead_code)]
-pub mod linker;
-#[allow(dead_code)]
-pub mod pagemap;
 
 /// Runs `work` and puts `errno` back to what it was.
 pub fn keeping_errno<T>(work: impl FnOnce() -> T) -> T {
@@ -199,4 +209,63 @@ pub fn environment(name: &str) -> Option<&'static CStr> {
 pub fn environment_is_ready() -> bool {
     // SAFETY: a plain read of a pointer.
     unsafe { !environ.is_null() }
+}
+
+/// As [`map_zeroed`], anywhere, with its pages at once in memory: for what is about to be filled, a sixth of the cost of
+/// as many page faults.
+pub fn map_populated(bytes: usize) -> Option<*const u8> {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_POPULATE;
+    // SAFETY: a new mapping at an address of the kernel's choice.
+    let base = unsafe { libc::mmap(ptr::null_mut(), bytes, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
+    (base != libc::MAP_FAILED).then_some(base as *const u8)
+}
+
+/// Gives a mapping of [`map_zeroed`] or [`map_populated`] back, all of it or whole pages at its end.
+///
+/// # Safety
+/// Nobody refers to these bytes, and nobody will.
+pub unsafe fn unmap(base: *const u8, bytes: usize) {
+    // SAFETY: the caller gives the memory up.
+    unsafe { libc::munmap(base as *mut _, bytes) };
+}
+
+/// A page of x86-64.
+pub const PAGE_BYTES: usize = 4096;
+
+/// `bytes` rounded up to whole pages.
+pub const fn whole_pages(bytes: usize) -> usize {
+    bytes.next_multiple_of(PAGE_BYTES)
+}
+
+/// Gives the memory of private pages back to the kernel and leaves them mapped: they read as zeros (madvise(2),
+/// MADV_DONTNEED). False where the kernel refuses, as it does for locked pages: then they are as they were.
+///
+/// # Safety
+/// A mapping of the tracer's own, whose contents may become zeros at any moment.
+pub unsafe fn give_pages_back(base: *const u8, bytes: usize) -> bool {
+    // SAFETY: the caller's promise is the same.
+    unsafe { libc::madvise(base as *mut _, bytes, libc::MADV_DONTNEED) == 0 }
+}
+
+/// Reads from a place in a file: how many bytes, fewer only at its end, or `errno`.
+pub fn read_file_at(path: &CStr, offset: u64, buffer: &mut [u8]) -> Result<usize, i32> {
+    let errno = || {
+        // SAFETY: errno is the calling thread's own.
+        unsafe { *libc::__errno_location() }
+    };
+    // SAFETY: a valid C string (open(2)).
+    let file = unsafe { libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) };
+    if file < 0 {
+        return Err(errno());
+    }
+    let read = loop {
+        // SAFETY: an open descriptor and a buffer of the length given (pread(2)).
+        let read = unsafe { libc::pread(file, buffer.as_mut_ptr().cast(), buffer.len(), offset as libc::off_t) };
+        if read >= 0 || errno() != libc::EINTR {
+            break usize::try_from(read).map_err(|_| errno());
+        }
+    };
+    // SAFETY: the descriptor is ours.
+    unsafe { libc::close(file) };
+    read
 }

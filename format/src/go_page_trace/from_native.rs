@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 
-use super::words::{self, BUFFER_WORDS, DELTA_MAX, TIME_SHIFT};
+use super::buffer::{GoBufferState, NotTaken, page_event};
+use super::words::{self, BUFFER_WORDS, TIME_SHIFT, WORD_BYTES};
 use crate::decode::{Chunk, Trace};
 use crate::error::FormatError;
-use crate::event::{Event, EventKind, PageRun, kind_number};
+use crate::event::{Event, EventKind, PageRun};
 use crate::header::{ChunkKind, Origin};
 use crate::records::{Record, Stream, StreamKind};
 use crate::units::{PageShift, ProcessId, StreamId, TraceNanos};
@@ -99,7 +100,7 @@ fn rebuild<W: Write>(trace: &Trace, known: &KnownRecords, out: &mut W) -> Result
 /// Appends the words of one buffer whose events have the format's own times.
 pub(super) fn encode_run(processor: i64, events: &[Event], out: &mut Vec<u8>) -> Result<(), FormatError> {
     let mut put = |word: u64| out.extend_from_slice(&word.to_le_bytes());
-    put(words::processor(processor).ok_or_else(|| cannot(format!("P ids have 61 bits, and one is {processor}")))?);
+    put(words::processor(processor).ok_or_else(|| processor_does_not_fit(processor))?);
     let mut time_base = 0;
     for event in events {
         let time = event.time.0;
@@ -116,20 +117,11 @@ pub(super) fn encode_run(processor: i64, events: &[Event], out: &mut Vec<u8>) ->
         };
         let delta = time.checked_sub(time_base).and_then(|delta| u16::try_from(delta >> TIME_SHIFT).ok());
         let delta = delta.ok_or_else(|| cannot(format!("the event at {time} ns is too far from its time sync")))?;
-        let (first, second) = words::page(delta, number, run).map_err(cannot)?;
+        let (first, second) = words::page(delta, number, run).ok_or_else(|| address_does_not_fit(run))?;
         put(first);
         second.into_iter().for_each(&mut put);
     }
     Ok(())
-}
-
-fn page_event(kind: &EventKind) -> Option<(u8, &PageRun)> {
-    match kind {
-        EventKind::PageAlloc(run) => Some((kind_number::PAGE_ALLOC, run)),
-        EventKind::PageFree(run) => Some((kind_number::PAGE_FREE, run)),
-        EventKind::PageScavenge(run) => Some((kind_number::PAGE_SCAVENGE, run)),
-        EventKind::ObjectAlloc(_) | EventKind::ObjectFree(_) | EventKind::TimeSync => None,
-    }
 }
 
 /// The page events of each stream through a buffer like that of Go's runtime.
@@ -161,62 +153,48 @@ fn write_recorded<W: Write>(trace: &Trace, known: &KnownRecords, out: &mut W) ->
     buffers.values_mut().try_for_each(|buffer| buffer.flush(out))
 }
 
+fn processor_does_not_fit(processor: i64) -> FormatError {
+    cannot(format!("P ids have 61 bits, and one is {processor}"))
+}
+
+fn address_does_not_fit(run: &PageRun) -> FormatError {
+    let base = run.base;
+    cannot(format!("it holds multiples of 8192 below 2^48 as page addresses, and an event has {base}"))
+}
+
 /// The buffer of one P.
 struct Buffer {
     processor: i64,
-    time_base: TraceNanos,
-    words: Vec<u64>,
+    state: GoBufferState,
+    memory: Vec<u8>,
 }
 
 impl Buffer {
-    /// Threads get the ids of Ps in the order of their first page event; a P keeps its own.
+    /// Threads and allocators' buffers get the ids of Ps in the order of their first page event; a P keeps its own.
     fn new(kind: StreamKind, next_processor: u64) -> Buffer {
         let processor = match kind {
-            StreamKind::Thread(_) => next_processor as i64,
+            StreamKind::Thread(_) | StreamKind::Buffer(_) => next_processor as i64,
             StreamKind::GoProcessor(processor) => processor,
         };
-        Buffer { processor, time_base: TraceNanos(0), words: Vec::new() }
+        Buffer { processor, state: GoBufferState::new(processor), memory: vec![0; BUFFER_WORDS * WORD_BYTES] }
     }
 
     fn push<W: Write>(&mut self, time: TraceNanos, number: u8, run: &PageRun, out: &mut W) -> Result<(), FormatError> {
-        // Go's runtime never lets a time go back within a buffer.
-        let time = time.max(self.time_base);
-        if self.words.is_empty() {
-            self.start(time)?;
-        } else if (time.0 - self.time_base.0) >> TIME_SHIFT > DELTA_MAX {
-            if self.words.len() + 1 > BUFFER_WORDS {
-                self.flush(out)?;
-                self.start(time)?;
-            } else {
-                self.time_base = time;
-                self.words.push(words::sync(time));
-            }
-        }
-        let words_needed = if run.pages.0 >= words::LARGE_FROM_PAGES { 2 } else { 1 };
-        if self.words.len() + words_needed > BUFFER_WORDS {
+        let mut taken = self.state.push(&mut self.memory, time, number, run);
+        if taken == Err(NotTaken::Full) {
             self.flush(out)?;
-            self.start(time)?;
+            taken = self.state.push(&mut self.memory, time, number, run);
         }
-        // At most DELTA_MAX, as a sync was taken above where it would be more.
-        let delta = ((time.0 - self.time_base.0) >> TIME_SHIFT) as u16;
-        let (first, second) = words::page(delta, number, run).map_err(cannot)?;
-        self.words.push(first);
-        self.words.extend(second);
-        Ok(())
-    }
-
-    fn start(&mut self, time: TraceNanos) -> Result<(), FormatError> {
-        let processor = self.processor;
-        self.time_base = time;
-        self.words.push(
-            words::processor(processor).ok_or_else(|| cannot(format!("P ids have 61 bits, and one is {processor}")))?,
-        );
-        self.words.push(words::sync(time));
-        Ok(())
+        taken.map_err(|why| match why {
+            NotTaken::Processor => processor_does_not_fit(self.processor),
+            // An empty buffer of this size is never full.
+            NotTaken::Full | NotTaken::Address => address_does_not_fit(run),
+        })
     }
 
     fn flush<W: Write>(&mut self, out: &mut W) -> Result<(), FormatError> {
-        let bytes: Vec<u8> = self.words.drain(..).flat_map(u64::to_le_bytes).collect();
-        Ok(out.write_all(&bytes)?)
+        out.write_all(&self.memory[..self.state.bytes_used()])?;
+        self.state.clear();
+        Ok(())
     }
 }

@@ -116,17 +116,15 @@ pub fn sync(time: TraceNanos) -> u64 {
     time.0 >> TIME_SHIFT << 3
 }
 
-/// The words of a page event: one, or two where there are many pages.
-///
-/// # Errors
-/// What does not fit: an address beyond 48 bits or inside a page.
-pub fn page(delta: u16, number: u8, run: &PageRun) -> Result<(u64, Option<u64>), String> {
+/// The words of a page event: one, or two where there are many pages. `None` for an address beyond 48 bits or inside a
+/// page.
+#[must_use]
+pub fn page(delta: u16, number: u8, run: &PageRun) -> Option<(u64, Option<u64>)> {
     if run.base.0 & !BASE_MASK != 0 {
-        let base = run.base;
-        return Err(format!("it holds multiples of 8192 below 2^48 as page addresses, and an event has {base}"));
+        return None;
     }
     let first = u64::from(delta) << 48 | run.base.0 | u64::from(number);
-    Ok(match run.pages.0 {
+    Some(match run.pages.0 {
         pages if pages < LARGE_FROM_PAGES => (first | pages << 3, None),
         pages => (first | LARGE, Some(pages)),
     })

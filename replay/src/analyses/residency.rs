@@ -175,6 +175,10 @@ impl Walk<'_> {
         self.classes.metadata += headers as i64;
         let class = if self.starts_glibc_heap(page, mapping) {
             &mut self.classes.metadata
+        } else if self.state.pages.held_before_gap().contains(page) {
+            // Objects from before the gap may be anywhere on it.
+            self.allocator_unexplained += rest;
+            return;
         } else if has_objects && live * SPARSE_ONE_IN <= page_bytes {
             self.sparse.insert(page, (rest, live));
             &mut self.classes.pinned

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use pagetrace_format::encode::{PackedItem, PackedReader};
 use pagetrace_format::records::{LossReason, Record, Stream, StreamKind};
-use pagetrace_format::session::{Session, block_state};
+use pagetrace_format::session::{BUFFER_BIT, BlockHeader, Session, block_state};
 use pagetrace_format::{Address, Event, EventColumns, ProcessId, StreamId};
 
 use super::stack_tree::StackTree;
@@ -135,9 +135,10 @@ impl Drain {
             if let Some(block) = session.block(index)
                 && block.state.load(Ordering::Acquire) == block_state::OWNED
                 && block.process_serial.load(Ordering::Relaxed) == process_serial
+                && block.tid.load(Ordering::Relaxed) & BUFFER_BIT == 0
                 && !is_living(block.tid.load(Ordering::Relaxed))
             {
-                block.state.store(block_state::FULL, Ordering::Release);
+                block.hand_over();
             }
         }
     }
@@ -161,7 +162,7 @@ impl Drain {
             drained.records.push(Record::Stream(Stream {
                 id: stream,
                 process: process.id,
-                kind: StreamKind::Thread(block.tid.load(Ordering::Relaxed)),
+                kind: kind_of(block),
                 stack_range: (high != 0).then_some((Address(low), Address(high))),
             }));
             Thread {
@@ -225,19 +226,25 @@ impl Drain {
     }
 }
 
+/// A thread's block, or one of a buffer that an allocator owns.
+fn kind_of(block: &BlockHeader) -> StreamKind {
+    match block.tid.load(Ordering::Relaxed) {
+        tid if tid & BUFFER_BIT == 0 => StreamKind::Thread(tid),
+        number => StreamKind::Buffer(number & !BUFFER_BIT),
+    }
+}
+
 fn published_blocks(session: Session, blocks_ready: u32) -> Vec<Published> {
     let blocks = (0..blocks_ready).filter_map(|index| session.block(index).map(|block| (index, block)));
     blocks
         .filter_map(|(index, block)| {
-            // A full block's count is final, so the state is read first.
-            let state = block.state.load(Ordering::Acquire);
-            let words = block.committed_words.load(Ordering::Acquire) as usize;
-            (state != block_state::FREE).then(|| Published {
+            let found = block.published()?;
+            Some(Published {
                 thread_serial: block.thread_serial.load(Ordering::Relaxed),
                 sequence: block.sequence.load(Ordering::Relaxed),
                 index,
-                full: state == block_state::FULL,
-                words,
+                full: found.full,
+                words: found.words as usize,
             })
         })
         .collect()

@@ -8,11 +8,13 @@
 //! samples and events:
 //! 912 4242 object_alloc 0x55d0c3a92a0 24 bytes
 //! 1310 4242 object_free 0x55d0c3a92a0 24 bytes
+//! 1402 B3 object_alloc 0x7f04c2000000 4096 bytes id 17
 //! end date: 1767366247 (Jan  2 15:04:07 2026 UTC)
 //! ```
 //! An event line is: nanoseconds since the start of the recording (the trace's clock, where the start is unknown),
-//! thread (Go: P0, P1, … and P-1 for none), kind, address, count, unit. The events of all processes of a tree are
-//! there; the name and the pid are those of the first. What is not known says `unknown`.
+//! thread (Go: P0, P1, … and P-1 for none; buffers of an allocator: B0, B1, …), kind, address, count, unit, and where
+//! the trace has it the word `id` with the object's id. The events of all processes of a tree are there; the name and
+//! the pid are those of the first. What is not known says `unknown`.
 
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -20,7 +22,7 @@ use std::path::Path;
 
 use jiff::{Timestamp, tz::TimeZone};
 use pagetrace_format::records::{Stream, StreamKind};
-use pagetrace_format::{Address, Event, EventKind, ProcessId};
+use pagetrace_format::{Address, Event, EventKind, ObjectId, ProcessId};
 use pagetrace_replay::{Metadata, Timeline};
 
 use super::Export;
@@ -47,8 +49,12 @@ impl Export for TextExport {
         let mut timeline = Timeline::new(&trace);
         let threads: Vec<Thread> = timeline.streams().map(|id| Thread::of(metadata.streams.get(&id))).collect();
         let mut sizes = LiveSizes::default();
-        while let Some((slot, event)) = timeline.next() {
-            write_event(out, trace.header().start.0, &threads[slot], &event, &mut sizes)?;
+        let mut gaps = metadata.gaps.iter().filter(|gap| !gap.kept).peekable();
+        while let Some((slot, event, id)) = timeline.next_with_id() {
+            while let Some(gap) = gaps.next_if(|gap| gap.end <= event.time) {
+                sizes.forget(gap.process);
+            }
+            write_event(out, trace.header().start.0, &threads[slot], &event, id, &mut sizes)?;
         }
         writeln!(out, "end date: {}", date(metadata.end.and_then(|end| unix_time(end.unix_ns))))?;
         Ok(timeline.into_defects().len() as u64)
@@ -66,6 +72,7 @@ impl Thread {
         let name = match stream.map(|stream| stream.kind) {
             Some(StreamKind::Thread(tid)) => tid.to_string(),
             Some(StreamKind::GoProcessor(p)) => format!("P{p}"),
+            Some(StreamKind::Buffer(buffer)) => format!("B{buffer}"),
             None => "unknown".into(),
         };
         Thread { process: stream.map(|stream| stream.process), name }
@@ -76,11 +83,19 @@ impl Thread {
 #[derive(Default)]
 struct LiveSizes(HashMap<(Option<ProcessId>, Address), u64>);
 
+impl LiveSizes {
+    /// What lives at the addresses of a process is not known any more.
+    fn forget(&mut self, process: ProcessId) {
+        self.0.retain(|(of, _), _| *of != Some(process));
+    }
+}
+
 fn write_event(
     out: &mut dyn Write,
     start: u64,
     thread: &Thread,
     event: &Event,
+    id: Option<ObjectId>,
     sizes: &mut LiveSizes,
 ) -> io::Result<()> {
     let Thread { process, name: thread } = thread;
@@ -102,8 +117,12 @@ fn write_event(
     };
     let time = event.time.0.saturating_sub(start);
     match count {
-        Some(count) => writeln!(out, "{time} {thread} {kind} {address} {count} {unit}"),
-        None => writeln!(out, "{time} {thread} {kind} {address} unknown {unit}"),
+        Some(count) => write!(out, "{time} {thread} {kind} {address} {count} {unit}")?,
+        None => write!(out, "{time} {thread} {kind} {address} unknown {unit}")?,
+    }
+    match id {
+        Some(ObjectId(id)) => writeln!(out, " id {id}"),
+        None => writeln!(out),
     }
 }
 

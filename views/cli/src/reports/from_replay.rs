@@ -2,16 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use pagetrace_format::records::{EndStatus, ProcessOrigin, StreamKind};
+use pagetrace_format::records::{self, EndStatus, ProcessOrigin, Stream, StreamKind};
 use pagetrace_format::snapshot::{ResidencySource, SnapshotReason};
-use pagetrace_format::{EventKind, Origin, ProcessId, Trace, TraceNanos};
+use pagetrace_format::{ChunkKind, EventKind, Origin, ProcessId, StackId, Trace, TraceNanos};
 use pagetrace_replay::results::{self, DefectKind, MomentRule};
 use pagetrace_replay::{Replayed, ReplayedProcess, RssState};
 
 use super::go_text;
 use super::report_model::{
-    At, Classes, Defect, EventCounts, Final, KernelFigures, Lost, NamedBytes, Objects, PageCounts, Peak, Process,
-    Report, Rss, Site, SnapshotFacts, Source, TimelinePoint,
+    At, Buffer, Classes, Defect, EventCounts, Final, Gap, Gaps, KernelFigures, Lost, NamedBytes, Objects, PageCounts,
+    Peak, Process, Report, Rss, Site, SnapshotFacts, Source, TimelinePoint,
 };
 use crate::symbols::Symbols;
 
@@ -63,6 +63,8 @@ pub fn report_of(trace: &Trace<'_>, replayed: &Replayed, asked: &'static str) ->
         defects: replayed.defects.iter().map(defect).collect(),
         processes: replayed.processes.iter().map(|process| process_of(replayed, process, &symbols)).collect(),
         sources: sources_of(replayed),
+        gaps: gaps(replayed),
+        buffers: buffers(trace, replayed),
         timeline: replayed
             .rss_timeline
             .iter()
@@ -112,14 +114,17 @@ fn process_of(replayed: &Replayed, it: &ReplayedProcess, symbols: &Symbols<'_>) 
             allocated: it.objects.map(|objects| objects.allocated),
             freed: it.objects.map(|objects| objects.freed),
             unknown_frees: it.objects.map(|objects| objects.unknown_frees),
+            unknown_frees_after_gap: it.objects.map(|objects| objects.unknown_frees_after_gap),
             replaced: it.objects.map(|objects| objects.replaced),
+            forgotten: it.objects.map(|objects| objects.forgotten),
             inherited: it.objects.map(|objects| objects.inherited),
         },
         sites: it
             .sites
             .iter()
             .map(|site| Site {
-                stack: site.frames.iter().flat_map(|frame| symbols.functions(frame)).map(ToString::to_string).collect(),
+                stack: stack_of(site, symbols),
+                bucket: site.bucket.is_some(),
                 live_bytes: site.live_bytes,
                 live_objects: site.live,
                 live_usable_bytes: site.live_usable_bytes,
@@ -128,6 +133,15 @@ fn process_of(replayed: &Replayed, it: &ReplayedProcess, symbols: &Symbols<'_>) 
                 allocated_bytes: site.allocated_bytes,
             })
             .collect(),
+    }
+}
+
+/// The functions of a stack, or the name of a bucket.
+fn stack_of(site: &results::Site, symbols: &Symbols<'_>) -> Vec<String> {
+    match &site.bucket {
+        None => site.frames.iter().flat_map(|frame| symbols.functions(frame)).map(ToString::to_string).collect(),
+        Some(name) if name.is_empty() => vec![format!("bucket {}", site.id.stack.0 & !StackId::NAMED_BUCKET)],
+        Some(name) => vec![name.clone()],
     }
 }
 
@@ -161,6 +175,7 @@ fn rss_of(rss: &RssState, time_ns: u64, process_has_snapshot_at_exit: bool) -> R
                 SnapshotReason::Asked => "asked",
             },
             stopped: rss.stopped,
+            recording_off: rss.gap.is_some(),
             at_exit: rss.reason == SnapshotReason::Exit && process_has_snapshot_at_exit,
             stands_in_for_end: rss.stands_in_for_end,
             residency: match rss.source {
@@ -212,6 +227,38 @@ fn sources_of(replayed: &Replayed) -> Vec<Source> {
         missed: it.missed.clone(),
     };
     replayed.sources().iter().map(source).collect()
+}
+
+fn gaps(replayed: &Replayed) -> Gaps {
+    let since_start = |time: TraceNanos| time.0.saturating_sub(replayed.start.0);
+    let gap = |gap: &records::Gap| Gap {
+        process: place_of(replayed, gap.process),
+        start_ns: since_start(gap.start),
+        end_ns: since_start(gap.end),
+        kept: gap.kept,
+    };
+    let intervals: Vec<Gap> = replayed.metadata.gaps.iter().map(gap).collect();
+    let total_ns = intervals.iter().fold(0_u64, |all, gap| all.saturating_add(gap.end_ns - gap.start_ns));
+    Gaps { number: intervals.len() as u64, total_ns, intervals }
+}
+
+/// Buffers of allocators in order of process and number, with the events that their chunks' headers count.
+fn buffers(trace: &Trace<'_>, replayed: &Replayed) -> Vec<Buffer> {
+    let mut events_of: BTreeMap<(Option<usize>, u32), u64> = BTreeMap::new();
+    for stream in replayed.metadata.streams.values() {
+        if let StreamKind::Buffer(buffer) = stream.kind {
+            events_of.insert((place_of(replayed, stream.process), buffer), 0);
+        }
+    }
+    for chunk in trace.chunks() {
+        let stream = replayed.metadata.streams.get(&chunk.header.stream);
+        let is_events = matches!(chunk.header.kind, ChunkKind::EVENTS | ChunkKind::PACKED_EVENTS);
+        if let Some(Stream { kind: StreamKind::Buffer(buffer), process, .. }) = stream.filter(|_| is_events) {
+            let events = events_of.entry((place_of(replayed, *process), *buffer)).or_default();
+            *events += u64::from(chunk.header.count);
+        }
+    }
+    events_of.into_iter().map(|((process, buffer), events)| Buffer { process, buffer, events }).collect()
 }
 
 fn place_of(replayed: &Replayed, process: ProcessId) -> Option<usize> {

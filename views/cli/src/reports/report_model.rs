@@ -31,12 +31,51 @@ pub struct Report {
     /// In order of start, the command first.
     pub processes: Vec<Process>,
     pub sources: Vec<Source>,
+    /// Times in which recording was switched off.
+    pub gaps: Gaps,
+    /// Buffers that allocators have beside those of their threads.
+    pub buffers: Vec<Buffer>,
     /// What every snapshot found.
     pub timeline: Vec<TimelinePoint>,
     /// Events of each of Go's Ps, `-1` for none; empty for other traces.
     pub go_processors: BTreeMap<i64, u64>,
     /// Files whose symbols could not be used, with the reason.
     pub unresolved_modules: BTreeMap<String, String>,
+}
+
+/// Times in which recording was switched off. They are no losses: the program, or who runs it, wanted it so.
+#[derive(Debug, serde::Serialize)]
+#[allow(missing_docs)]
+pub struct Gaps {
+    pub number: u64,
+    /// How long they are in all, added up over the processes.
+    pub total_ns: u64,
+    /// In order of their ends.
+    pub intervals: Vec<Gap>,
+}
+
+/// A time in which recording of a process was switched off.
+#[derive(Debug, serde::Serialize)]
+#[allow(missing_docs)]
+pub struct Gap {
+    /// Place in `processes`.
+    pub process: Option<usize>,
+    pub start_ns: u64,
+    pub end_ns: u64,
+    /// Whether the tracer kept account of objects meanwhile, so that those after it are exact. Otherwise objects from
+    /// before it are unknown.
+    pub kept: bool,
+}
+
+/// A buffer that an allocator has beside those of its threads, as Go's runtime has one for each P.
+#[derive(Debug, serde::Serialize)]
+#[allow(missing_docs)]
+pub struct Buffer {
+    /// Place in `processes`.
+    pub process: Option<usize>,
+    /// Its number in its process.
+    pub buffer: u32,
+    pub events: u64,
 }
 
 /// A moment.
@@ -176,6 +215,8 @@ pub struct SnapshotFacts {
     pub reason: &'static str,
     /// Whether the process stood still, so that all figures agree with each other.
     pub stopped: bool,
+    /// Whether recording was switched off then: what is said of objects is from before, or unknown.
+    pub recording_off: bool,
     /// Whether it was taken at the process's exit, everything still in place.
     pub at_exit: bool,
     /// Whether the process's end is shown and this is an earlier snapshot, the last there is.
@@ -214,8 +255,12 @@ pub struct Objects {
     pub freed: Option<u64>,
     /// Frees of addresses that were not known to be live.
     pub unknown_frees: Option<u64>,
+    /// The same after a gap that left no object known: no contradiction.
+    pub unknown_frees_after_gap: Option<u64>,
     /// Allocations at the address of a live object, whose free must have been missed.
     pub replaced: Option<u64>,
+    /// Objects that lived when a gap began after which nothing is known of them: neither live nor freed.
+    pub forgotten: Option<u64>,
     /// Objects that the process was born with, by fork.
     pub inherited: Option<u64>,
 }
@@ -224,8 +269,10 @@ pub struct Objects {
 #[derive(Debug, serde::Serialize)]
 #[allow(missing_docs)]
 pub struct Site {
-    /// Innermost first; empty where no stack was taken.
+    /// Innermost first; empty where no stack was taken. Of a bucket it is the bucket's name alone.
     pub stack: Vec<String>,
+    /// Whether the program has named this site itself, as a bucket; `stack` is the name then.
+    pub bucket: bool,
     pub live_bytes: u64,
     pub live_objects: u64,
     pub live_usable_bytes: u64,

@@ -19,6 +19,7 @@ const FRAMES_SHOWN: usize = 4;
 const RANGES_SHOWN: usize = 3;
 const FRAME_COLUMNS: usize = 110;
 const PROCESSES_SHOWN: usize = 12;
+const BUFFERS_SHOWN: usize = 12;
 
 /// Writes the whole report.
 ///
@@ -35,7 +36,9 @@ pub fn write_report(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         write_processes(report, out)?;
     }
     write_sources(report, out)?;
-    write_gaps(report, out)
+    write_buffers(report, out)?;
+    write_gaps(report, out)?;
+    write_missing(report, out)
 }
 
 /// The first lines of a report: what a recording ends with.
@@ -76,6 +79,13 @@ pub fn write_diagnosis(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         fraction(rss.explained_fraction),
         fraction(rss.allocator_explained_fraction)
     )?;
+    if !rss.snapshot.stopped {
+        let which = "The process was running while this was looked at";
+        writeln!(out, "  {which}: what changed meanwhile is in the unexplained part, which can be negative.")?;
+    }
+    if rss.snapshot.recording_off {
+        writeln!(out, "  Recording was switched off then: objects that came and went meanwhile were not seen.")?;
+    }
     if let Some(first) = advice(rss).first() {
         writeln!(out, "  {first}")?;
     }
@@ -152,11 +162,13 @@ fn snapshot_words(rss: &Rss) -> String {
         "exit" => "taken at its exit",
         "growth" => "taken as it had grown",
         "interval" => "taken at an interval",
+        "asked" => "taken as asked for",
         other => other,
     };
-    let running = if rss.snapshot.stopped { "" } else { ", while it ran" };
+    let running = if rss.snapshot.stopped { "" } else { ", while it was running" };
+    let off = if rss.snapshot.recording_off { ", with recording off" } else { "" };
     let stands_in = if rss.snapshot.stands_in_for_end { ", the last before its end" } else { "" };
-    format!("{when}{running}{stands_in}")
+    format!("{when}{running}{off}{stands_in}")
 }
 
 fn write_objects(process: &Process, out: &mut dyn Write) -> io::Result<()> {
@@ -169,8 +181,17 @@ fn write_objects(process: &Process, out: &mut dyn Write) -> io::Result<()> {
         write!(out, "; {} allocated and {} freed in the whole recording", count(allocated), count(freed))?;
     }
     match objects.unknown_frees {
-        Some(frees) if frees > 0 => writeln!(out, "; {} of what was not known to be live.", counted(frees, "free")),
-        _ => writeln!(out, "."),
+        Some(frees) if frees > 0 => writeln!(out, "; {} of what was not known to be live.", counted(frees, "free"))?,
+        _ => writeln!(out, ".")?,
+    }
+    match (objects.forgotten.unwrap_or(0), objects.unknown_frees_after_gap.unwrap_or(0)) {
+        (0, 0) => Ok(()),
+        (forgotten, frees) => writeln!(
+            out,
+            "{} from before recording was switched off are not known any more; {} since may be theirs.",
+            counted(forgotten, "object"),
+            counted(frees, "free")
+        ),
     }
 }
 
@@ -310,7 +331,50 @@ fn write_sources(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
+fn write_buffers(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+    if report.buffers.is_empty() {
+        return Ok(());
+    }
+    let events = report.buffers.iter().map(|buffer| buffer.events).sum();
+    let number = report.buffers.len() as u64;
+    writeln!(
+        out,
+        "\n{HEADING}Buffers of allocators{HEADING:#}: {} in {}",
+        counted(events, "event"),
+        counted(number, "buffer")
+    )?;
+    let whole = report.buffers.iter().map(|buffer| buffer.events).max().unwrap_or(0);
+    let mut buffers: Vec<_> = report.buffers.iter().collect();
+    buffers.sort_by_key(|buffer| Reverse(buffer.events));
+    let mut table = table();
+    for buffer in buffers.iter().take(BUFFERS_SHOWN) {
+        let of = buffer.process.and_then(|place| report.processes.get(place)).map_or_else(String::new, name_of);
+        let (name, events) = (format!("B{}", buffer.buffer), counted(buffer.events, "event"));
+        table.add_row([name, of, events, bar(buffer.events as f64, whole as f64)]);
+    }
+    write_table(table, &[2], out)?;
+    match buffers.len().saturating_sub(BUFFERS_SHOWN) {
+        0 => Ok(()),
+        more => writeln!(out, "  and {more} more: --json has all"),
+    }
+}
+
 fn write_gaps(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+    let gaps = &report.gaps;
+    if gaps.number == 0 {
+        return Ok(());
+    }
+    let dropped = gaps.intervals.iter().filter(|gap| !gap.kept).count() as u64;
+    let times = counted(gaps.number, "time");
+    writeln!(out, "\nRecording was switched off {times}, {} in all.", duration(gaps.total_ns))?;
+    let kept = "  Objects were kept account of meanwhile: those after it are exact.";
+    match dropped {
+        0 => writeln!(out, "{kept}"),
+        _ => writeln!(out, "  After {dropped} of these nothing is known of earlier objects and pages."),
+    }
+}
+
+fn write_missing(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     if !report.complete {
         writeln!(out, "\n{WARNING}This trace is not complete: figures may be too low or too high.{WARNING:#}")?;
     }

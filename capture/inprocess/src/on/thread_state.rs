@@ -1,49 +1,22 @@
 //! What the tracer keeps for each thread, in thread-local memory that needs no allocation and no destructor.
 
 use core::cell::Cell;
-use core::sync::atomic::{AtomicU32, AtomicU64};
+
+use super::event_buffer::EventBuffer;
 
 /// One thread's state. All zero at first.
 #[repr(C)]
 pub struct ThreadState {
     /// 1 while the tracer is at work in this thread.
     pub busy: Cell<u32>,
-    /// The block's index plus one, 0 for none.
-    pub block: Cell<u32>,
-    /// First word of the block.
-    pub words: Cell<*const AtomicU64>,
-    /// Where finished words are counted.
-    pub committed: Cell<*const AtomicU32>,
-    /// Words written.
-    pub used: Cell<u32>,
-    /// Words of a block.
-    pub limit: Cell<u32>,
-    /// The base of ticks in this block, 0 before the first event.
-    pub base_tick: Cell<u64>,
-    /// The thread's serial, 0 before its first block.
-    pub serial: Cell<u32>,
-    /// Its tid.
-    pub tid: Cell<u32>,
-    /// Blocks taken so far.
-    pub blocks_taken: Cell<u32>,
-    pad: u32,
+    /// 1 once the C library is to tell of the thread's end.
+    pub watched: Cell<u32>,
+    /// Where its events go.
+    pub buffer: EventBuffer,
     /// Bounds of its stack, zero where unknown.
     pub stack: Cell<(usize, usize)>,
-}
-
-impl ThreadState {
-    /// Forgets everything of the process that this thread was copied from by fork.
-    pub fn reset_after_fork(&self) {
-        self.block.set(0);
-        self.words.set(core::ptr::null());
-        self.committed.set(core::ptr::null());
-        self.used.set(0);
-        self.limit.set(0);
-        self.base_tick.set(0);
-        self.serial.set(0);
-        self.tid.set(0);
-        self.blocks_taken.set(0);
-    }
+    /// Object ids that are this thread's to give: the next, and the one behind the last.
+    pub object_ids: Cell<(u64, u64)>,
 }
 
 /// The calling thread's state.

@@ -6,8 +6,8 @@
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use crate::Caller;
-use crate::recursion_guard::RecursionGuard;
+use super::recursion_guard::RecursionGuard;
+use crate::hooks::Caller;
 
 /// Frames of a stack at the most.
 pub const FRAMES_MAX: usize = 64;

@@ -8,9 +8,10 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use pagetrace_format::encode::STACK_FRAMES_MAX;
 
-use crate::event_buffer;
-use crate::process::PROCESS;
-use crate::recursion_guard::RecursionGuard;
+use super::event_buffer::Entered;
+use super::kept_stacks;
+use super::process::PROCESS;
+use crate::sys;
 
 /// Slots of the table; a power of two.
 pub const SLOTS: usize = 1 << 17;
@@ -23,13 +24,40 @@ const PROBES_MAX: usize = 64;
 
 /// The number of the stack, 0 for none. Writes the frames if it is new.
 #[inline]
-pub fn id_of(guard: &mut RecursionGuard, frames: &[u64]) -> u32 {
+pub fn id_of(place: &mut Place<'_, '_>, frames: &[u64]) -> u32 {
     if frames.is_empty() {
         return 0;
     }
-    match find_or_insert(guard, frames, FULL_STACKS_MAX) {
+    match find_or_insert(place, frames, FULL_STACKS_MAX) {
         Some(id) => id,
-        None => count_lost_stack(find_or_insert(guard, &frames[..1], u32::MAX)),
+        None => count_lost_stack(find_or_insert(place, &frames[..1], u32::MAX)),
+    }
+}
+
+/// Where the frames of a new stack go.
+pub enum Place<'p, 'b> {
+    /// Into the buffer that the hook has entered.
+    Buffer(&'p mut Entered<'b>),
+    /// Recording is off and ids go on: into a block of their own.
+    Kept,
+}
+
+impl Place<'_, '_> {
+    fn reserve(&mut self, frames: usize) -> bool {
+        match self {
+            Place::Buffer(entered) => entered.reserve(frames as u32 + 2).is_ok(),
+            Place::Kept => true,
+        }
+    }
+
+    fn append(&mut self, id: u32, frames: &[u64]) -> bool {
+        match self {
+            Place::Buffer(entered) => {
+                entered.append_stack(id, frames);
+                true
+            }
+            Place::Kept => kept_stacks::append(id, frames),
+        }
     }
 }
 
@@ -42,7 +70,7 @@ fn count_lost_stack(id: Option<u32>) -> u32 {
 }
 
 #[inline]
-fn find_or_insert(guard: &mut RecursionGuard, frames: &[u64], ids_max: u32) -> Option<u32> {
+fn find_or_insert(place: &mut Place<'_, '_>, frames: &[u64], ids_max: u32) -> Option<u32> {
     let table = PROCESS.stack_table()?;
     let hash = hash_of(frames);
     let tag = hash >> 32 | 1 << 31;
@@ -51,14 +79,13 @@ fn find_or_insert(guard: &mut RecursionGuard, frames: &[u64], ids_max: u32) -> O
         let mut seen = slot.load(Ordering::Relaxed);
         if seen == 0 {
             // The frames must be sure of their place before anyone can refer to them.
-            if PROCESS.stacks_given() >= ids_max || !event_buffer::reserve(guard, frames.len() as u32 + 2) {
+            if PROCESS.stacks_given() >= ids_max || !place.reserve(frames.len()) {
                 return None;
             }
             let id = PROCESS.next_stack();
             match slot.compare_exchange(0, tag << 32 | u64::from(id), Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => {
-                    event_buffer::append_stack(guard, id, frames);
-                    return Some(id);
+                    return place.append(id, frames).then_some(id);
                 }
                 Err(other) => seen = other,
             }
@@ -82,4 +109,11 @@ fn hash_of(frames: &[u64]) -> u64 {
     hash ^ hash >> 29
 }
 
-const _: () = assert!(crate::frames::FRAMES_MAX <= STACK_FRAMES_MAX);
+/// Gives the table's memory back: all stacks are new again.
+pub fn release() {
+    if let Some(table) = PROCESS.stack_table() {
+        sys::discard_private(table.as_ptr().cast(), BYTES);
+    }
+}
+
+const _: () = assert!(super::frames::FRAMES_MAX <= STACK_FRAMES_MAX);

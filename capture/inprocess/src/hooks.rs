@@ -1,0 +1,176 @@
+//! The hooks for objects, threads and forks.
+
+use crate::objects::BucketId;
+use crate::twin;
+
+/// Where a hook was called from, so that its call stack can be taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// The address that the hooked call returns to, 0 for unknown.
+    pub return_address: usize,
+    /// The stack pointer at the hook's first instruction.
+    pub stack_pointer: usize,
+    /// The frame pointer register at the hook's first instruction, whatever it holds.
+    pub frame_pointer: usize,
+}
+
+impl Caller {
+    /// No stack is taken.
+    pub const UNKNOWN: Caller = Caller { return_address: 0, stack_pointer: 0, frame_pointer: 0 };
+
+    /// The function that calls this one, and the stack above it as far as it has frame pointers.
+    #[inline(always)]
+    #[must_use]
+    pub fn here() -> Caller {
+        twin::caller()
+    }
+}
+
+/// The allocator's function that made an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Function {
+    /// `malloc` and `free`.
+    Plain = 0,
+    /// `calloc`.
+    Calloc = 1,
+    /// `realloc`: a free and an allocation.
+    Realloc = 2,
+    /// `memalign` and its family.
+    Aligned = 3,
+}
+
+/// Attaches the process to the recorder's session that the environment names, if it has not been tried before.
+/// `malloc` is the address of the allocator's real `malloc`, 0 where unknown; it tells a reader which allocator it is.
+///
+/// For the preload library; a program that links the tracer needs [`init`](crate::init) at most.
+#[inline]
+pub fn attach(malloc: usize) {
+    twin::attach(malloc);
+}
+
+/// Whether events are recorded at this moment.
+#[inline]
+#[must_use]
+pub fn is_recording() -> bool {
+    twin::is_recording()
+}
+
+/// The time for an event that happens now and is recorded later; in ticks of the session's clock, 0 when idle.
+#[inline]
+#[must_use]
+pub fn now() -> Ticks {
+    Ticks(twin::now())
+}
+
+/// A moment in ticks of the session's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ticks(pub u64);
+
+/// Records that `address` holds an object of `size` bytes of which `usable` may be used. To be called after the
+/// allocator has returned it. Its bucket is the call stack of `caller`.
+///
+/// ```
+/// pagetrace::object_alloc(0x1000, 20, 24, pagetrace::Function::Plain, pagetrace::Caller::here());
+/// pagetrace::object_free(0x1000, pagetrace::Function::Plain);
+/// ```
+#[inline]
+pub fn object_alloc(address: usize, size: usize, usable: usize, function: Function, caller: Caller) {
+    twin::object_alloc(address, size, usable, function, caller);
+}
+
+/// As [`object_alloc`], in a bucket of the caller's own ([`bucket`](crate::bucket)) instead of a call stack's.
+#[inline]
+pub fn object_alloc_in(bucket: BucketId, address: usize, size: usize, usable: usize, function: Function) {
+    twin::object_alloc_in(bucket, address, size, usable, function);
+}
+
+/// Records that the object at `address` dies. To be called before the allocator gets it back. An address at which no
+/// object is known is counted ([`Statistics::unknown_frees`](crate::Statistics::unknown_frees)), whatever it is.
+#[inline]
+pub fn object_free(address: usize, function: Function) {
+    twin::object_free(address, function);
+}
+
+/// As [`object_free`], at an earlier moment of [`now`]: `realloc` frees before it knows whether it succeeds.
+#[inline]
+pub fn object_free_at(time: Ticks, address: usize, function: Function) {
+    twin::object_free_at(time.0, address, function);
+}
+
+/// Tells the bounds of this thread's stack: lowest address and one past the highest. Without it the tracer finds them
+/// out at the thread's first event, with a system call.
+///
+/// # Safety
+/// From any stack pointer between the bounds up to `high` all memory is readable for as long as the thread lives.
+#[inline]
+pub unsafe fn thread_started(low: usize, high: usize) {
+    // SAFETY: the caller's promise is the same.
+    unsafe { twin::thread_started(low, high) }
+}
+
+/// Hands over this thread's buffer. Later events of the thread start a new one. Happens by itself when a thread of
+/// the C library ends.
+#[inline]
+pub fn thread_ended() {
+    twin::thread_ended();
+}
+
+/// To be called in the parent before `fork` (pthread_atfork(3), *prepare*): the moment at which the child's memory
+/// parts from the parent's. [`init`](crate::init) sees to this and the two below.
+#[inline]
+pub fn fork_begins() {
+    twin::fork_begins();
+}
+
+/// To be called in the parent after `fork` (pthread_atfork(3), *parent*): a child made later without these calls, as by
+/// clone(2), is not to take that fork's moment for its own.
+#[inline]
+pub fn fork_in_parent() {
+    twin::fork_in_parent();
+}
+
+/// To be called in the child after `fork`: it becomes a process of its own in the session.
+#[inline]
+pub fn fork_in_child() {
+    twin::fork_in_child();
+}
+
+/// Holds the calling thread, which is about to end the process, until the recorder has taken the last snapshot. Does
+/// nothing without a recorder, and gives up when the recorder does not answer.
+#[inline]
+pub fn hold_for_last_snapshot() {
+    twin::hold_for_last_snapshot();
+}
+
+/// Takes the object at `address` out of the live table before the allocator moves it: `realloc` does not know yet
+/// whether it succeeds, and another thread may have the address before it returns.
+///
+/// ```
+/// let before = pagetrace::object_free_begins(0x1000);
+/// // … the allocator reallocates …
+/// before.happened(pagetrace::Function::Realloc);
+/// ```
+#[inline]
+pub fn object_free_begins(address: usize) -> PendingFree {
+    PendingFree(twin::object_free_begins(address))
+}
+
+/// A free that may yet fail. Dropping it leaves the object untraced.
+#[derive(Debug)]
+#[must_use = "say whether it happened or failed"]
+pub struct PendingFree(twin::PendingFree);
+
+impl PendingFree {
+    /// Records that the object died, at the moment of [`object_free_begins`].
+    #[inline]
+    pub fn happened(self, function: Function) {
+        self.0.happened(function);
+    }
+
+    /// Puts the object back: it lives on.
+    #[inline]
+    pub fn failed(self) {
+        self.0.failed();
+    }
+}

@@ -1,0 +1,164 @@
+//! Joining a session: the recorder's that the environment names, or the one that a fork's parent was in.
+
+use core::sync::atomic::Ordering;
+
+use pagetrace_format::session::{
+    PROCESS_TABLE_OFFSET, SESSION_MAGIC, SESSION_VARIABLE, Session, SessionHeader, SessionLayout, slot_state, writer,
+};
+
+use super::process::{INHERITED, PROCESS, active, lifecycle};
+use super::{stack_table, thread_state};
+use crate::sys;
+
+/// Remembers where the real malloc is, and attaches if that has not been done: whoever says so has been asked for by
+/// the recorder, whatever else is in the process.
+pub fn attach(malloc: usize) {
+    INHERITED.malloc.store(malloc, Ordering::Relaxed);
+    if INHERITED.session().is_none() {
+        PROCESS.forget();
+    }
+    become_recording();
+}
+
+/// What a hook does when it finds that nobody has looked yet whether to record: attaches, once for a process. Whether
+/// it records now.
+#[cold]
+#[inline(never)]
+pub fn become_recording() -> bool {
+    if PROCESS.active() != 0 || !sys::environment_is_ready() {
+        return false;
+    }
+    let claimed = PROCESS.attaching.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_ok();
+    if !claimed {
+        // Another thread is at it: the events until it is done are before the start of the recording.
+        return false;
+    }
+    let kind = sys::keeping_errno(|| match INHERITED.session() {
+        Some(session) => join_again(session),
+        None => open_session().and_then(|session| join(session, 0)).map(|()| active::RECORDING),
+    });
+    PROCESS.activate(kind.unwrap_or(active::IDLE));
+    if kind.is_some() {
+        sys::keeping_errno(|| PROCESS.ring_doorbell());
+    }
+    kind == Some(active::RECORDING)
+}
+
+/// Notes the moment of a fork, in the parent.
+pub fn fork_begins() {
+    if PROCESS.is_recording() {
+        INHERITED.fork_tick.store(PROCESS.tick(), Ordering::Relaxed);
+    }
+}
+
+/// Forgets the moment of a fork, in the parent.
+pub fn fork_in_parent() {
+    INHERITED.fork_tick.store(0, Ordering::Relaxed);
+}
+
+/// Makes the child of a fork a process of its own.
+pub fn fork_in_child() {
+    // Without a session there is nothing to join, and without the wiped page (kernels before 4.14) the parent's slot
+    // and blocks would be taken for our own.
+    if INHERITED.session().is_some() {
+        PROCESS.forget();
+        become_recording();
+    }
+}
+
+/// A forked child goes on as its parent was.
+fn join_again(session: Session) -> Option<u32> {
+    let parent = INHERITED.serial.load(Ordering::Relaxed);
+    if session.header().writer.load(Ordering::Relaxed) == writer::RECORDER {
+        return join(session, parent).map(|()| active::RECORDING);
+    }
+    let kind = match INHERITED.lifecycle.load(Ordering::Relaxed) {
+        lifecycle::RECORDING => active::RECORDING,
+        lifecycle::KEEPING => active::KEEPING,
+        lifecycle::DROPPED => active::IDLE,
+        _ => return None,
+    };
+    join(session, parent).map(|()| kind)
+}
+
+fn open_session() -> Option<Session> {
+    let path = sys::environment(SESSION_VARIABLE)?;
+    let (base, bytes) = sys::map_file(path, PROCESS_TABLE_OFFSET)?;
+    // SAFETY: the mapping is page aligned and at least as long as the header, whose fields are atomics.
+    let header = unsafe { &*base.cast::<SessionHeader>() };
+    let layout = SessionLayout {
+        process_slots: header.process_slots.load(Ordering::Relaxed),
+        block_count: header.block_count.load(Ordering::Relaxed),
+        block_bytes: header.block_bytes.load(Ordering::Relaxed),
+    };
+    let fits = header.magic.load(Ordering::Acquire) == SESSION_MAGIC
+        && layout.block_bytes >= 4096
+        && layout.block_bytes.is_multiple_of(4096)
+        && layout.total_bytes() <= bytes
+        && header.recording.load(Ordering::Relaxed) == 1;
+    if !fits {
+        return None;
+    }
+    // SAFETY: mapped and checked above, never unmapped, and the first session of this process.
+    unsafe { INHERITED.set_session(base, layout) };
+    INHERITED.session()
+}
+
+/// Takes a slot and says who we are. `forked_from` is the serial of the process that this one is a copy of.
+pub fn join(session: Session, forked_from: u32) -> Option<()> {
+    let header = session.header();
+    if header.recording.load(Ordering::Relaxed) != 1 {
+        return None;
+    }
+    thread_state::current().buffer.forget_process();
+    let table = fresh_stack_table()?;
+    let claimed = (0..session.layout().process_slots).find_map(|index| {
+        let slot = session.slot(index)?;
+        let change =
+            slot.state.compare_exchange(slot_state::EMPTY, slot_state::CLAIMED, Ordering::Acquire, Ordering::Relaxed);
+        change.is_ok().then_some((index, slot))
+    });
+    let Some((index, slot)) = claimed else {
+        header.processes_refused.0.fetch_add(1, Ordering::Relaxed);
+        return None;
+    };
+    let serial = header.process_serial.0.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+    PROCESS.begin(header.clock.load(Ordering::Relaxed), serial, index);
+    let fork_tick = INHERITED.fork_tick.swap(0, Ordering::Relaxed);
+    let start = if forked_from != 0 && fork_tick != 0 { fork_tick } else { PROCESS.tick() };
+    slot.pid.store(sys::getpid(), Ordering::Relaxed);
+    slot.serial.store(serial, Ordering::Relaxed);
+    slot.forked_from.store(forked_from, Ordering::Relaxed);
+    slot.start_tick.store(start, Ordering::Relaxed);
+    slot.malloc.store(INHERITED.malloc.load(Ordering::Relaxed) as u64, Ordering::Relaxed);
+    for counter in [&slot.lost_full, &slot.lost_reentered, &slot.stacks_lost].into_iter().chain(&slot.lost_written) {
+        counter.store(0, Ordering::Relaxed);
+    }
+    slot.announced.store(0, Ordering::Relaxed);
+    slot.buckets_announced.store(0, Ordering::Relaxed);
+    let base = session.base() as u64;
+    let ranges = [
+        (base, base + session.layout().total_bytes() as u64),
+        (table as u64, table as u64 + stack_table::BYTES as u64),
+    ];
+    for (range, (start, end)) in slot.tracer_ranges.iter().zip(ranges) {
+        range[0].store(start, Ordering::Relaxed);
+        range[1].store(end, Ordering::Relaxed);
+    }
+    if header.writer.load(Ordering::Relaxed) == writer::RECORDER {
+        // From here on the recorder may stop this process to look at it. If it is killed then, nobody else would let
+        // us go.
+        sys::continue_when_parent_dies(header.recorder_pid.load(Ordering::Relaxed));
+    }
+    slot.state.store(slot_state::RUNNING, Ordering::Release);
+    Some(())
+}
+
+/// An empty table of stacks in place of the parent's.
+fn fresh_stack_table() -> Option<*const u8> {
+    let old = INHERITED.stack_table.load(Ordering::Relaxed);
+    // SAFETY: null, or the parent's table, to which nobody in this new process refers.
+    let table = unsafe { sys::map_zeroed(old.cast_const().cast(), stack_table::BYTES) }?;
+    PROCESS.set_stack_table(table.cast_mut().cast());
+    Some(table)
+}

@@ -1,0 +1,347 @@
+//! Starting, switching and ending a recording that the program runs itself. One thread of a process at a time.
+
+use core::sync::atomic::{AtomicU32, Ordering};
+use std::sync::Once;
+
+use pagetrace_format::header::{FileHeader, Origin, VERSION};
+use pagetrace_format::session::{Session, block_state, when_full, writer};
+use pagetrace_format::units::{PageShift, TraceNanos};
+
+use super::flush_lock::FlushLock;
+use super::process::{INHERITED, PROCESS, active, lifecycle};
+use super::scratch::{self, Scratch};
+use super::settings::Builder;
+use super::switch_lock::SwitchLock;
+use super::{
+    OBJECTS, SHARED_BUFFER, announcements, attach, catch_up, drain, flusher, fork_hooks, go_buffers, own_session,
+    page_sets, self_snapshot, thread_state, tick_line, trace_file,
+};
+use crate::error::Error;
+use crate::recording::{Off, State, TraceFormat, WhenFull};
+use crate::sys;
+
+/// A hook that has not left its buffer after so long stands still: its thread was stopped.
+const HOOK_MS_MAX: u64 = 1_000;
+
+/// See [`crate::Builder::init`].
+pub fn init(builder: &Builder) -> Result<(), Error> {
+    let page_shift = builder.page_shift()?;
+    let _lock = lock(&PROCESS.control)?;
+    if lifecycle() != lifecycle::UNINITIALIZED {
+        return Err(Error::AlreadyInitialized);
+    }
+    let recorded = PROCESS.is_recording();
+    if recorded {
+        // A recorder has the events already.
+        return Err(Error::AlreadyInitialized);
+    }
+    let session = own_session::create(builder.buffer_bytes).map_err(Error::Memory)?;
+    if !scratch::make() {
+        return Err(Error::Memory(std::io::Error::last_os_error()));
+    }
+    let header = session.header();
+    trace_file::create(&builder.path, &header.file)?;
+    header.writer.store(writer::PROGRAMS, Ordering::Relaxed);
+    let full = if builder.when_full == WhenFull::Lose { when_full::LOSE } else { when_full::WAIT };
+    header.when_full.store(full, Ordering::Relaxed);
+    header.recording.store(1, Ordering::Relaxed);
+    tick_line::begin(header, tick_line::best_clock());
+    INHERITED.table.store(builder.live_table && builder.format == TraceFormat::Native, Ordering::Relaxed);
+    INHERITED.snapshots.store(builder.snapshots, Ordering::Relaxed);
+    INHERITED.args.store(builder.args, Ordering::Relaxed);
+    INHERITED.go_format.store(builder.format == TraceFormat::Go, Ordering::Relaxed);
+    INHERITED.page_shift.store(page_shift, Ordering::Relaxed);
+    flusher::INTERVAL_NS.store(builder.flush_interval.as_nanos().try_into().unwrap_or(u64::MAX), Ordering::Relaxed);
+    attach::join(session, 0).ok_or_else(|| Error::Memory(std::io::Error::last_os_error()))?;
+    at_first_init();
+    with_scratch(session, |scratch| begin_trace(page_shift, scratch, builder.snapshots))?;
+    if let Err(error) = flusher::start() {
+        trace_file::close();
+        return Err(error);
+    }
+    PROCESS.earliest_tick.store(PROCESS.tick(), Ordering::Relaxed);
+    OBJECTS.set_keeping(false);
+    if builder.start_off {
+        PROCESS.off_since.store(PROCESS.tick(), Ordering::Relaxed);
+        set_lifecycle(lifecycle::DROPPED);
+        PROCESS.activate(active::IDLE);
+    } else {
+        set_lifecycle(lifecycle::RECORDING);
+        PROCESS.activate(active::RECORDING);
+    }
+    Ok(())
+}
+
+/// What a guard of a recording does.
+#[derive(Debug)]
+pub struct FinishWhenDropped(bool);
+
+impl FinishWhenDropped {
+    pub fn new(finishes: bool) -> FinishWhenDropped {
+        FinishWhenDropped(finishes)
+    }
+}
+
+impl Drop for FinishWhenDropped {
+    fn drop(&mut self) {
+        if self.0 {
+            // A failed write has been reported on standard error.
+            let _ = finish();
+        }
+    }
+}
+
+/// See [`crate::on`].
+pub fn on() -> Result<(), Error> {
+    let _lock = lock(&PROCESS.control)?;
+    let kept = match lifecycle() {
+        lifecycle::RECORDING => return Ok(()),
+        lifecycle::KEEPING => true,
+        lifecycle::DROPPED => false,
+        _ => return Err(Error::NotInitialized),
+    };
+    let session = PROCESS.session().ok_or(Error::NotInitialized)?;
+    written()?;
+    own_session::open(session).map_err(Error::Memory)?;
+    let resumed = PROCESS.tick();
+    // So far apart that they are not the same nanosecond.
+    PROCESS.earliest_tick.store(resumed + TICKS_APART, Ordering::Relaxed);
+    PROCESS.resumed_since.store(PROCESS.off_since.load(Ordering::Relaxed), Ordering::Relaxed);
+    PROCESS.resumed_kept.store(kept.into(), Ordering::Relaxed);
+    PROCESS.resumed_at.store(resumed, Ordering::Release);
+    OBJECTS.set_keeping(false);
+    set_lifecycle(lifecycle::RECORDING);
+    PROCESS.activate(active::RECORDING);
+    if flusher::somebody_flushes(session.header()) && PROCESS.flusher.load(Ordering::Relaxed) != 0 {
+        PROCESS.ring_doorbell();
+        return Ok(());
+    }
+    // What was kept is in this process's memory: no other can write it.
+    with_scratch(session, |scratch| catch_up::announce(session, scratch))
+}
+
+/// See [`TICKS_APART`]'s use.
+const TICKS_APART: u64 = 8;
+
+/// See [`crate::off`].
+pub fn off(mode: Off) -> Result<(), Error> {
+    let _lock = lock(&PROCESS.control)?;
+    let session = PROCESS.session().ok_or(Error::NotInitialized)?;
+    match (lifecycle(), mode) {
+        (lifecycle::RECORDING, _) | (lifecycle::KEEPING, Off::Drop) => {}
+        (lifecycle::KEEPING | lifecycle::DROPPED, _) => return Ok(()),
+        _ => return Err(Error::NotInitialized),
+    }
+    let keeps = mode == Off::Keep && PROCESS.has_table();
+    // What an earlier gap has left is written first: its objects are then as the trace knows them.
+    with_scratch(session, |scratch| catch_up::announce(session, scratch))?;
+    OBJECTS.set_keeping(keeps);
+    if lifecycle() == lifecycle::RECORDING {
+        PROCESS.off_since.store(PROCESS.tick(), Ordering::Relaxed);
+    }
+    set_lifecycle(if keeps { lifecycle::KEEPING } else { lifecycle::DROPPED });
+    PROCESS.activate(if keeps { active::KEEPING } else { active::IDLE });
+    let quiet = wait_for_hooks(session);
+    with_scratch(session, |scratch| write_rest(session, scratch, quiet))?;
+    if !quiet {
+        return Err(Error::Busy);
+    }
+    if !keeps {
+        OBJECTS.release();
+        super::stack_table::release();
+    }
+    own_session::close(session).map_err(Error::Memory)?;
+    scratch::release();
+    written()
+}
+
+/// See [`crate::flush`].
+pub fn flush() -> Result<(), Error> {
+    match lifecycle() {
+        lifecycle::UNINITIALIZED | lifecycle::FINISHED => Err(Error::NotInitialized),
+        _ => {
+            let session = PROCESS.session().ok_or(Error::NotInitialized)?;
+            flusher::flush_inline(session);
+            written()
+        }
+    }
+}
+
+/// See [`crate::finish`].
+pub fn finish() -> Result<(), Error> {
+    if matches!(lifecycle(), lifecycle::UNINITIALIZED | lifecycle::FINISHED) {
+        return Ok(());
+    }
+    let _lock = lock(&PROCESS.control)?;
+    finish_locked()
+}
+
+/// See [`crate::reset`].
+pub fn reset() -> Result<(), Error> {
+    let _lock = lock(&PROCESS.control)?;
+    if lifecycle() == lifecycle::UNINITIALIZED {
+        return Err(Error::NotInitialized);
+    }
+    let finished = finish_locked();
+    OBJECTS.release();
+    page_sets::release_all();
+    PROCESS.unknown_frees.store(0, Ordering::Relaxed);
+    set_lifecycle(lifecycle::UNINITIALIZED);
+    finished
+}
+
+/// See [`crate::state`].
+pub fn state() -> State {
+    match lifecycle() {
+        lifecycle::RECORDING => State::Recording,
+        lifecycle::KEEPING => State::Keeping,
+        lifecycle::DROPPED => State::Dropped,
+        lifecycle::FINISHED => State::Finished,
+        _ if PROCESS.is_recording() => State::Recording,
+        _ => State::Uninitialized,
+    }
+}
+
+fn finish_locked() -> Result<(), Error> {
+    if matches!(lifecycle(), lifecycle::UNINITIALIZED | lifecycle::FINISHED) {
+        return Ok(());
+    }
+    let session = PROCESS.session().ok_or(Error::NotInitialized)?;
+    let was = lifecycle();
+    OBJECTS.set_keeping(true);
+    set_lifecycle(lifecycle::FINISHED);
+    PROCESS.activate(active::IDLE);
+    let quiet = wait_for_hooks(session);
+    flusher::stop();
+    let result = with_scratch(session, |scratch| {
+        if was == lifecycle::RECORDING {
+            catch_up::announce(session, scratch);
+        }
+        write_rest(session, scratch, quiet);
+        self_snapshot::take_last(scratch);
+        if announcements::process_ended(session, scratch) {
+            announcements::end(scratch);
+        }
+        session.header().file.ended.store(1, Ordering::Relaxed);
+    });
+    let result = result.and_then(|()| written());
+    trace_file::close();
+    if quiet {
+        super::stack_table::release();
+        // Best effort: the trace is whole, and the memory goes with the process.
+        let _ = own_session::close(session);
+        scratch::release();
+    }
+    result
+}
+
+/// Drains this process's blocks to the last word.
+fn write_rest(session: Session, scratch: &mut Scratch, quiet: bool) {
+    if quiet {
+        drain::fill_own_blocks(session);
+    }
+    announcements::all(session, scratch);
+    drain::drain(session, scratch, None);
+    // Losses are counted before the hook leaves: these are all.
+    announcements::all(session, scratch);
+    announcements::modules(scratch);
+}
+
+/// Waits until no hook of this process is at work in a buffer of an earlier epoch. Whether that came to be.
+fn wait_for_hooks(session: Session) -> bool {
+    sys::barrier_on_all_processors();
+    let taken = session.header().blocks_taken.0.load(Ordering::SeqCst).min(session.layout().block_count);
+    let own = PROCESS.serial();
+    let start = sys::monotonic_ms();
+    let mut quiet = true;
+    for block in (0..taken).filter_map(|index| session.block(index)) {
+        let at_work = || {
+            block.state.load(Ordering::Acquire) != block_state::FREE
+                && block.process_serial.load(Ordering::Relaxed) == own
+                && block.writing.load(Ordering::Acquire) != 0
+        };
+        while at_work() && sys::monotonic_ms() - start < HOOK_MS_MAX {
+            sys::yield_processor();
+        }
+        quiet &= !at_work();
+    }
+    quiet
+}
+
+fn begin_trace(page_shift: u32, scratch: &mut Scratch, snapshots: bool) {
+    if go_buffers::wanted() {
+        return;
+    }
+    let header = FileHeader {
+        version: VERSION,
+        page_shift: PageShift::new(page_shift as u8).unwrap_or(PageShift::KIB_4),
+        origin: Origin::Recorded,
+        start: TraceNanos(sys::monotonic_ns()),
+        start_unix_ns: sys::unix_ns(),
+    };
+    trace_file::append(&header.encode());
+    announcements::sources(scratch, snapshots);
+}
+
+/// Runs `work` with the right to write.
+fn with_scratch<T>(session: Session, work: impl FnOnce(&mut Scratch) -> T) -> Result<T, Error> {
+    sys::with_signals_blocked(|| {
+        let _lock = FlushLock::take(session.header()).ok_or(Error::Busy)?;
+        // SAFETY: the lock is held until after the work, and there is no other such reference in this function.
+        let mut scratch = unsafe { scratch::get() }.ok_or(Error::NotInitialized)?;
+        Ok(work(&mut scratch))
+    })
+}
+
+fn written() -> Result<(), Error> {
+    trace_file::failure().map_or(Ok(()), Err)
+}
+
+fn lock(word: &'static AtomicU32) -> Result<SwitchLock, Error> {
+    SwitchLock::take(word).ok_or(Error::Busy)
+}
+
+fn lifecycle() -> u32 {
+    INHERITED.lifecycle.load(Ordering::Acquire)
+}
+
+fn set_lifecycle(to: u32) {
+    INHERITED.lifecycle.store(to, Ordering::Release);
+}
+
+/// What is registered with the C library once and stays.
+fn at_first_init() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        sys::register_barrier();
+        sys::at_exit(at_exit);
+        sys::at_fork(fork_hooks::prepare, fork_hooks::parent, fork_hooks::child);
+        sys::watch_thread_ends(at_thread_end);
+        #[cfg(panic = "abort")]
+        {
+            let before = std::panic::take_hook();
+            std::panic::set_hook(Box::new(move |info| {
+                before(info);
+                let _ = finish();
+            }));
+        }
+    });
+}
+
+extern "C" fn at_exit() {
+    // A failed write has been reported.
+    let _ = finish();
+}
+
+unsafe extern "C" fn at_thread_end(_: *mut core::ffi::c_void) {
+    let thread = thread_state::current();
+    thread.watched.set(0);
+    super::thread_ended();
+}
+
+/// Hands over the block of the shared buffer.
+pub fn release_shared_buffer() {
+    if let Some(_lock) = SwitchLock::try_take(&PROCESS.shared_buffer) {
+        SHARED_BUFFER.0.release();
+    }
+}

@@ -1,0 +1,48 @@
+//! Who may take events out of the blocks and write to the file: one thread of all processes of a recording.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use pagetrace_format::session::SessionHeader;
+
+use crate::sys;
+
+/// Held while events are taken and written.
+#[must_use = "dropping it gives the lock back"]
+pub struct FlushLock {
+    word: &'static AtomicU64,
+}
+
+/// Looks whether the holder is alive after so many tries.
+const TRIES: u32 = 64;
+const NAP_NS: u64 = 200_000;
+
+impl FlushLock {
+    /// Waits for the lock; takes it from a process that has died with it. `None` if this thread has it.
+    pub fn take(header: &'static SessionHeader) -> Option<FlushLock> {
+        let word = &header.flush_lock.0;
+        let own = u64::from(sys::getpid()) << 32 | u64::from(sys::gettid());
+        let mut tries = 0_u32;
+        loop {
+            match word.compare_exchange(0, own, Ordering::Acquire, Ordering::Relaxed) {
+                Ok(_) => return Some(FlushLock { word }),
+                Err(holder) if holder == own => return None,
+                Err(holder) => {
+                    tries = tries.wrapping_add(1);
+                    if tries.is_multiple_of(TRIES)
+                        && !sys::process_runs((holder >> 32) as u32)
+                        && word.compare_exchange(holder, own, Ordering::Acquire, Ordering::Relaxed).is_ok()
+                    {
+                        return Some(FlushLock { word });
+                    }
+                    if tries < TRIES { sys::yield_processor() } else { sys::sleep_ns(NAP_NS) }
+                }
+            }
+        }
+    }
+}
+
+impl Drop for FlushLock {
+    fn drop(&mut self) {
+        self.word.store(0, Ordering::Release);
+    }
+}

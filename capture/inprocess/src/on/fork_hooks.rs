@@ -1,0 +1,41 @@
+//! What happens around fork(2) in a program that writes its trace itself.
+
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use super::process::{INHERITED, PROCESS, lifecycle};
+use super::{OBJECTS, attach, page_sets};
+
+/// Whether the fork that is going on holds the live table. Forks are one after the other, by the table's locks.
+static LOCKED: AtomicBool = AtomicBool::new(false);
+
+/// In the parent, before: the live table stands still, so that the child finds it whole.
+pub extern "C" fn prepare() {
+    attach::fork_begins();
+    if is_on() {
+        OBJECTS.lock_all();
+        LOCKED.store(true, Ordering::Relaxed);
+    }
+}
+
+/// In the parent, after.
+pub extern "C" fn parent() {
+    attach::fork_in_parent();
+    if LOCKED.swap(false, Ordering::Relaxed) {
+        // SAFETY: `prepare` has locked them all, in this thread: another one that forks waits there for the locks.
+        unsafe { OBJECTS.unlock_all() };
+    }
+}
+
+/// In the child.
+pub extern "C" fn child() {
+    let locked = LOCKED.swap(false, Ordering::Relaxed);
+    // SAFETY: the child has one thread, and the flag is that of the thread that forked: a fork that is going on keeps
+    // others waiting.
+    unsafe { OBJECTS.unlock_all_in_child(locked) };
+    page_sets::forget_readers_in_child();
+    attach::fork_in_child();
+}
+
+fn is_on() -> bool {
+    PROCESS.writes_itself() && INHERITED.lifecycle.load(Ordering::Acquire) != lifecycle::UNINITIALIZED
+}

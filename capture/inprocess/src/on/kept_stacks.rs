@@ -1,0 +1,60 @@
+//! Call stacks that are met for the first time while recording is off and ids go on: each goes into a block of its
+//! own, opened for this moment, so that its number means something when recording resumes.
+
+use core::sync::atomic::{Ordering, fence};
+
+use pagetrace_format::session::{BlockHeader, Session, block_state};
+use pagetrace_format::{StackId, encode};
+
+use super::process::PROCESS;
+use super::{block_wait, own_session};
+use crate::sys;
+
+/// Writes one stack. Whether there was a block for it.
+#[cold]
+pub fn append(id: u32, frames: &[u64]) -> bool {
+    sys::keeping_errno(|| {
+        let Some(session) = PROCESS.session() else { return false };
+        let epoch = PROCESS.active();
+        let Some(index) = session.take_free_block().or_else(|| session.take_fresh_block()) else { return false };
+        let Some(header) = session.block(index) else { return false };
+        claim(header);
+        fence(Ordering::SeqCst);
+        // As in `event_buffer`: either this sees that the epoch is over, or who ends it sees this at work.
+        let written = PROCESS.active() == epoch && own_session::open_block(session, index).is_ok();
+        if written {
+            write(session, index, header, id, frames);
+        }
+        header.state.store(if written { block_state::FULL } else { block_state::FREE }, Ordering::Release);
+        header.writing.store(0, Ordering::Release);
+        if written {
+            PROCESS.ring_doorbell();
+        } else {
+            block_wait::give_back(session, index);
+        }
+        written
+    })
+}
+
+/// Neither a thread's block nor a stream's first: there will be no events in it.
+fn claim(header: &BlockHeader) {
+    header.committed_words.store(0, Ordering::Relaxed);
+    header.drained_words.store(0, Ordering::Relaxed);
+    header.drained_base.store(0, Ordering::Relaxed);
+    header.process_serial.store(PROCESS.serial(), Ordering::Relaxed);
+    header.thread_serial.store(0, Ordering::Relaxed);
+    header.sequence.store(1, Ordering::Relaxed);
+    header.previous.store(0, Ordering::Relaxed);
+    header.tid.store(sys::gettid(), Ordering::Relaxed);
+    header.writing.store(1, Ordering::Relaxed);
+    header.state.store(block_state::OWNED, Ordering::Release);
+}
+
+fn write(session: Session, index: u32, header: &BlockHeader, id: u32, frames: &[u64]) {
+    let Some(words) = session.words(index) else { return };
+    let first = encode::stack(frames.len() as u16, StackId(id));
+    for (to, &word) in words.iter().zip(first.iter().chain(frames)) {
+        to.store(word, Ordering::Relaxed);
+    }
+    header.committed_words.store((first.len() + frames.len()) as u32, Ordering::Release);
+}

@@ -1,0 +1,175 @@
+//! Events of objects: their numbers, their call sites, and the live table.
+//!
+//! Whether an event is due is for the table to say ([`super::object_table`]): a trace never has a free without its
+//! allocation because recording was switched in between.
+
+use core::sync::atomic::Ordering;
+
+use pagetrace_format::event::kind_number;
+use pagetrace_format::{Address, ObjectAlloc, ObjectFree, ObjectFunction, ObjectId, StackId, encode};
+
+use super::event_buffer::{Identity, NotWritten};
+use super::object_table::Removed;
+use super::process::PROCESS;
+use super::recursion_guard::RecursionGuard;
+use super::stack_table::{self, Place};
+use super::{OBJECTS, frames, object_ids};
+use crate::hooks::{Caller, Function};
+
+/// Where an object comes from.
+#[derive(Clone, Copy)]
+pub enum Site {
+    /// A call.
+    Stack(Caller),
+    /// A bucket of the program's own.
+    Bucket(u32),
+}
+
+/// An object came to life.
+#[inline]
+pub fn alloc(address: usize, size: usize, usable: usize, function: Function, site: Site) {
+    let tick = PROCESS.tick();
+    let Some(guard) = RecursionGuard::enter() else { return };
+    let buffer = &guard.thread().buffer;
+    let mut entered = buffer.enter(Identity::of_thread);
+    let bucket = match site {
+        Site::Bucket(bucket) => bucket,
+        Site::Stack(caller) => {
+            let mut addresses = [0; frames::FRAMES_MAX];
+            let count = frames::walk(&guard, caller, &mut addresses);
+            let mut place = match &mut entered {
+                Ok(entered) => Place::Buffer(entered),
+                Err(_) => Place::Kept,
+            };
+            stack_table::id_of(&mut place, &addresses[..count])
+        }
+    };
+    let object = ObjectAlloc {
+        address: Address(address as u64),
+        size: size as u64,
+        usable: usable.max(size) as u64,
+        stack: StackId(bucket),
+        function: to_format(function),
+    };
+    let wanted = buffer.wants(kind_number::OBJECT_ALLOC);
+    if !PROCESS.has_table() {
+        if wanted && let Ok(entered) = &mut entered {
+            // One that finds no room has been counted.
+            let _ = entered.append(tick, |ticks| encode::object_alloc(ticks, &object));
+        }
+        return;
+    }
+    let id = object_ids::next(&guard);
+    let inserted = OBJECTS.insert(address, id, bucket, size as u64, wanted);
+    // One that finds no place in the table is written all the same, while recording.
+    if inserted.is_ok_and(|inserted| !inserted.event_due) || !wanted {
+        return;
+    }
+    let written = entered.and_then(|mut entered| {
+        entered.append(tick, |ticks| encode::object_alloc_with_id(ticks, &object, ObjectId(id)))
+    });
+    if written == Err(NotWritten::Off) {
+        OBJECTS.take_back(address, id);
+    }
+}
+
+/// An object dies.
+#[inline]
+pub fn free(tick: u64, address: usize, function: Function) {
+    let Some(guard) = RecursionGuard::enter() else { return };
+    if !PROCESS.has_table() {
+        write_free(&guard, tick, address, function, None);
+        return;
+    }
+    match take_out(address) {
+        Some(removed) if !removed.event_due => {}
+        removed => write_free(&guard, tick, address, function, removed),
+    }
+}
+
+fn take_out(address: usize) -> Option<Removed> {
+    let removed = OBJECTS.remove(address);
+    if removed.is_none() {
+        PROCESS.unknown_frees.fetch_add(1, Ordering::Relaxed);
+    }
+    removed
+}
+
+#[inline]
+fn write_free(guard: &RecursionGuard, tick: u64, address: usize, function: Function, removed: Option<Removed>) {
+    let buffer = &guard.thread().buffer;
+    if !buffer.wants(kind_number::OBJECT_FREE) {
+        return;
+    }
+    let object = ObjectFree { address: Address(address as u64), function: to_format(function) };
+    let written = buffer.enter(Identity::of_thread).and_then(|mut entered| match &removed {
+        Some(removed) => {
+            entered.append(tick, |ticks| encode::object_free_with_id(ticks, &object, ObjectId(removed.entry.id)))
+        }
+        None => entered.append(tick, |ticks| encode::object_free(ticks, &object)),
+    });
+    if written == Err(NotWritten::Off)
+        && let Some(removed) = &removed
+    {
+        OBJECTS.log_dead(removed);
+    }
+}
+
+/// See [`crate::PendingFree`].
+#[derive(Debug)]
+pub struct PendingFree {
+    tick: u64,
+    address: usize,
+    removed: Option<Removed>,
+}
+
+impl PendingFree {
+    /// Of nothing that is traced.
+    #[inline]
+    pub const fn nothing() -> PendingFree {
+        PendingFree { tick: 0, address: 0, removed: None }
+    }
+
+    /// Takes the object out of the table, since another may be at its address before the allocator returns.
+    #[inline]
+    pub fn begin(address: usize) -> PendingFree {
+        let tick = PROCESS.tick();
+        if !PROCESS.has_table() {
+            return PendingFree { tick, address, removed: None };
+        }
+        let Some(_guard) = RecursionGuard::enter() else { return PendingFree::nothing() };
+        PendingFree { tick, address, removed: take_out(address) }
+    }
+
+    /// The object has died.
+    #[inline]
+    pub fn happened(self, function: Function) {
+        let known_and_not_due = self.removed.as_ref().is_some_and(|removed| !removed.event_due);
+        if self.tick != 0
+            && !known_and_not_due
+            && let Some(guard) = RecursionGuard::enter()
+        {
+            write_free(&guard, self.tick, self.address, function, self.removed);
+        }
+    }
+
+    /// It lives on.
+    #[inline]
+    pub fn failed(self) {
+        let Some(Removed { entry, .. }) = self.removed else { return };
+        if let Some(_guard) = RecursionGuard::enter() {
+            // What the trace knows of it stays so; without room the object is counted by the table.
+            let _ = OBJECTS.insert(entry.address, entry.id, entry.bucket, entry.size, entry.announced);
+        }
+    }
+}
+
+#[inline]
+fn to_format(function: Function) -> ObjectFunction {
+    match function {
+        Function::Plain => ObjectFunction::Plain,
+        Function::Calloc => ObjectFunction::Calloc,
+        Function::Realloc => ObjectFunction::Realloc,
+        Function::Aligned => ObjectFunction::Aligned,
+    }
+}

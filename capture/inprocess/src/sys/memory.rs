@@ -1,0 +1,117 @@
+//! Mappings: shared with children, closed and opened, given back.
+
+use core::ptr;
+use std::io;
+
+/// Guard pages on any mapping (madvise(2), since Linux 6.13; on shared memory since 6.15).
+const MADV_GUARD_INSTALL: libc::c_int = 102;
+const MADV_GUARD_REMOVE: libc::c_int = 103;
+
+/// Maps zeroed memory that forked children share. It has a name in /proc/PID/maps where the kernel gives it one.
+pub fn map_shared(bytes: usize) -> io::Result<*const u8> {
+    let named = map_memfd(bytes);
+    if let Ok(base) = named {
+        return Ok(base);
+    }
+    let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    // SAFETY: a new mapping at an address of the kernel's choice.
+    let base = unsafe { libc::mmap(ptr::null_mut(), bytes, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
+    if base == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(base as *const u8) }
+}
+
+fn map_memfd(bytes: usize) -> io::Result<*const u8> {
+    // The limit of file sizes counts here, too, and beyond it the kernel sends a signal that would kill the program.
+    super::with_signals_blocked(|| {
+        // SAFETY: a valid C string; the descriptor is closed below, and the mapping outlives it.
+        unsafe {
+            let fd = libc::memfd_create(c"pagetrace".as_ptr(), libc::MFD_CLOEXEC);
+            if fd < 0 {
+                return Err(io::Error::last_os_error());
+            }
+            let base = if libc::ftruncate(fd, bytes as libc::off_t) == 0 {
+                let flags = libc::MAP_SHARED | libc::MAP_NORESERVE;
+                libc::mmap(ptr::null_mut(), bytes, libc::PROT_READ | libc::PROT_WRITE, flags, fd, 0)
+            } else {
+                libc::MAP_FAILED
+            };
+            let result = if base == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(base as *const u8) };
+            libc::close(fd);
+            result
+        }
+    })
+}
+
+/// Makes any access to this range of the tracer's own a fault, its contents being lost. Whether the kernel can.
+pub fn install_guard(start: *const u8, bytes: usize) -> bool {
+    // SAFETY: the tracer's own memory, which nobody uses now.
+    unsafe { libc::madvise(start as *mut _, bytes, MADV_GUARD_INSTALL) == 0 }
+}
+
+/// Undoes [`install_guard`].
+pub fn remove_guard(start: *const u8, bytes: usize) -> bool {
+    // SAFETY: only makes memory accessible that is the tracer's own.
+    unsafe { libc::madvise(start as *mut _, bytes, MADV_GUARD_REMOVE) == 0 }
+}
+
+/// Allows or forbids all access to a range of the tracer's own.
+pub fn protect(start: *const u8, bytes: usize, accessible: bool) -> io::Result<()> {
+    let protection = if accessible { libc::PROT_READ | libc::PROT_WRITE } else { libc::PROT_NONE };
+    // SAFETY: the tracer's own memory, which nobody uses now.
+    if unsafe { libc::mprotect(start as *mut _, bytes, protection) } == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Gives a range of shared memory back to the kernel, its contents being lost for all who share it (madvise(2),
+/// MADV_REMOVE).
+pub fn remove_shared(start: *const u8, bytes: usize) {
+    // SAFETY: the tracer's own memory, which nobody uses now. A kernel that refuses leaves it as it is.
+    unsafe { libc::madvise(start as *mut _, bytes, libc::MADV_REMOVE) };
+}
+
+/// Gives private memory back to the kernel; it is zero when it is used next.
+pub fn discard_private(start: *const u8, bytes: usize) {
+    // SAFETY: the tracer's own memory, in which nothing is left that anyone needs.
+    unsafe { libc::madvise(start as *mut _, bytes, libc::MADV_DONTNEED) };
+}
+
+/// The mapping that holds an address: its first address and one past its last. By the PROCMAP_QUERY ioctl (Linux 6.11,
+/// include/uapi/linux/fs.h), without which nothing is known.
+pub fn mapping_of(address: usize) -> Option<(usize, usize)> {
+    /// `struct procmap_query`.
+    #[repr(C)]
+    #[derive(Default)]
+    struct Query {
+        size: u64,
+        query_flags: u64,
+        query_addr: u64,
+        vma_start: u64,
+        vma_end: u64,
+        vma_flags: u64,
+        vma_page_size: u64,
+        vma_offset: u64,
+        inode: u64,
+        dev_major: u32,
+        dev_minor: u32,
+        vma_name_size: u32,
+        build_id_size: u32,
+        vma_name_addr: u64,
+        build_id_addr: u64,
+    }
+    /// `_IOWR('f', 17, struct procmap_query)`.
+    const PROCMAP_QUERY: libc::c_ulong =
+        3 << 30 | (size_of::<Query>() as libc::c_ulong) << 16 | (b'f' as libc::c_ulong) << 8 | 17;
+    let mut query = Query { size: size_of::<Query>() as u64, query_addr: address as u64, ..Query::default() };
+    // SAFETY: a valid C string, a descriptor of our own, and a structure of the size that it names.
+    unsafe {
+        let fd = libc::open(c"/proc/self/maps".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
+        if fd < 0 {
+            return None;
+        }
+        let known = libc::ioctl(fd, PROCMAP_QUERY, &raw mut query) == 0;
+        libc::close(fd);
+        known.then_some((query.vma_start as usize, query.vma_end as usize))
+    }
+}

@@ -1,0 +1,156 @@
+//! Threads, signals, barriers, and what the C library is asked to tell.
+
+use core::ffi::{c_int, c_void};
+use core::mem::{self, MaybeUninit};
+use core::ptr;
+use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use std::io;
+
+/// Commands of membarrier(2), include/uapi/linux/membarrier.h.
+const MEMBARRIER_CMD_PRIVATE_EXPEDITED: c_int = 1 << 3;
+const MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED: c_int = 1 << 4;
+
+/// Gives the processor to another thread.
+pub fn yield_processor() {
+    // SAFETY: no arguments.
+    unsafe { libc::sched_yield() };
+}
+
+/// Sleeps; signals may cut it short.
+pub fn sleep_ns(nanos: u64) {
+    let time = libc::timespec { tv_sec: (nanos / 1_000_000_000) as i64, tv_nsec: (nanos % 1_000_000_000) as i64 };
+    // SAFETY: a valid time, and no wish to know the rest.
+    unsafe { libc::nanosleep(&raw const time, ptr::null_mut()) };
+}
+
+/// CLOCK_REALTIME in nanoseconds.
+pub fn unix_ns() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: writes to the local; this clock always exists.
+    unsafe { libc::clock_gettime(libc::CLOCK_REALTIME, &raw mut time) };
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+/// The thread pointer: with the C libraries of Linux the address of the thread's control block.
+pub fn thread_pointer() -> usize {
+    let pointer: usize;
+    // SAFETY: the first word of the control block points to itself (ELF Handling For Thread-Local Storage, 4.3.6).
+    unsafe { core::arch::asm!("mov {}, qword ptr fs:[0]", out(reg) pointer, options(pure, readonly, nostack)) };
+    pointer
+}
+
+/// Starts a detached thread that gets no signals.
+pub fn start_thread(stack_bytes: usize, run: extern "C" fn(*mut c_void) -> *mut c_void) -> io::Result<()> {
+    with_signals_blocked(|| {
+        let mut attributes = MaybeUninit::<libc::pthread_attr_t>::zeroed();
+        let mut thread = MaybeUninit::<libc::pthread_t>::zeroed();
+        // SAFETY: attributes are initialized before they are used and destroyed after; the routine is a function.
+        let result = unsafe {
+            libc::pthread_attr_init(attributes.as_mut_ptr());
+            libc::pthread_attr_setstacksize(attributes.as_mut_ptr(), stack_bytes);
+            libc::pthread_attr_setdetachstate(attributes.as_mut_ptr(), libc::PTHREAD_CREATE_DETACHED);
+            let result = libc::pthread_create(thread.as_mut_ptr(), attributes.as_ptr(), run, ptr::null_mut());
+            libc::pthread_attr_destroy(attributes.as_mut_ptr());
+            result
+        };
+        if result == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(result)) }
+    })
+}
+
+/// Runs `work` with all signals held back from this thread, and takes away those that its writes have caused: a broken
+/// pipe or a file that is too large is the tracer's affair, not the program's.
+pub fn with_signals_blocked<T>(work: impl FnOnce() -> T) -> T {
+    // SAFETY: sets are filled in before they are used.
+    unsafe {
+        let mut all: libc::sigset_t = mem::zeroed();
+        let mut before: libc::sigset_t = mem::zeroed();
+        let mut pending: libc::sigset_t = mem::zeroed();
+        libc::sigfillset(&raw mut all);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before);
+        libc::sigpending(&raw mut pending);
+        let result = work();
+        let no_time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        for signal in [libc::SIGPIPE, libc::SIGXFSZ] {
+            if libc::sigismember(&raw const pending, signal) == 0 {
+                let mut one: libc::sigset_t = mem::zeroed();
+                libc::sigemptyset(&raw mut one);
+                libc::sigaddset(&raw mut one, signal);
+                libc::sigtimedwait(&raw const one, ptr::null_mut(), &raw const no_time);
+            }
+        }
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, ptr::null_mut());
+        result
+    }
+}
+
+/// Asks for [`barrier_on_all_processors`]; once.
+pub fn register_barrier() {
+    membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED);
+}
+
+/// Every thread of the process has passed a full memory fence when this returns (membarrier(2)).
+pub fn barrier_on_all_processors() {
+    if membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED) {
+        return;
+    }
+    // Where that is refused: taking write access away from a page that is in every processor's translation cache makes
+    // the kernel interrupt all processors that run this process, and they serialize on it.
+    let bytes = 4096;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    // SAFETY: a new page that is unmapped below.
+    unsafe {
+        let page = libc::mmap(ptr::null_mut(), bytes, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0);
+        if page != libc::MAP_FAILED {
+            page.cast::<u8>().write_volatile(1);
+            libc::mprotect(page, bytes, libc::PROT_READ);
+            libc::munmap(page, bytes);
+        }
+    }
+    core::sync::atomic::fence(Ordering::SeqCst);
+}
+
+fn membarrier(command: c_int) -> bool {
+    // SAFETY: changes no memory.
+    unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) == 0 }
+}
+
+/// Has `handler` called at exit (atexit(3)).
+pub fn at_exit(handler: extern "C" fn()) {
+    // SAFETY: a function that lives as long as the process.
+    unsafe { libc::atexit(handler) };
+}
+
+/// Has these called around fork (pthread_atfork(3)).
+pub fn at_fork(prepare: extern "C" fn(), parent: extern "C" fn(), child: extern "C" fn()) {
+    type Handler = unsafe extern "C" fn();
+    let [prepare, parent, child] = [prepare, parent, child].map(|handler| {
+        // SAFETY: a safe function may be called where an unsafe one is expected.
+        unsafe { mem::transmute::<extern "C" fn(), Handler>(handler) }
+    });
+    // SAFETY: functions that live as long as the process.
+    unsafe { libc::pthread_atfork(Some(prepare), Some(parent), Some(child)) };
+}
+
+/// Key plus one of what tells that a thread ends, 0 for none.
+static KEY: AtomicU32 = AtomicU32::new(0);
+static MARK: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
+
+/// glibc keeps the values of so many keys in the thread itself; beyond, setting one allocates.
+const KEYS_WITHOUT_MEMORY: libc::pthread_key_t = 32;
+
+/// Has `handler` called in each thread of [`watch_this_thread`] when it ends (pthread_key_create(3)).
+pub fn watch_thread_ends(handler: unsafe extern "C" fn(*mut c_void)) {
+    let mut key = 0;
+    // SAFETY: writes to the local; the function lives as long as the process.
+    if unsafe { libc::pthread_key_create(&raw mut key, Some(handler)) } == 0 && key < KEYS_WITHOUT_MEMORY {
+        KEY.store(key + 1, Ordering::Release);
+    }
+}
+
+/// See [`watch_thread_ends`]. Allocates nothing.
+pub fn watch_this_thread() {
+    if let Some(key) = KEY.load(Ordering::Acquire).checked_sub(1) {
+        // SAFETY: a key of ours, and any value but null.
+        unsafe { libc::pthread_setspecific(key, MARK.as_ptr().cast_const().cast()) };
+    }
+}
