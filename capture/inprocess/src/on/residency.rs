@@ -92,7 +92,8 @@ impl Scanner {
             match pagemap_scan(pagemap, (0, 0), SCANNED, REPORTED | self.guards(), &mut self.regions) {
                 Ok(_) => break,
                 Err(libc::EINTR) => {}
-                Err(_) => self.method += 1,
+                Err(_) if self.method == method::SCAN_WITH_GUARDS => self.method = method::SCAN,
+                Err(_) => self.method = method::PAGEMAP,
             }
         }
         self.method
