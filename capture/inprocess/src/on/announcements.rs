@@ -70,14 +70,14 @@ pub fn gap(start: TraceNanos, end: TraceNanos, kept: bool, scratch: &mut Scratch
     write(scratch, |chunk| chunk.gap(&gap));
 }
 
-/// Writes the modules of this process, if they have changed since they were written.
-pub fn modules(scratch: &mut Scratch) {
+/// Writes the modules of this process, if they have changed since they were written. Without `look` this is only found
+/// out if looking has not cost much of the time lately.
+pub fn modules(look: bool, scratch: &mut Scratch) {
     if go_buffers::wanted() {
         return;
     }
     let Scratch { text, chunk, .. } = scratch;
-    let fingerprint = modules::fingerprint(text);
-    if PROCESS.modules_seen.swap(fingerprint, Ordering::Relaxed) == fingerprint {
+    if !PROCESS.modules_seen.has_changed(text, look) {
         return;
     }
     let process = process_id(PROCESS.serial());

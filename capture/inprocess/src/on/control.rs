@@ -246,7 +246,7 @@ fn write_rest(session: Session, scratch: &mut Scratch, quiet: bool) {
     drain::drain(session, scratch, None);
     // Losses are counted before the hook leaves: these are all.
     announcements::all(session, scratch);
-    announcements::modules(scratch);
+    announcements::modules(true, scratch);
 }
 
 /// Waits until no hook of this process is at work in a buffer of an earlier epoch. Whether that came to be.

@@ -64,7 +64,7 @@ pub fn pass(session: Session, _lock: &FlushLock) -> u32 {
     announcements::all(session, scratch);
     catch_up::announce(session, scratch);
     let drained = drain::drain(session, scratch, None);
-    announcements::modules(scratch);
+    announcements::modules(false, scratch);
     if INHERITED.lifecycle.load(Ordering::Relaxed) == lifecycle::RECORDING {
         self_snapshot::take_if_due(scratch);
     }
