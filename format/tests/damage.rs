@@ -1,10 +1,14 @@
 //! Traces that are cut, damaged, foreign, or from later writers: on the golden trace, which has every kind of chunk.
 
 use pagetrace_format::checksum::crc32;
+use pagetrace_format::encode::{object_free, object_free_with_id, time_base};
 use pagetrace_format::header::{ChunkHeader, FILE_HEADER_BYTES};
-use pagetrace_format::{Chunk, ChunkKind, Compression, FormatError, StreamId, Trace, TraceNanos};
+use pagetrace_format::{
+    Address, Chunk, ChunkKind, Compression, FormatError, ObjectFree, ObjectFunction, ObjectId, StreamId, Trace,
+    TraceNanos,
+};
 
-const GOLDEN: &[u8] = include_bytes!("golden/v1.pagetrace");
+const GOLDEN: &[u8] = include_bytes!("golden/v2.pagetrace");
 
 /// All that one chunk says, or why it cannot be read.
 fn contents(trace: &Trace, chunk: &Chunk) -> Result<String, FormatError> {
@@ -13,7 +17,7 @@ fn contents(trace: &Trace, chunk: &Chunk) -> Result<String, FormatError> {
         ChunkKind::EVENTS | ChunkKind::PACKED_EVENTS => {
             let mut cursor = trace.events(chunk)?;
             while let Some(event) = cursor.next_event()? {
-                out += &format!(" {event:?}");
+                out += &format!(" {event:?} {:?}", cursor.object_id());
             }
         }
         ChunkKind::RECORDS => out += &format!("{:?}", trace.records(chunk)?),
@@ -138,6 +142,23 @@ fn unknown_chunk_kinds_are_skipped() {
     }
 }
 
+/// The payload of packed events with these words, in ticks of nanoseconds.
+fn packed(words: &[u64]) -> Vec<u8> {
+    let clock = [0, 0, 1];
+    clock.iter().chain(words).flat_map(|word| word.to_le_bytes()).collect()
+}
+
+fn two_frees() -> Vec<u8> {
+    let free = object_free(0, &ObjectFree { address: Address(0x1000), function: ObjectFunction::Plain });
+    packed(&[&time_base(5)[..], &free, &free].concat())
+}
+
+fn cut_id() -> Vec<u8> {
+    let free = ObjectFree { address: Address(0x1000), function: ObjectFunction::Plain };
+    let [first, address, _] = object_free_with_id(0, &free, ObjectId(7));
+    packed(&[&time_base(5)[..], &[first, address]].concat())
+}
+
 #[test]
 fn forged_payloads_are_typed_errors() {
     // name, kind, payload, part of the message
@@ -151,6 +172,14 @@ fn forged_payloads_are_typed_errors() {
         ("an event without its address", 1, &[0, 0, 7, 1, 1, 0, 0, 0, 0, 0, 5, 1], "kind or a number"),
         ("packed words without a clock", 2, &[1; 23], "without a clock"),
         ("packed words that are no event", 2, &[1; 32], "no event"),
+        ("fewer packed events than the count", 2, &[0; 24], "another number of packed events"),
+        ("more packed events than the count", 2, &two_frees(), "another number of packed events"),
+        ("an id that is cut off", 2, &cut_id(), "no event"),
+        ("a stack with fewer frames than it says", 3, &[11, 4, 0, 1, 2, 9], "field of a record"),
+        ("a stack of more frames than memory", 3, &[11, 8, 0, 1, 0xff, 0xff, 0xff, 0xff, 0xff, 1], "field of a record"),
+        ("a bucket without its name", 3, &[13, 2, 0, 1], "field of a record"),
+        ("a gap without its end", 3, &[12, 2, 0, 1], "field of a record"),
+        ("a stream of a kind of a later version", 3, &[3, 6, 1, 0, 3, 0, 0, 0], "field of a record"),
         ("a cut record", 3, &[1, 9, 0], "a record is cut"),
         ("a record with too few fields", 3, &[1, 1, 0], "field of a record"),
         ("a snapshot of no version", 4, &[9], "snapshot"),
@@ -183,11 +212,11 @@ fn a_zstd_payload_longer_than_its_header_says_is_refused() {
 #[test]
 fn later_versions_and_other_files_are_refused_with_what_to_do() {
     let mut newer = GOLDEN.to_vec();
-    newer[8] = 2;
+    newer[8] = 3;
     let mut text_mode = GOLDEN.to_vec();
     text_mode.remove(4);
     let cases: &[(&[u8], &str)] = &[
-        (&newer, "has format version 2, this program reads versions up to 1: use a newer pagetrace"),
+        (&newer, "has format version 3, this program reads versions up to 2: use a newer pagetrace"),
         (&newer[..FILE_HEADER_BYTES], "use a newer pagetrace"),
         (&text_mode, "not a trace: expected the bytes 89 50 47 54 0d 0a 1a 0a at offset 0, found 89 50 47 54 0a 1a 0a"),
         (b"\x7fELF\x02\x01\x01\0\0\0", "found 7f 45 4c 46"),

@@ -1,12 +1,17 @@
-//! The golden trace of version 1: committed bytes that every later reader must read as the committed listing says.
+//! The golden traces, one for each version: committed bytes that every later reader must read as the committed
+//! listing says.
 //!
-//! `PAGETRACE_BLESS=1 cargo test -p pagetrace-format --test golden` writes both anew. Within a version that is right
-//! only when the listing gains something: the old bytes must go on being read as before.
+//! `PAGETRACE_BLESS=1 cargo test -p pagetrace-format --test golden` writes those of the present version anew. Within a
+//! version that is right only when the listing gains something: the old bytes must go on being read as before.
 
-use std::fmt::Write as _;
+mod listing;
+
 use std::path::PathBuf;
 
-use pagetrace_format::encode::{PackedChunk, TickClock};
+use listing::listing;
+use pagetrace_format::encode::{
+    self, PackedChunk, PackedWordsChunk, TickClock, object_alloc_with_id, object_free_with_id, time_base,
+};
 use pagetrace_format::header::FILE_HEADER_BYTES;
 use pagetrace_format::records::*;
 use pagetrace_format::snapshot::{
@@ -18,18 +23,32 @@ fn path(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
 }
 
+/// The bytes and the listing of a version's golden trace.
+fn golden(version: u32) -> (Vec<u8>, String) {
+    let bytes = std::fs::read(path(&format!("v{version}.pagetrace"))).expect("the golden trace");
+    (bytes, std::fs::read_to_string(path(&format!("v{version}.txt"))).expect("the listing"))
+}
+
 #[test]
 fn the_golden_trace_is_read_as_its_listing_says() {
     let written = write_trace();
     if std::env::var_os("PAGETRACE_BLESS").is_some() {
-        std::fs::write(path("v1.pagetrace"), &written).expect("the golden trace can be written");
-        std::fs::write(path("v1.txt"), listing(&written)).expect("the listing can be written");
+        std::fs::write(path(&format!("v{VERSION}.pagetrace")), &written).expect("the golden trace can be written");
+        std::fs::write(path(&format!("v{VERSION}.txt")), listing(&written)).expect("the listing can be written");
     }
-    let golden = std::fs::read(path("v1.pagetrace")).expect("the golden trace");
-    let expected = std::fs::read_to_string(path("v1.txt")).expect("the listing");
+    let (golden, expected) = golden(VERSION);
     check("the golden trace", &listing(&golden), &expected);
     // The bytes may differ, as compressors change; what they say may not.
     check("what today's writer writes", &listing(&written), &expected);
+}
+
+#[test]
+fn the_golden_traces_of_earlier_versions_are_read_as_ever() {
+    for version in 1..VERSION {
+        let (golden, expected) = golden(version);
+        check(&format!("the golden trace of version {version}"), &listing(&golden), &expected);
+        assert_eq!(Trace::open(&golden).expect("a trace").header().version, version);
+    }
 }
 
 #[test]
@@ -38,7 +57,8 @@ fn the_listing_covers_all_there_is() {
     let words = "TimeSync PageAlloc PageFree PageScavenge ObjectAlloc ObjectFree Plain Calloc Realloc Aligned Other \
         Process ProcessEnd Stream Module StackNode Stack Loss Source TracerMemory End Command Fork Exec Found Unknown \
         Exited Signaled Replaced Running Thread GoProcessor BufferFull Reentered TooManyProcesses StackTableFull \
-        Malformed Interval Growth Exit Asked PagemapScan Pagemap EVENTS PACKED_EVENTS RECORDS SNAPSHOT zstd stored";
+        Malformed Interval Growth Exit Asked PagemapScan Pagemap EVENTS PACKED_EVENTS RECORDS SNAPSHOT zstd stored \
+        StackFrames Gap Bucket Buffer ObjectId";
     for word in words.split_whitespace() {
         let whole = |found: &str| found == word;
         assert!(listing.split(|c: char| !c.is_alphanumeric() && c != '_').any(whole), "{word} is not in the listing");
@@ -52,49 +72,9 @@ fn check(what: &str, found: &str, expected: &str) {
     assert_eq!(found.lines().count(), expected.lines().count(), "{what}: lines of the listing");
 }
 
-/// Everything that a trace says, as text.
-fn listing(bytes: &[u8]) -> String {
-    let trace = Trace::open(bytes).expect("a trace");
-    assert_eq!(trace.defects(), &[]);
-    let mut out = format!("{:?}\n", trace.header());
-    for chunk in trace.chunks() {
-        let header = &chunk.header;
-        let (name, contents) = match header.kind {
-            ChunkKind::RECORDS => ("RECORDS", lines(trace.records(chunk).expect("records"))),
-            ChunkKind::SNAPSHOT => ("SNAPSHOT", snapshot_lines(&trace.snapshot(chunk).expect("a snapshot"))),
-            ChunkKind::PACKED_EVENTS => ("PACKED_EVENTS", lines(events_of(&trace, chunk))),
-            ChunkKind::EVENTS => ("EVENTS", lines(events_of(&trace, chunk))),
-            other => panic!("{other:?} is not in the golden trace"),
-        };
-        let stored = if header.compression == Compression::Zstd { "zstd" } else { "stored" };
-        let (stream, count, first, last) = (header.stream.0, header.count, header.first.0, header.last.0);
-        writeln!(out, "\n{name} {stored} stream={stream} count={count} first={first} last={last}").expect("a string");
-        out.push_str(&contents);
-    }
-    out
-}
-
-fn lines<T: std::fmt::Debug>(items: Vec<T>) -> String {
-    items.iter().map(|item| format!("  {item:?}\n")).collect()
-}
-
-fn snapshot_lines(snapshot: &Snapshot) -> String {
-    let Snapshot { process, time, reason, stopped, residency_source, page_bytes, kernel, mappings, resident } =
-        snapshot;
-    format!("  {process:?} {time:?} {reason:?} stopped={stopped} {residency_source:?} page_bytes={page_bytes}\n")
-        + &format!("  {kernel:?}\n")
-        + &lines(mappings.clone())
-        + &lines(resident.clone())
-}
-
-fn events_of(trace: &Trace, chunk: &Chunk) -> Vec<Event> {
-    let mut cursor = trace.events(chunk).expect("events");
-    std::iter::from_fn(|| cursor.next_event().expect("an event")).collect()
-}
-
 fn header() -> FileHeader {
     FileHeader {
-        version: 1,
+        version: VERSION,
         page_shift: PageShift::KIB_4,
         origin: Origin::Recorded,
         start: TraceNanos(1_000_000_000),
@@ -125,11 +105,45 @@ fn write_trace() -> Vec<u8> {
         assert!(packed.push(tick, kind));
     }
     bytes.extend_from_slice(packed.finish(StreamId(3)));
+    bytes.extend(chunks_of_a_program(clock));
 
     let mut end = TraceWriter::new(Vec::new(), &header()).expect("memory takes it");
     let record = Record::End(End { time: TraceNanos(9_000_000_000), unix_ns: 1_700_000_008_000_000_000 });
     end.records(TraceNanos(9_000_000_000), &[record]).expect("memory takes it");
     bytes.extend_from_slice(&end.into_inner().expect("memory takes it")[FILE_HEADER_BYTES..]);
+    bytes
+}
+
+/// What a program writes by itself: words as they are in a block, and records made without allocation.
+fn chunks_of_a_program(clock: TickClock) -> Vec<u8> {
+    let (address, function, named) = (Address(0x5555_0000_3000), ObjectFunction::Plain, 1 << 31 | 2);
+    let object = ObjectAlloc { address, size: 40, usable: 48, stack: StackId(named), function };
+    let free = ObjectFree { address, function };
+    let words = [
+        &time_base(5_000)[..],
+        // Not for readers of files, who step over it.
+        &encode::stack(2, StackId(9)),
+        &[0x5555_0000_0111, 0x5555_0000_0222],
+        &object_alloc_with_id(1, &object, ObjectId(1)),
+        &object_free_with_id(2, &free, ObjectId(1)),
+        &time_base(6_000),
+        &object_alloc_with_id(0, &object, ObjectId(u64::MAX)),
+        &object_free_with_id(u32::MAX, &free, ObjectId(u64::MAX)),
+        &encode::object_alloc(7, &object),
+    ]
+    .concat();
+    let mut memory = [0; 1024];
+    let chunk = PackedWordsChunk::new(&mut memory, clock, &words).expect("room");
+    let mut bytes = chunk.finish(StreamId(4)).to_vec();
+    let (process, start, end) = (ProcessId(0), TraceNanos(4_000_000_000), TraceNanos(5_000_000_000));
+    let mut chunk = RecordChunk::new(&mut memory).expect("room");
+    assert!(chunk.stream(&Stream { id: StreamId(4), process, kind: StreamKind::Buffer(u32::MAX), stack_range: None }));
+    assert!(chunk.stack_frames(process, StackId(9), &[0x5555_0000_0111, u64::MAX, 0]));
+    assert!(chunk.stack_frames(process, StackId(10), &[]));
+    assert!(chunk.bucket(process, StackId(named), "Ünit".as_bytes()));
+    assert!(chunk.gap(&Gap { process, start, end, kept: true }));
+    assert!(chunk.gap(&Gap { process: ProcessId(1), start: end, end, kept: false }));
+    bytes.extend_from_slice(chunk.finish(TraceNanos(6_000_000_000)));
     bytes
 }
 

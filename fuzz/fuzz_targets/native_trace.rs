@@ -6,7 +6,7 @@
 use libfuzzer_sys::fuzz_target;
 use pagetrace_format::checksum::crc32;
 use pagetrace_format::header::{CHUNK_HEADER_BYTES, FILE_HEADER_BYTES};
-use pagetrace_format::{Trace, native_to_go};
+use pagetrace_format::{ObjectId, Trace, native_to_go};
 
 fuzz_target!(|bytes: &[u8]| {
     read_all(bytes);
@@ -20,7 +20,12 @@ fn read_all(bytes: &[u8]) {
     assert_eq!(FILE_HEADER_BYTES + stepped_over + stored, bytes.len(), "every byte is a chunk's or a defect's");
     for chunk in trace.chunks() {
         if let Ok(mut cursor) = trace.events(chunk) {
-            while let Ok(Some(_)) = cursor.next_event() {}
+            let mut events = 0;
+            while let Ok(Some(_)) = cursor.next_event() {
+                events += 1;
+                assert_ne!(cursor.object_id(), Some(ObjectId(0)), "zero stands for none");
+            }
+            assert!(events <= chunk.header.count, "more events than the header gives");
         }
         drop(trace.records(chunk));
         drop(trace.snapshot(chunk));

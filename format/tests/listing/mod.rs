@@ -1,0 +1,51 @@
+//! All that a trace says, as text that is compared with golden files.
+
+use std::fmt::Write as _;
+
+use pagetrace_format::{Chunk, ChunkKind, Compression, Snapshot, Trace};
+
+/// Everything that a trace says, as text.
+pub fn listing(bytes: &[u8]) -> String {
+    let trace = Trace::open(bytes).expect("a trace");
+    assert_eq!(trace.defects(), &[]);
+    let mut out = format!("{:?}\n", trace.header());
+    for chunk in trace.chunks() {
+        let header = &chunk.header;
+        let (name, contents) = match header.kind {
+            ChunkKind::RECORDS => ("RECORDS", lines(trace.records(chunk).expect("records"))),
+            ChunkKind::SNAPSHOT => ("SNAPSHOT", snapshot_lines(&trace.snapshot(chunk).expect("a snapshot"))),
+            ChunkKind::PACKED_EVENTS => ("PACKED_EVENTS", events_of(&trace, chunk)),
+            ChunkKind::EVENTS => ("EVENTS", events_of(&trace, chunk)),
+            other => panic!("{other:?} is not in the golden trace"),
+        };
+        let stored = if header.compression == Compression::Zstd { "zstd" } else { "stored" };
+        let (stream, count, first, last) = (header.stream.0, header.count, header.first.0, header.last.0);
+        writeln!(out, "\n{name} {stored} stream={stream} count={count} first={first} last={last}").expect("a string");
+        out.push_str(&contents);
+    }
+    out
+}
+
+fn lines<T: std::fmt::Debug>(items: Vec<T>) -> String {
+    items.iter().map(|item| format!("  {item:?}\n")).collect()
+}
+
+fn snapshot_lines(snapshot: &Snapshot) -> String {
+    let Snapshot { process, time, reason, stopped, residency_source, page_bytes, kernel, mappings, resident } =
+        snapshot;
+    format!("  {process:?} {time:?} {reason:?} stopped={stopped} {residency_source:?} page_bytes={page_bytes}\n")
+        + &format!("  {kernel:?}\n")
+        + &lines(mappings.clone())
+        + &lines(resident.clone())
+}
+
+/// Each event, and behind it the id of its object where there is one.
+fn events_of(trace: &Trace, chunk: &Chunk) -> String {
+    let mut cursor = trace.events(chunk).expect("events");
+    let mut out = String::new();
+    while let Some(event) = cursor.next_event().expect("an event") {
+        let id = cursor.object_id().map_or(String::new(), |id| format!(" {id:?}"));
+        writeln!(out, "  {event:?}{id}").expect("a string");
+    }
+    out
+}
