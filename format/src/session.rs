@@ -15,7 +15,11 @@
 //! All fields are atomics, since other processes write them at any time. A program can write anything here: the
 //! recorder takes every value for a claim and checks it.
 
+// The models in `tests/loom` check this very code, with loom's atomics in place of the processor's.
+#[cfg(not(loom))]
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+#[cfg(loom)]
+use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Identifies a session ("PGTSESS" and the layout's version).
 pub const SESSION_MAGIC: u64 = u64::from_le_bytes(*b"PGTSESS1");
@@ -231,6 +235,39 @@ pub struct BlockHeader {
 /// Set in [`BlockHeader::tid`] of the blocks of a buffer that an allocator owns; the rest is the buffer's number.
 pub const BUFFER_BIT: u32 = 1 << 31;
 
+/// What a block's owner has published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// Whether the owner is done with the block: the words are all there will be.
+    pub full: bool,
+    /// Finished words.
+    pub words: u32,
+}
+
+impl BlockHeader {
+    /// Publishes the first `words` words, which are written.
+    #[inline]
+    pub fn publish(&self, words: u32) {
+        self.committed_words.store(words, Ordering::Release);
+    }
+
+    /// Hands the block over to who drains it: its owner writes nothing more.
+    #[inline]
+    pub fn hand_over(&self) {
+        self.state.store(block_state::FULL, Ordering::Release);
+    }
+
+    /// What can be read now, `None` of a free block.
+    #[inline]
+    #[must_use]
+    pub fn published(&self) -> Option<Published> {
+        // A full block's count is final, so the state is read first.
+        let state = self.state.load(Ordering::Acquire);
+        let words = self.committed_words.load(Ordering::Acquire);
+        (state != block_state::FREE).then_some(Published { full: state == block_state::FULL, words })
+    }
+}
+
 /// Where the parts of a session are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionLayout {
@@ -258,9 +295,15 @@ impl SessionLayout {
     /// Bytes of the whole session.
     #[must_use]
     pub const fn total_bytes(&self) -> usize {
-        self.blocks_offset() + self.block_count as usize * self.block_bytes as usize
+        self.blocks_offset() + self.block_count as usize * self.block_words() * size_of::<AtomicU64>()
+    }
+
+    const fn block_words(&self) -> usize {
+        self.block_bytes as usize / 8
     }
 }
+
+const _: () = assert!(size_of::<SessionHeader>() <= PROCESS_TABLE_OFFSET);
 
 const fn page_up(bytes: usize) -> usize {
     (bytes + 4095) & !4095
@@ -341,10 +384,11 @@ impl Session {
         if index >= self.layout.block_count {
             return None;
         }
-        let offset = self.layout.blocks_offset() + index as usize * self.layout.block_bytes as usize;
+        let words = self.layout.block_words();
+        let offset = self.layout.blocks_offset() + index as usize * words * size_of::<AtomicU64>();
         // SAFETY: within the mapping by the check above; block bytes are a multiple of 4096, so the words are aligned;
         // atomics allow other processes to write them meanwhile.
-        Some(unsafe { core::slice::from_raw_parts(self.base.add(offset).cast(), self.layout.block_bytes as usize / 8) })
+        Some(unsafe { core::slice::from_raw_parts(self.base.add(offset).cast(), words) })
     }
 
     /// Takes a block from the free list. Never blocks, makes no system call.

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::process::cargo;
-use crate::{debian, tidy};
+use crate::{debian, models, tidy};
 
 /// The tracer crate is tested alone as well: in the workspace the preload library switches its feature on, and the
 /// twin that is compiled out would never be built.
@@ -37,7 +37,7 @@ pub fn test(root: &Path) -> Result<()> {
     for arguments in TESTS {
         cargo(root, arguments, &[])?;
     }
-    Ok(())
+    models::run(root)
 }
 
 /// Runs the tests that compare with golden files, which then write them instead.

@@ -3,8 +3,11 @@
 
 mod checks;
 mod debian;
+mod models;
 mod overhead;
 mod process;
+mod sanitize;
+mod stress;
 mod tidy;
 
 use std::env;
@@ -18,7 +21,11 @@ usage: cargo xtask COMMAND
   ci                what CI runs: formatting, clippy, documentation, tidy, test
   test              all tests of the project; installs what they need from Debian, or says what to install
   tidy              the project's rules on its own files
+  loom              the models of the buffer hand-over, in all interleavings
   bless             writes the golden files anew from what the code does now; read the difference before you commit it
+  stress [--seconds N]
+                    a linked tracer under load: threads, forks and switching at once (default 60 seconds each)
+  sanitize          the linked tracer's hazard programs under valgrind and the address sanitizer, where these are
   overhead [PAIRS]  what recording costs: plain and recorded runs of a C program in turn (default 5000000 pairs)";
 
 fn main() -> ExitCode {
@@ -38,8 +45,16 @@ fn run() -> Result<()> {
     match arguments.as_slice() {
         ["ci"] => checks::ci(&root),
         ["test"] => checks::test(&root),
+        ["loom"] => models::run(&root),
         ["tidy"] => tidy::run(&root),
         ["bless"] => checks::bless(&root),
+        ["sanitize"] => sanitize::run_all(&root),
+        ["stress"] => stress::run(&root, stress::DEFAULT_SECONDS),
+        ["stress", "--seconds", seconds] => {
+            let seconds =
+                seconds.parse().with_context(|| format!("--seconds: expected a whole number, found `{seconds}`"))?;
+            stress::run(&root, seconds)
+        }
         ["overhead"] => overhead::run_pairs(&root, overhead::DEFAULT_PAIRS),
         ["overhead", pairs] => {
             let pairs = pairs.parse().with_context(|| format!("PAIRS: expected a whole number, found `{pairs}`"))?;

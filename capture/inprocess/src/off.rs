@@ -191,6 +191,23 @@ impl Builder {
     }
 }
 
+/// Nothing to finish.
+#[derive(Debug)]
+pub struct FinishWhenDropped;
+
+impl FinishWhenDropped {
+    #[inline(always)]
+    pub fn new(_finishes: bool) -> FinishWhenDropped {
+        FinishWhenDropped
+    }
+}
+
+// Programs drop or forget a guard explicitly, and clippy warns of that for types without `Drop`.
+impl Drop for FinishWhenDropped {
+    #[inline(always)]
+    fn drop(&mut self) {}
+}
+
 #[inline(always)]
 pub fn on() -> Result<(), Error> {
     Ok(())

@@ -69,7 +69,7 @@ use process::{PROCESS, active};
 use recursion_guard::RecursionGuard;
 use switch_lock::SwitchLock;
 
-pub use control::{finish, flush, off, on, reset, state};
+pub use control::{FinishWhenDropped, finish, flush, off, on, reset, state};
 pub use object_events::PendingFree;
 pub use owned_buffer::PageTraceBuf;
 pub use settings::Builder;

@@ -68,6 +68,7 @@ pub struct Builder(twin::Builder);
 impl Builder {
     /// Records to `path`. An existing trace there is replaced, another file that is not empty is refused; where
     /// another process records to it, the file is `path` with a dot and the pid behind.
+    #[inline]
     pub fn new(path: impl AsRef<Path>) -> Builder {
         Builder(twin::Builder::new(path.as_ref()))
     }
@@ -89,32 +90,38 @@ impl Builder {
     ///
     /// # Errors
     /// [`Error::Option`] for an option that is unknown or malformed.
+    #[inline]
     pub fn from_env() -> Result<Option<Builder>, Error> {
         Ok(twin::Builder::from_env()?.map(Builder))
     }
 
     /// The file's format; native by default.
+    #[inline]
     pub fn format(self, format: TraceFormat) -> Builder {
         Builder(self.0.format(format))
     }
 
     /// The size of the pages that page hooks count in: a power of two from 512 bytes to 1 GiB. By default 4096, and
     /// 8192 with Go's format, which holds no others.
+    #[inline]
     pub fn page_bytes(self, bytes: usize) -> Builder {
         Builder(self.0.page_bytes(bytes))
     }
 
     /// Buffers are written at least so often, 1 s by default: what a kill can cost. At least 1 ms.
+    #[inline]
     pub fn flush_interval(self, interval: Duration) -> Builder {
         Builder(self.0.flush_interval(interval))
     }
 
     /// The most memory that buffers take, 16 MiB by default, at least 512 KiB. Pages are taken as needed.
+    #[inline]
     pub fn buffer_bytes(self, bytes: usize) -> Builder {
         Builder(self.0.buffer_bytes(bytes))
     }
 
     /// What hooks do when buffers are full; they wait by default.
+    #[inline]
     pub fn when_full(self, when_full: WhenFull) -> Builder {
         Builder(self.0.when_full(when_full))
     }
@@ -123,22 +130,26 @@ impl Builder {
     /// [`Off::Keep`]. It takes about 40 bytes for each live object.
     ///
     /// [`object_at`]: crate::object_at
+    #[inline]
     pub fn live_table(self, keep: bool) -> Builder {
         Builder(self.0.live_table(keep))
     }
 
     /// Whether the kernel's view of the process (mappings, resident pages, its figures) is taken now and then and at
     /// the end, as is the default.
+    #[inline]
     pub fn snapshots(self, take: bool) -> Builder {
         Builder(self.0.snapshots(take))
     }
 
     /// Whether the program's arguments go into the trace, as is the default. Its environment never does.
+    #[inline]
     pub fn args(self, record: bool) -> Builder {
         Builder(self.0.args(record))
     }
 
     /// Starts as after [`off`] with [`Off::Drop`].
+    #[inline]
     pub fn start_off(self, off: bool) -> Builder {
         Builder(self.0.start_off(off))
     }
@@ -148,9 +159,10 @@ impl Builder {
     ///
     /// # Errors
     /// [`Error::AlreadyInitialized`], an option that cannot be, or what the kernel refused: memory, the file, a thread.
+    #[inline]
     pub fn init(self) -> Result<Guard, Error> {
         self.0.init()?;
-        Ok(Guard { finishes: true })
+        Ok(Guard(twin::FinishWhenDropped::new(true)))
     }
 }
 
@@ -166,37 +178,28 @@ impl Builder {
 ///
 /// # Errors
 /// As [`Builder::from_env`] and [`Builder::init`].
+#[inline]
 pub fn init() -> Result<Guard, Error> {
     if !matches!(state(), State::Uninitialized) {
-        return Ok(Guard { finishes: true });
+        return Ok(Guard(twin::FinishWhenDropped::new(true)));
     }
     match Builder::from_env()? {
         Some(builder) => builder.init(),
-        None => Ok(Guard { finishes: false }),
+        None => Ok(Guard(twin::FinishWhenDropped::new(false))),
     }
 }
 
 /// Finishes the trace when dropped.
 #[derive(Debug)]
 #[must_use = "the trace is finished when this is dropped"]
-pub struct Guard {
-    finishes: bool,
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        if self.finishes {
-            // A failed write has been reported on standard error.
-            let _ = finish();
-        }
-    }
-}
+pub struct Guard(#[allow(dead_code)] twin::FinishWhenDropped);
 
 /// Resumes recording after [`off`]. A gap in the trace says what is missing. Does nothing while recording.
 ///
 /// # Errors
 /// [`Error::NotInitialized`] before [`init`] and after [`finish`]; [`Error::Memory`] where the kernel does not make the
 /// buffers accessible again.
+#[inline]
 pub fn on() -> Result<(), Error> {
     twin::on()
 }
@@ -207,6 +210,7 @@ pub fn on() -> Result<(), Error> {
 /// # Errors
 /// [`Error::NotInitialized`] as for [`on`]; [`Error::Busy`] when a thread stood still inside a hook for a second: then
 /// recording is off, but the memory stays; [`Error::Write`] when the file fails.
+#[inline]
 pub fn off(off: Off) -> Result<(), Error> {
     twin::off(off)
 }
@@ -215,6 +219,7 @@ pub fn off(off: Off) -> Result<(), Error> {
 ///
 /// # Errors
 /// [`Error::Write`]; [`Error::NotInitialized`].
+#[inline]
 pub fn flush() -> Result<(), Error> {
     twin::flush()
 }
@@ -224,6 +229,7 @@ pub fn flush() -> Result<(), Error> {
 ///
 /// # Errors
 /// [`Error::Write`], which has also been reported on standard error.
+#[inline]
 pub fn finish() -> Result<(), Error> {
     twin::finish()
 }
@@ -233,6 +239,7 @@ pub fn finish() -> Result<(), Error> {
 ///
 /// # Errors
 /// [`Error::NotInitialized`] if there is nothing to reset; [`Error::Write`] as for [`finish`], the rest being done.
+#[inline]
 pub fn reset() -> Result<(), Error> {
     twin::reset()
 }

@@ -238,13 +238,13 @@ pub const fn whole_pages(bytes: usize) -> usize {
 }
 
 /// Gives the memory of private pages back to the kernel and leaves them mapped: they read as zeros (madvise(2),
-/// MADV_DONTNEED).
+/// MADV_DONTNEED). False where the kernel refuses, as it does for locked pages: then they are as they were.
 ///
 /// # Safety
 /// A mapping of the tracer's own, whose contents may become zeros at any moment.
-pub unsafe fn give_pages_back(base: *const u8, bytes: usize) {
+pub unsafe fn give_pages_back(base: *const u8, bytes: usize) -> bool {
     // SAFETY: the caller's promise is the same.
-    unsafe { libc::madvise(base as *mut _, bytes, libc::MADV_DONTNEED) };
+    unsafe { libc::madvise(base as *mut _, bytes, libc::MADV_DONTNEED) == 0 }
 }
 
 /// Reads from a place in a file: how many bytes, fewer only at its end, or `errno`.

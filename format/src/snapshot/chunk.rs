@@ -8,6 +8,8 @@
 //! What comes first in the payload is known last: how many mappings there are, where the residency comes from, the
 //! figures. So room for the longest of it is left free, and it is written so that it ends where the mappings begin.
 
+use core::ops::Range;
+
 use super::layout::{HEAD_BYTES_MAX, MappingReader, MappingRef, MappingWriter, RunWriter, SnapshotHead};
 use super::{PageFlags, ResidentRun};
 use crate::checksum::crc32;
@@ -89,6 +91,7 @@ impl<'a> SnapshotChunk<'a> {
             writer: RunWriter::new(page_bytes),
             open: None,
             count: 0,
+            in_rss: PageCount(0),
         })
     }
 }
@@ -114,6 +117,8 @@ pub struct SnapshotRuns<'a> {
     /// The last run: more may be joined to it.
     open: Option<ResidentRun>,
     count: u64,
+    /// Pages added so far that the kernel counts in RSS.
+    in_rss: PageCount,
 }
 
 impl SnapshotRuns<'_> {
@@ -155,8 +160,17 @@ impl SnapshotRuns<'_> {
         }
     }
 
+    /// The pages added so far that the kernel counts in RSS.
+    #[must_use]
+    pub const fn in_rss(&self) -> PageCount {
+        self.in_rss
+    }
+
     fn add(&mut self, start: u64, end: u64, state: PageFlags, opens_mapping: bool) {
         let pages = PageCount((end - start) / self.page_bytes);
+        if state.in_rss() {
+            self.in_rss.0 += pages.0;
+        }
         match &mut self.open {
             Some(run)
                 if !opens_mapping && run.state == state && run.start.0 + run.pages.0 * self.page_bytes == start =>
@@ -180,12 +194,12 @@ impl SnapshotRuns<'_> {
     }
 }
 
-impl<'a> SnapshotRuns<'a> {
-    /// Finishes the chunk: its bytes. `head` says the page size that [`SnapshotChunk::runs`] was given.
+impl SnapshotRuns<'_> {
+    /// Finishes the chunk: where it is in the memory. `head` says the page size that [`SnapshotChunk::runs`] was given.
     ///
     /// # Errors
     /// If the memory was too small for the runs, or the snapshot is too large for any.
-    pub fn finish(mut self, head: &SnapshotHead) -> Result<&'a [u8], ChunkError> {
+    pub fn finish(mut self, head: &SnapshotHead) -> Result<Range<usize>, ChunkError> {
         self.write_open();
         let SnapshotRuns { memory, mappings_end, mapping_count, length, count, .. } = self;
         if memory.len() < length || length > CHUNK_BYTES_MAX {
@@ -223,6 +237,6 @@ impl<'a> SnapshotRuns<'a> {
         };
         let start = payload_at - CHUNK_HEADER_BYTES;
         memory[start..payload_at].copy_from_slice(&header.encode());
-        Ok(&memory[start..end])
+        Ok(start..end)
     }
 }

@@ -24,9 +24,6 @@ pub fn process_id(serial: u32) -> ProcessId {
 
 /// Writes what is new about all processes, and takes in those that have died.
 pub fn all(session: Session, scratch: &mut Scratch) {
-    if go_buffers::wanted() {
-        return;
-    }
     let slots = (0..session.layout().process_slots).filter_map(|index| session.slot(index));
     // Slots are claimed from the front, so the rest was never used.
     for slot in slots.take_while(|slot| slot.state.load(Ordering::Acquire) != slot_state::EMPTY || was_used(slot)) {
@@ -55,17 +52,12 @@ pub fn process_ended(session: Session, scratch: &mut Scratch) -> bool {
 
 /// Ends the trace.
 pub fn end(scratch: &mut Scratch) {
-    if !go_buffers::wanted() {
-        let end = End { time: now(), unix_ns: sys::unix_ns() };
-        write(scratch, |chunk| chunk.end(&end));
-    }
+    let end = End { time: now(), unix_ns: sys::unix_ns() };
+    write(scratch, |chunk| chunk.end(&end));
 }
 
 /// Writes the sources of a recording that begins.
 pub fn sources(scratch: &mut Scratch, snapshots: bool) {
-    if go_buffers::wanted() {
-        return;
-    }
     write(scratch, |chunk| {
         chunk.source("linked tracer", true, OBJECTS_MISSED)
             && chunk.source("residency scans", snapshots, if snapshots { SNAPSHOTS_MISSED } else { "switched off" })
@@ -74,10 +66,8 @@ pub fn sources(scratch: &mut Scratch, snapshots: bool) {
 
 /// Writes that recording was off.
 pub fn gap(start: TraceNanos, end: TraceNanos, kept: bool, scratch: &mut Scratch) {
-    if !go_buffers::wanted() {
-        let gap = Gap { process: process_id(PROCESS.serial()), start, end, kept };
-        write(scratch, |chunk| chunk.gap(&gap));
-    }
+    let gap = Gap { process: process_id(PROCESS.serial()), start, end, kept };
+    write(scratch, |chunk| chunk.gap(&gap));
 }
 
 /// Writes the modules of this process, if they have changed since they were written.
@@ -129,8 +119,7 @@ fn announce(session: Session, slot: &ProcessSlot, id: ProcessId, scratch: &mut S
     let clock = tick_line::line(session.header());
     let parent = slot.forked_from.load(Ordering::Relaxed);
     let (mut exe, mut args) = ([0; 1024], [0; 2048]);
-    let args =
-        if INHERITED.args.load(Ordering::Relaxed) { figures::arguments(&mut args) } else { None };
+    let args = if INHERITED.args.load(Ordering::Relaxed) { figures::arguments(&mut args) } else { None };
     let process = ProcessRef {
         id,
         pid: slot.pid.load(Ordering::Relaxed),
@@ -193,6 +182,10 @@ fn write(scratch: &mut Scratch, records: impl FnOnce(&mut RecordChunk<'_>) -> bo
 }
 
 fn write_in(memory: &mut [u8], records: impl FnOnce(&mut RecordChunk<'_>) -> bool) {
+    if go_buffers::wanted() {
+        // The format has events and nothing else.
+        return;
+    }
     if let Some(mut chunk) = RecordChunk::new(memory) {
         // What does not fit is left out: paths and arguments are bounded, so only a frame of many megabytes would.
         let _ = records(&mut chunk);

@@ -72,6 +72,25 @@ pub fn init(builder: &Builder) -> Result<(), Error> {
     Ok(())
 }
 
+/// What a guard of a recording does.
+#[derive(Debug)]
+pub struct FinishWhenDropped(bool);
+
+impl FinishWhenDropped {
+    pub fn new(finishes: bool) -> FinishWhenDropped {
+        FinishWhenDropped(finishes)
+    }
+}
+
+impl Drop for FinishWhenDropped {
+    fn drop(&mut self) {
+        if self.0 {
+            // A failed write has been reported on standard error.
+            let _ = finish();
+        }
+    }
+}
+
 /// See [`crate::on`].
 pub fn on() -> Result<(), Error> {
     let _lock = lock(&PROCESS.control)?;
@@ -82,6 +101,7 @@ pub fn on() -> Result<(), Error> {
         _ => return Err(Error::NotInitialized),
     };
     let session = PROCESS.session().ok_or(Error::NotInitialized)?;
+    written()?;
     own_session::open(session).map_err(Error::Memory)?;
     let resumed = PROCESS.tick();
     // So far apart that they are not the same nanosecond.

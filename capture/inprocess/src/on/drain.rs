@@ -158,7 +158,8 @@ fn take_stacks(scratch: &mut Scratch, lead: usize, end: usize, process: ProcessI
     let Scratch { words, chunk, .. } = scratch;
     let mut reader = PackedReader::default();
     let (mut at, mut kept) = (lead, lead);
-    let mut records = RecordChunk::new(chunk);
+    // A page trace of Go has no place for stacks: they are dropped.
+    let mut records = if go_buffers::wanted() { None } else { RecordChunk::new(chunk) };
     while at < end {
         let mut rest = &words[at..end];
         let before = rest.len();

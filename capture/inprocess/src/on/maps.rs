@@ -120,4 +120,39 @@ mod tests {
         assert_eq!((cut.start.0, cut.end.0, cut.file_offset), (0x3000, 0x5000, 0x2000));
         assert_eq!(behind(mapping, 0x800), mapping);
     }
+
+    #[test]
+    fn long_paths_with_spaces_are_whole_or_cut_to_the_memory() {
+        let root = std::env::temp_dir().join(format!("pagetrace-maps-{}", std::process::id()));
+        let folder = root.join("a b ".repeat(60)).join("c\nd ".repeat(50)).join("e".repeat(200));
+        std::fs::create_dir_all(&folder).expect("writable");
+        let file = std::fs::File::create_new(folder.join("(deleted) file")).expect("a new file");
+        file.set_len(4096).expect("room");
+        // SAFETY: a new mapping, which is never read.
+        let memory = unsafe {
+            let fd = std::os::fd::AsRawFd::as_raw_fd(&file);
+            libc::mmap(std::ptr::null_mut(), 4096, libc::PROT_READ, libc::MAP_SHARED, fd, 0)
+        };
+        assert_ne!(memory, libc::MAP_FAILED);
+        let start = memory.addr() as u64;
+        let from_outside = pagetrace_kernel::proc_maps::read_mappings(std::process::id()).expect("alive");
+        let expected = &from_outside.iter().find(|it| it.start.0 == start).expect("mapped").path;
+        assert!(expected.len() > 700 && expected.contains(&"c\\012d ".repeat(50)));
+        for size in [200, 4096, 16384] {
+            let mut text = vec![0; size];
+            let mut maps = Maps::open(&mut text).expect("/proc");
+            let mut found = None;
+            while let Some(mapping) = maps.next() {
+                if mapping.start.0 == start {
+                    found = Some(mapping.path.to_vec());
+                }
+            }
+            let found = found.expect("mapped");
+            assert!(expected.as_bytes().starts_with(&found), "{size}: {found:?}");
+            assert_eq!(found.len() == expected.len(), size > 1000, "{size}");
+        }
+        // SAFETY: the mapping from above.
+        unsafe { libc::munmap(memory, 4096) };
+        std::fs::remove_dir_all(root).expect("it was made above");
+    }
 }

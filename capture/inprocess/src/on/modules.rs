@@ -191,4 +191,37 @@ mod tests {
         assert_eq!(fingerprint(&mut text), print);
         assert!(generation() != loaded && generation() != before && !is_loaded(name));
     }
+
+    #[test]
+    fn in_the_child_of_a_fork_nothing_waits_for_the_linkers_lock() {
+        let _loading = loading();
+        let (inside, entered) = std::sync::mpsc::channel();
+        let (done, over) = std::sync::mpsc::channel::<()>();
+        let holder = std::thread::spawn(move || {
+            each_object(&mut |_| {
+                inside.send(()).expect("it is waited for");
+                // Ends also when the test fails and the sender is dropped.
+                let _ = over.recv();
+                false
+            });
+        });
+        entered.recv().expect("the holder runs");
+        // SAFETY: the child allocates nothing, and ends by a system call; its alarm ends it if it waits for ever.
+        let pid = unsafe { libc::fork() };
+        if pid == 0 {
+            // SAFETY: takes no pointers.
+            unsafe { libc::alarm(10) };
+            let (mut text, mut modules) = ([0; 8192], 0);
+            let read = for_each_module(&mut text, &mut |_| modules += 1);
+            let whole = read && modules > 2 && fingerprint(&mut text) != 0 && executable(&mut text).is_some();
+            // SAFETY: ends the child at once.
+            unsafe { libc::_exit(if whole { 0 } else { 1 }) };
+        }
+        let mut status = -1;
+        // SAFETY: our own child and a local.
+        assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
+        drop(done);
+        holder.join().expect("it only waits");
+        assert_eq!(status, 0);
+    }
 }

@@ -1,7 +1,7 @@
 //! The session of a program that writes its trace itself: memory that it shares with the children it forks, and how
 //! its blocks are closed while recording is off.
 
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::io;
 
 use pagetrace_format::session::{Session, SessionLayout};
@@ -17,8 +17,11 @@ const IDLE_BLOCKS: u32 = 16_384;
 /// The budget grows by so many when all blocks are held.
 const GROWTH: u32 = 64;
 
-/// Whether closed blocks are so by guard pages, not by PROT_NONE.
+/// Whether closed blocks are so by guard pages, not by PROT_NONE. A guard costs a page-table entry for each page, so
+/// blocks that were never used are closed by PROT_NONE in any case.
 static GUARDED: AtomicBool = AtomicBool::new(false);
+/// The first block that is closed as never used.
+static UNUSED_FROM: AtomicU32 = AtomicU32::new(u32::MAX);
 
 /// The layout for a budget of `buffer_bytes`.
 pub fn layout_of(buffer_bytes: usize) -> SessionLayout {
@@ -70,8 +73,10 @@ pub fn close(session: Session) -> io::Result<()> {
         first = session.block(index).map_or(0, |block| block.next_free.load(Ordering::Relaxed));
         session.put_free_block(index);
     }
-    let (start, bytes) = unused(session);
-    result.and(close_range(start, bytes))
+    let unused = session.header().blocks_taken.0.load(Ordering::Relaxed).min(session.layout().block_count);
+    UNUSED_FROM.store(unused, Ordering::Relaxed);
+    let (start, bytes) = from_block(session, unused);
+    result.and(sys::protect(start, bytes, false))
 }
 
 /// Makes all blocks accessible again.
@@ -79,39 +84,37 @@ pub fn close(session: Session) -> io::Result<()> {
 /// # Errors
 /// What the kernel refused.
 pub fn open(session: Session) -> io::Result<()> {
-    let (start, bytes) = blocks(session);
-    open_range(start, bytes)
+    let (start, bytes) = from_block(session, 0);
+    let (unused, unused_bytes) = from_block(session, UNUSED_FROM.swap(u32::MAX, Ordering::Relaxed));
+    sys::protect(unused, unused_bytes, true)?;
+    open_range(start, bytes - unused_bytes)
 }
 
 /// Gives one block's memory back and makes it inaccessible. Nobody may use it.
 pub fn close_block(session: Session, index: u32) -> io::Result<()> {
-    let bytes = session.layout().block_bytes as usize;
-    let (start, _) = blocks(session);
-    close_range(start.wrapping_add(index as usize * bytes), bytes)
+    close_range(from_block(session, index).0, session.layout().block_bytes as usize)
 }
 
 /// Makes one block accessible.
 pub fn open_block(session: Session, index: u32) -> io::Result<()> {
-    let bytes = session.layout().block_bytes as usize;
-    let (start, _) = blocks(session);
-    open_range(start.wrapping_add(index as usize * bytes), bytes)
+    let (start, bytes) = (from_block(session, index).0, session.layout().block_bytes as usize);
+    if index >= UNUSED_FROM.load(Ordering::Relaxed) {
+        sys::protect(start, bytes, true)
+    } else {
+        open_range(start, bytes)
+    }
 }
 
 fn budget_of(buffer_bytes: usize) -> u32 {
     u32::try_from(buffer_bytes / BLOCK_BYTES as usize).unwrap_or(u32::MAX / 2).clamp(8, 1 << 20)
 }
 
-fn blocks(session: Session) -> (*const u8, usize) {
+/// The blocks from this one on, and how many bytes they are.
+fn from_block(session: Session, index: u32) -> (*const u8, usize) {
     let layout = session.layout();
-    let offset = layout.blocks_offset();
+    let index = index.min(layout.block_count);
+    let offset = layout.blocks_offset() + index as usize * layout.block_bytes as usize;
     (session.base().wrapping_add(offset), layout.total_bytes() - offset)
-}
-
-/// The blocks that were never used.
-fn unused(session: Session) -> (*const u8, usize) {
-    let (start, bytes) = blocks(session);
-    let used = session.header().blocks_taken.0.load(Ordering::Relaxed) as usize * session.layout().block_bytes as usize;
-    (start.wrapping_add(used), bytes.saturating_sub(used))
 }
 
 fn close_range(start: *const u8, bytes: usize) -> io::Result<()> {

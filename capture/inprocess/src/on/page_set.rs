@@ -18,71 +18,30 @@
 //! count after it has said so. Zero readers then: no one can have the old table, it is unmapped. Otherwise it is kept for
 //! the next time. [`PageSet::release`] unmaps nothing: it takes the memory away and leaves the addresses.
 
+mod runs;
 mod statistics;
+mod table;
 
+use core::mem;
 use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use core::{ptr, slice};
 
-use pagetrace_format::{Address, PageCount, PageIndex, PageShift};
+use pagetrace_format::{PageCount, PageIndex};
 
 use crate::sys;
 
+use runs::Reader;
+use table::{
+    CAPACITY_LOG_MAX, CAPACITY_LOG_MIN, FIRST_PAGE_BITS, MARK_BITS, MARK_MASK, PAGES_BITS, PAGES_MAX, Table, put,
+    start_of,
+};
+
+pub use runs::{NotedRun, PageMark, Runs};
 pub use statistics::page_statistics;
 #[cfg(test)]
 pub use statistics::{PageStatistics, StatisticsError};
 
-const PAGES_BITS: u32 = 28;
-const PAGES_MAX: u64 = (1 << PAGES_BITS) - 1;
-const FIRST_PAGE_BITS: u32 = 64 - PAGES_BITS;
-const MARK_BITS: u32 = 2;
-const MARK_MASK: u64 = (1 << MARK_BITS) - 1;
-
-/// One page. A table's address has that many low bits free, in which the logarithm of its capacity is kept.
-const CAPACITY_LOG_MIN: u32 = 8;
-const CAPACITY_LOG_MAX: u32 = 32;
-
 /// Tables that readers may still have, at most. With more the set stays as large as it is.
 const RETIRED_MAX: usize = 8;
-
-/// What was last done with a run of pages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u8)]
-pub enum PageMark {
-    /// It is in use.
-    Alloc = 1,
-    /// It is free, and the allocator has it.
-    Free = 2,
-    /// It was given back to the kernel.
-    Scavenge = 3,
-}
-
-/// A run of pages that was traced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NotedRun {
-    /// The first.
-    pub base: PageIndex,
-    /// How many.
-    pub pages: PageCount,
-    /// What was last done with it; `None` after [`PageSet::clear_marks`].
-    pub mark: Option<PageMark>,
-    /// When, in ticks of the recording's clock, of which 62 bits are kept.
-    pub tick: u64,
-}
-
-impl NotedRun {
-    /// Where it starts.
-    pub fn address(&self, page_shift: PageShift) -> Address {
-        page_shift.address_of(self.base)
-    }
-}
-
-#[repr(C)]
-struct Slot {
-    run: AtomicU64,
-    mark: AtomicU64,
-}
-
-const _: () = assert!(size_of::<Slot>() == 16);
 
 /// See the file's header.
 pub struct PageSet {
@@ -95,58 +54,6 @@ pub struct PageSet {
     releases: AtomicU32,
     missed: AtomicU64,
     retired: [AtomicUsize; RETIRED_MAX],
-}
-
-/// A table as [`PageSet::table`] has it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Table(usize);
-
-impl Table {
-    const NONE: Table = Table(0);
-
-    fn map(capacity_log: u32) -> Table {
-        let base = sys::keeping_errno(|| sys::map_populated(size_of::<Slot>() << capacity_log));
-        base.map_or(Table::NONE, |base| Table(base.expose_provenance() | capacity_log as usize))
-    }
-
-    #[inline]
-    fn capacity_log(self) -> u32 {
-        (self.0 % sys::PAGE_BYTES) as u32
-    }
-
-    fn bytes(self) -> usize {
-        if self == Table::NONE { 0 } else { size_of::<Slot>() << self.capacity_log() }
-    }
-
-    fn base(self) -> *const Slot {
-        ptr::with_exposed_provenance(self.0 & !(sys::PAGE_BYTES - 1))
-    }
-
-    /// # Safety
-    /// The table stays mapped as long as the slots are used.
-    #[inline]
-    unsafe fn slots<'table>(self) -> &'table [Slot] {
-        if self == Table::NONE {
-            return &[];
-        }
-        // SAFETY: a mapping of so many slots; zeros are valid, and atomics may change at any time.
-        unsafe { slice::from_raw_parts(self.base(), 1 << self.capacity_log()) }
-    }
-
-    /// # Safety
-    /// Nobody has its slots, and nobody will.
-    unsafe fn unmap(self) {
-        if self != Table::NONE {
-            // SAFETY: the caller gives it up.
-            sys::keeping_errno(|| unsafe { sys::unmap(self.base().cast(), self.bytes()) });
-        }
-    }
-}
-
-/// Where probing for a run starts. Fibonacci hashing: the high bits are the good ones.
-#[inline]
-fn start_of(run: u64, capacity_log: u32) -> usize {
-    (run.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - capacity_log)) as usize
 }
 
 impl PageSet {
@@ -188,6 +95,7 @@ impl PageSet {
         let slots = unsafe { table.slots() };
         let mask = slots.len().wrapping_sub(1);
         let mut index = if slots.is_empty() { 0 } else { start_of(run, table.capacity_log()) };
+        // It ends, since `put` leaves an empty slot.
         while let Some(slot) = slots.get(index) {
             let found = slot.run.load(Ordering::Relaxed);
             if found == run {
@@ -235,8 +143,11 @@ impl PageSet {
             return;
         }
         // SAFETY: as above.
-        unsafe { put(Table(self.table.load(Ordering::Relaxed)), run, mark) };
-        self.len.store(self.len.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        if unsafe { put(Table(self.table.load(Ordering::Relaxed)), run, mark) } {
+            self.len.store(self.len.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        } else {
+            self.missed.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// Moves to a table twice as large; false if that cannot be.
@@ -264,8 +175,7 @@ impl PageSet {
             let run = slot.run.load(Ordering::Relaxed);
             if run != 0 {
                 // SAFETY: nobody else knows the new table yet, and it is the larger one.
-                unsafe { put(new, run, slot.mark.load(Ordering::Relaxed)) };
-                len += 1;
+                len += usize::from(unsafe { put(new, run, slot.mark.load(Ordering::Relaxed)) });
             }
         }
         self.len.store(len, Ordering::Relaxed);
@@ -294,9 +204,7 @@ impl PageSet {
 
     /// The runs at this moment; those noted meanwhile may be among them or not.
     pub fn runs(&self) -> Runs<'_> {
-        let reader = Reader::new(self);
-        // SAFETY: it stays mapped as long as the reader is counted, and the iterator has the reader.
-        Runs { slots: unsafe { reader.table().slots() }.iter(), _reader: reader }
+        Runs::new(self)
     }
 
     /// How many different runs there are.
@@ -332,11 +240,9 @@ impl PageSet {
     /// the owner makes at the same time may stay.
     pub fn release(&self) {
         self.change_table(&self.releases, |table| {
-            if table != Table::NONE {
-                self.len.store(0, Ordering::Relaxed);
-                // SAFETY: the table's own mapping; readers and the owner take zeros for empty slots.
-                sys::keeping_errno(|| unsafe { sys::give_pages_back(table.base().cast(), table.bytes()) });
-            }
+            self.len.store(0, Ordering::Relaxed);
+            // SAFETY: the table is mapped while `change_table` counts as a reader; all take zeros for empty slots.
+            unsafe { table.empty() };
         });
         self.missed.store(0, Ordering::Relaxed);
     }
@@ -369,77 +275,10 @@ impl PageSet {
         *self.readers.get_mut() = 0;
         self.retired.iter_mut().map(AtomicUsize::get_mut).chain([self.table.get_mut()]).for_each(|table| {
             // SAFETY: nobody has slots, and the set forgets it.
-            unsafe { Table(core::mem::take(table)).unmap() };
+            unsafe { Table(mem::take(table)).unmap() };
         });
         *self.len.get_mut() = 0;
         *self.missed.get_mut() = 0;
-    }
-}
-
-/// Puts a run that is not there into a table with an empty slot.
-///
-/// # Safety
-/// The table is mapped, and nobody else puts anything into it.
-unsafe fn put(table: Table, run: u64, mark: u64) {
-    // SAFETY: the caller's promise is the same.
-    let slots = unsafe { table.slots() };
-    let mut index = start_of(run, table.capacity_log());
-    while slots[index].run.load(Ordering::Relaxed) != 0 {
-        index = (index + 1) % slots.len();
-    }
-    // A reader that sees the run sees its mark.
-    slots[index].mark.store(mark, Ordering::Relaxed);
-    slots[index].run.store(run, Ordering::Release);
-}
-
-/// One who looks at the table: counted as long as this lives.
-struct Reader<'set> {
-    set: &'set PageSet,
-}
-
-impl<'set> Reader<'set> {
-    fn new(set: &'set PageSet) -> Reader<'set> {
-        set.readers.fetch_add(1, Ordering::SeqCst);
-        Reader { set }
-    }
-
-    /// The present table, mapped as long as the reader lives.
-    fn table(&self) -> Table {
-        Table(self.set.table.load(Ordering::SeqCst))
-    }
-}
-
-impl Drop for Reader<'_> {
-    fn drop(&mut self) {
-        self.set.readers.fetch_sub(1, Ordering::Release);
-    }
-}
-
-/// The runs of a [`PageSet`].
-pub struct Runs<'set> {
-    slots: slice::Iter<'set, Slot>,
-    _reader: Reader<'set>,
-}
-
-impl Iterator for Runs<'_> {
-    type Item = NotedRun;
-
-    fn next(&mut self) -> Option<NotedRun> {
-        loop {
-            let slot = self.slots.next()?;
-            let run = slot.run.load(Ordering::Acquire);
-            if run != 0 {
-                let word = slot.mark.load(Ordering::Relaxed);
-                let mark = match word & MARK_MASK {
-                    1 => Some(PageMark::Alloc),
-                    2 => Some(PageMark::Free),
-                    3 => Some(PageMark::Scavenge),
-                    _ => None,
-                };
-                let (base, pages) = (PageIndex(run >> PAGES_BITS), PageCount(run & PAGES_MAX));
-                return Some(NotedRun { base, pages, mark, tick: word >> MARK_BITS });
-            }
-        }
     }
 }
 

@@ -243,3 +243,46 @@ fn flags_of(bits: u64, pairs: &[(u64, u8)]) -> PageFlags {
     let there = flags & (PageFlags::PRESENT | PageFlags::SWAPPED) != 0;
     PageFlags(if there { flags } else { 0 })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hugetlb_mappings_are_known_by_both_ways() {
+        let huge = libc::MAP_HUGETLB | libc::MAP_NORESERVE;
+        let mut text = [0; 256];
+        for (flags, expected) in [(huge, true), (0, false)] {
+            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | flags;
+            // SAFETY: a new mapping, which is never touched, so that it needs no pages that are set aside.
+            let memory = unsafe { libc::mmap(core::ptr::null_mut(), 4 << 20, libc::PROT_READ, flags, -1, 0) };
+            assert_ne!(memory, libc::MAP_FAILED, "hugetlb: {expected}");
+            let start = memory.addr() as u64;
+            let maps = ReadFile::open(c"/proc/self/maps").expect("/proc");
+            if let Some(bytes) = mapping_page_bytes(&maps, start) {
+                assert_eq!(bytes > page_bytes(), expected);
+            }
+            // An anonymous mapping may have been joined to the one in front of it.
+            if expected {
+                assert!(smaps_says_hugetlb(c"/proc/self/smaps", start, &mut text));
+                assert!(!smaps_says_hugetlb(c"/proc/self/smaps", start + page_bytes(), &mut text));
+            }
+            // SAFETY: the mapping from above.
+            unsafe { libc::munmap(memory, 4 << 20) };
+        }
+    }
+
+    #[test]
+    fn states_of_pages() {
+        let check = |categories, entry, expected| {
+            assert_eq!(flags_of_categories(categories), PageFlags(expected), "{categories:#x}");
+            assert_eq!(flags_of_entry(entry), PageFlags(expected), "{entry:#x}");
+        };
+        check(0, 0, 0);
+        check(page_is::PRESENT, entry::PRESENT, PageFlags::PRESENT);
+        check(page_is::PRESENT | page_is::FILE, entry::PRESENT | entry::FILE, PageFlags::PRESENT | PageFlags::FILE);
+        check(page_is::SWAPPED, entry::SWAPPED, PageFlags::SWAPPED);
+        check(page_is::SWAPPED | page_is::GUARD, entry::SWAPPED | entry::GUARD, 0);
+        check(page_is::FILE, entry::FILE, 0);
+    }
+}

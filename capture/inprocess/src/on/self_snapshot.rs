@@ -57,7 +57,9 @@ fn take(reason: SnapshotReason, _scratch: &mut Scratch) {
     resident.store(figures::resident_bytes().unwrap_or(0), Ordering::Relaxed);
     time.store(sys::monotonic_ns(), Ordering::Relaxed);
     let process = process_id(PROCESS.serial());
-    if let Ok(chunk) = snapshot::take(scratch, memory, process, reason) {
+    if let Ok(taken) = snapshot::take(scratch, memory, process, reason)
+        && let Some(chunk) = memory.get(taken.place)
+    {
         trace_file::append(chunk);
     }
     sys::discard_private(MEMORY.load(Ordering::Relaxed), BYTES_MAX);

@@ -81,6 +81,9 @@ pub fn append(bytes: &[u8]) -> bool {
         Err(errno) => {
             state.errno.store(errno as u32, Ordering::Relaxed);
             report(errno);
+            // Hooks of the other processes find out when they need a block.
+            session.header().recording.store(0, Ordering::Relaxed);
+            PROCESS.become_idle();
             false
         }
     }

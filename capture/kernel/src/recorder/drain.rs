@@ -138,7 +138,7 @@ impl Drain {
                 && block.tid.load(Ordering::Relaxed) & BUFFER_BIT == 0
                 && !is_living(block.tid.load(Ordering::Relaxed))
             {
-                block.state.store(block_state::FULL, Ordering::Release);
+                block.hand_over();
             }
         }
     }
@@ -238,15 +238,13 @@ fn published_blocks(session: Session, blocks_ready: u32) -> Vec<Published> {
     let blocks = (0..blocks_ready).filter_map(|index| session.block(index).map(|block| (index, block)));
     blocks
         .filter_map(|(index, block)| {
-            // A full block's count is final, so the state is read first.
-            let state = block.state.load(Ordering::Acquire);
-            let words = block.committed_words.load(Ordering::Acquire) as usize;
-            (state != block_state::FREE).then(|| Published {
+            let found = block.published()?;
+            Some(Published {
                 thread_serial: block.thread_serial.load(Ordering::Relaxed),
                 sequence: block.sequence.load(Ordering::Relaxed),
                 index,
-                full: state == block_state::FULL,
-                words,
+                full: found.full,
+                words: found.words as usize,
             })
         })
         .collect()

@@ -76,7 +76,7 @@ impl TraceModel {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(100))]
 
     #[test]
     fn it_is_a_map_and_the_trace_agrees(operations in prop::collection::vec(operation(), 1..1200)) {
@@ -181,14 +181,12 @@ fn it_grows_and_costs_little_memory() {
         put(&table, object * 48, object as u64, 48);
         if object % 10_000 == 0 {
             let bytes_each = table.bytes_mapped() / object;
-            assert!(
-                bytes_each <= 24 * 8 / 3 + 2,
-                "{bytes_each} bytes for each of {object} objects just after doubling"
-            );
+            // Rows of 128 bytes with two entries each; a small table has a page for each shard.
+            assert!(bytes_each <= 128 / 2 + 2, "{bytes_each} bytes for each of {object} objects just after doubling");
             bytes_each_min = bytes_each_min.min(bytes_each);
         }
     }
-    assert!(bytes_each_min <= 24 * 4 / 3 + 2, "{bytes_each_min} bytes for each object before doubling");
+    assert!(bytes_each_min <= 128 / 4 + 2, "{bytes_each_min} bytes for each object before doubling");
     assert_eq!(table.len(), 300_000);
     for object in 1..=300_000 {
         assert_eq!(table.get(object * 48).map(|it| it.id), Some(object as u64));

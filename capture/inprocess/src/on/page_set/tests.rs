@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::AtomicBool;
 use std::thread;
 
+use pagetrace_format::{Address, PageShift};
 use proptest::prelude::*;
 
 use super::*;
@@ -241,6 +242,19 @@ fn released_memory_goes_back_to_the_kernel() {
     assert_eq!((set.0.len(), set.0.runs().count()), (0, 0));
     note(&set.0, 7, 2, PageMark::Free, 9);
     assert_eq!(sorted(&set.0), [run(7, 2, Some(PageMark::Free), 9)]);
+}
+
+#[test]
+fn a_set_whose_memory_is_locked_is_emptied_too() {
+    let set = set();
+    note(&set.0, 7, 2, PageMark::Free, 9);
+    let table = Table(set.0.table.load(Ordering::Relaxed));
+    // SAFETY: the set's own mapping; one page, which every user may lock.
+    assert_eq!(unsafe { libc::mlock(table.base().cast(), table.bytes()) }, 0);
+    set.0.release();
+    assert_eq!((set.0.len(), set.0.runs().count()), (0, 0));
+    note(&set.0, 7, 2, PageMark::Alloc, 10);
+    assert_eq!(sorted(&set.0), [run(7, 2, Some(PageMark::Alloc), 10)]);
 }
 
 #[test]

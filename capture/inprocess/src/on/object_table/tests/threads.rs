@@ -179,3 +179,26 @@ fn a_thread_sleeps_for_a_shard_that_is_held_long_and_is_woken() {
     });
     TABLE.release();
 }
+
+#[test]
+fn keeping_has_begun_for_everybody_when_the_call_returns() {
+    static TABLE: ObjectTable = ObjectTable::new();
+    super::put(&TABLE, 0x1000, 1, 16);
+    let (sender, receiver) = mpsc::channel();
+    thread::scope(|scope| {
+        // A hook that is in a shard may have seen the state before.
+        let shard = (0..SHARDS).find(|&shard| !TABLE.for_each_in_shard(shard, |_| false)).expect("one has the entry");
+        TABLE.for_each_in_shard(shard, |_| {
+            let sender = sender.clone();
+            scope.spawn(move || {
+                TABLE.set_keeping(true);
+                sender.send(())
+            });
+            assert_eq!(receiver.recv_timeout(Duration::from_millis(60)), Err(mpsc::RecvTimeoutError::Timeout));
+            true
+        });
+        assert_eq!(receiver.recv_timeout(Duration::from_secs(20)), Ok(()));
+    });
+    assert!(!super::put(&TABLE, 0x2000, 2, 16).event_due);
+    TABLE.release();
+}
