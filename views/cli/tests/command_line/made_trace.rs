@@ -15,7 +15,8 @@ use pagetrace_format::{
 pub const START: u64 = 5_000_000_000;
 /// The same moment, 2026-01-02 15:04:05.678 UTC.
 const START_UNIX_NS: u64 = 1_767_366_245_678_000_000;
-const HEAP: u64 = 0x5555_0000_0000;
+/// Where its heap is.
+pub const HEAP: u64 = 0x5555_0000_0000;
 const STACK: StackId = StackId(1);
 const PROCESS: ProcessId = ProcessId(0);
 
@@ -37,7 +38,7 @@ pub fn made_trace(with_end: bool) -> Vec<u8> {
         events.iter().for_each(|event| columns.push(*event));
         writer.events(StreamId(stream), &columns).expect("writing to memory");
     }
-    writer.snapshot(&snapshot()).expect("writing to memory");
+    writer.snapshot(&snapshot(1_000_000_000, SnapshotReason::Exit, true)).expect("writing to memory");
     if with_end {
         let end = TraceNanos(START + 2_000_000_000);
         let status = EndStatus::Exited(0);
@@ -97,8 +98,8 @@ fn free(time: u64, address: u64) -> Event {
     Event { time: TraceNanos(START + time), kind: EventKind::ObjectFree(object) }
 }
 
-/// Four resident pages of a heap of eight, and one of a file.
-fn snapshot() -> Snapshot {
+/// Four resident pages of a heap of eight, and one of a file, so long after the start.
+pub fn snapshot(since_start: u64, reason: SnapshotReason, stopped: bool) -> Snapshot {
     let mapping = |start: u64, pages: u64, permissions: u8, path: &str| Mapping {
         start: Address(start),
         end: Address(start + pages * 4096),
@@ -115,9 +116,9 @@ fn snapshot() -> Snapshot {
     };
     Snapshot {
         process: PROCESS,
-        time: TraceNanos(START + 1_000_000_000),
-        reason: SnapshotReason::Exit,
-        stopped: true,
+        time: TraceNanos(START + since_start),
+        reason,
+        stopped,
         residency_source: ResidencySource::PagemapScan,
         page_bytes: 4096,
         kernel: KernelFigures { rss: Some(5 * 4096), anonymous: Some(4 * 4096), ..KernelFigures::default() },

@@ -8,6 +8,8 @@ mod export;
 
 mod report;
 
+mod self_written;
+
 mod go_page_traces;
 
 mod doctor;

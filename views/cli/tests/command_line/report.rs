@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use crate::made_trace::made_trace;
 use crate::{as_text, output_of, pagetrace};
 
-fn report_of(trace: &[u8], more: &[&str]) -> Value {
+/// The JSON of a trace's report.
+pub fn report_of(trace: &[u8], more: &[&str]) -> Value {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("trace");
     fs::write(&path, trace).expect("a file");
@@ -61,21 +62,22 @@ fn classes_sum_to_the_kernels_figure_in_their_order() {
     let classes = report["processes"][0]["rss"]["classes"].as_object().expect("classes");
     let sum: i64 = classes.values().filter_map(Value::as_i64).sum();
     assert_eq!(sum, 5 * 4096);
-    let output = report_text(&made_trace(true));
+    let output = report_text(&made_trace(true), &[]);
     let places: Vec<_> = ["live objects", "pinned", "retained", "file text"].map(|name| output.find(name)).into();
     assert!(places.iter().all(Option::is_some), "{output}");
 }
 
-fn report_text(trace: &[u8]) -> String {
+/// The text of a trace's report.
+pub fn report_text(trace: &[u8], more: &[&str]) -> String {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("trace");
     fs::write(&path, trace).expect("a file");
-    output_of(&["report", as_text(&path)])
+    output_of(&[&["report", as_text(&path)], more].concat())
 }
 
 #[test]
 fn text_starts_with_the_diagnosis_and_has_no_colours_in_a_pipe() {
-    let text = report_text(&made_trace(true));
+    let text = report_text(&made_trace(true), &[]);
     assert!(text.starts_with("my program (pid 4242) held 20.0 KiB of RAM (RSS) at the peak"), "{text}");
     for expected in ["Explained: ", "Where the memory is", "Who holds the live memory", "my program+0x1234", "Sources"]
     {
@@ -92,7 +94,7 @@ fn a_cut_trace_is_reported_as_incomplete() {
     let report = report_of(&trace[..trace.len() - 10], &[]);
     assert_eq!(report["complete"], json!(false));
     assert_eq!(report["defects"].as_array().map(Vec::len), Some(1), "{report:#}");
-    assert!(report_text(&trace[..trace.len() - 10]).contains("not complete"));
+    assert!(report_text(&trace[..trace.len() - 10], &[]).contains("not complete"));
 }
 
 #[test]
