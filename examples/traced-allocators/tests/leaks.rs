@@ -2,16 +2,18 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
+use std::ops::Range;
 use std::path::Path;
 use std::process::Command;
 
+use object::{Object, ObjectSymbol};
 use pagetrace_format::{Chunk, ChunkKind, Event, EventKind, ObjectId, StreamId, Trace};
 use pagetrace_replay::results::Site;
 use pagetrace_replay::{Moment, Replayed, replay};
 use traced_allocators::{LEAKED_BYTES, LEAKED_OBJECTS};
 
-/// The compiled function is shorter than this; its calls return into it.
-const LEAK_FUNCTION_BYTES_MAX: u64 = 1024;
+/// In the mangled name of the function that leaks, whichever way it is mangled.
+const LEAK_FUNCTION: &str = "17traced_allocators4leak";
 
 #[test]
 fn system() {
@@ -59,7 +61,7 @@ fn check(program: &str) {
     let objects = replayed.processes[0].objects.expect("it has objects");
     assert_eq!((objects.unknown_frees, objects.replaced), (0, 0), "{name}: {objects:?}");
     assert_eq!(objects.live, objects.allocated - objects.freed, "{name}: {objects:?}");
-    assert_leak(name, &replayed, said["leak_function"]);
+    assert_leak(name, &replayed, said["leak_function"]..said["leak_function"] + leak_function_bytes(program));
     assert_ids(name, &trace, objects.allocated);
     // The program looks at the figure after its last leak; what Rust's runtime frees at the end comes later.
     let expected = said["live"].checked_add_signed(change_since_last_leak(&trace));
@@ -67,11 +69,8 @@ fn check(program: &str) {
 }
 
 /// The one site that leaked has all of the leak, and is called from the function that leaks, in the program's file.
-fn assert_leak(name: &str, replayed: &Replayed, leak_function: u64) {
-    let in_function = |site: &&Site| {
-        let calls = leak_function + 1..leak_function + LEAK_FUNCTION_BYTES_MAX;
-        site.frames.iter().any(|frame| calls.contains(&frame.address.0))
-    };
+fn assert_leak(name: &str, replayed: &Replayed, leak_function: Range<u64>) {
+    let in_function = |site: &&Site| site.frames.iter().any(|frame| leak_function.contains(&frame.address.0));
     let leaks: Vec<&Site> = replayed.processes[0].sites.iter().filter(in_function).collect();
     let [leak] = leaks[..] else { panic!("{name}: {} sites in the function that leaks", leaks.len()) };
     let expected = (LEAKED_OBJECTS as u64, (LEAKED_OBJECTS * LEAKED_BYTES) as u64);
@@ -117,6 +116,13 @@ fn for_each_event(trace: &Trace<'_>, mut each: impl FnMut(StreamId, Event, Optio
             each(chunk.header.stream, event, cursor.object_id());
         }
     }
+}
+
+fn leak_function_bytes(program: &str) -> u64 {
+    let bytes = fs::read(program).expect("the program has just run");
+    let file = object::File::parse(&*bytes).expect("an object file");
+    let functions = file.symbols().filter(|symbol| symbol.name().is_ok_and(|name| name.contains(LEAK_FUNCTION)));
+    functions.map(|symbol| symbol.size()).max().unwrap_or_else(|| panic!("{program}: no function {LEAK_FUNCTION}"))
 }
 
 fn figures(printed: &str) -> BTreeMap<&str, u64> {
