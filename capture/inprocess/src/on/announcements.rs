@@ -10,7 +10,7 @@ use pagetrace_format::{Address, ProcessId, StackId, TraceNanos};
 
 use super::process::{INHERITED, PROCESS, lifecycle};
 use super::scratch::{self, Scratch};
-use super::{buckets, figures, go_buffers, modules, tick_line, trace_file};
+use super::{buckets, figures, frames, go_buffers, modules, tick_line, trace_file};
 use crate::sys;
 
 const OBJECTS_MISSED: &str = "objects of allocators that the tracer is not linked into, and what came before its start";
@@ -82,6 +82,7 @@ pub fn modules(look: bool, scratch: &mut Scratch) {
     }
     let process = process_id(PROCESS.serial());
     modules::for_each_module(text, &mut |module| {
+        frames::learn_code_between(module.start, module.end);
         let found = ModuleRef {
             process,
             start: module.start,

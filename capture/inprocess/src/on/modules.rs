@@ -5,7 +5,7 @@
 //! replaced since. Nothing here allocates.
 //!
 //! # Locks
-//! [`for_each_module`], [`fingerprint`] and [`executable`] take none and cannot fault, whatever is unloaded meanwhile:
+//! [`for_each_module`], [`for_each_range`], [`fingerprint`] and [`executable`] take none and cannot fault, whatever is unloaded meanwhile:
 //! they may be called at exit and in the child of a fork.
 //!
 //! [`generation`] and [`is_loaded`] call dl_iterate_phdr(3), which takes a lock of the linker's. With glibc that is
@@ -64,6 +64,16 @@ pub fn for_each_module(text: &mut [u8], visit: &mut dyn FnMut(ModuleRef<'_>)) ->
         visit(ModuleRef { start, end, file_offset, path, build_id: build_id.bytes() });
     }
     true
+}
+
+/// Shows where each module begins and ends, without looking at its build id. `text` is as for [`for_each_module`].
+pub fn for_each_range(text: &mut [u8], visit: &mut dyn FnMut(Address, Address)) {
+    let Some(mut maps) = Maps::open(text) else { return };
+    while let Some(mapping) = maps.next() {
+        if is_module(&mapping) {
+            visit(mapping.start, mapping.end);
+        }
+    }
 }
 
 /// A number that is another one after a module has come or gone or is another file. It costs as much as to read all of
