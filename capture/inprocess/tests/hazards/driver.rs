@@ -158,6 +158,9 @@ fn check_file(left: &Left, file: &Path, told: &mut Vec<(u32, Counts)>) -> Vec<St
     if !seen.complete && left.what != LeftBehind::Prefix && left.what != LeftBehind::Anything {
         faults.push(shown("the trace has no end".to_owned()));
     }
+    if left.what == LeftBehind::Whole {
+        return faults;
+    }
     let mut compared = 0;
     told.retain(|(pid, counts)| {
         // A trace of Go's has one process without a number.
@@ -187,7 +190,7 @@ impl LeftBehind {
             LeftBehind::Prefix => found.counts.made >= counts.made && found.counts.page_events >= counts.page_events,
             LeftBehind::LiveExact => found.live() == counts.made - counts.freed && seen.lost == 0,
             LeftBehind::LiveAtMost => found.live() <= counts.made - counts.freed && seen.lost == 0,
-            LeftBehind::Anything | LeftBehind::Nothing => true,
+            LeftBehind::Whole | LeftBehind::Anything | LeftBehind::Nothing => true,
         };
         (!in_order).then(|| {
             format!("{self:?}: counted {counts:?}, found {:?}, {} live, {} lost", found.counts, found.live(), seen.lost)
