@@ -176,27 +176,6 @@ pub fn finish() -> Result<(), Error> {
     finish_locked()
 }
 
-/// What a guard holds.
-#[derive(Debug)]
-pub struct FinishWhenDropped {
-    finishes: bool,
-}
-
-impl FinishWhenDropped {
-    pub fn new(finishes: bool) -> FinishWhenDropped {
-        FinishWhenDropped { finishes }
-    }
-}
-
-impl Drop for FinishWhenDropped {
-    fn drop(&mut self) {
-        if self.finishes {
-            // A failed write has been reported on standard error.
-            let _ = finish();
-        }
-    }
-}
-
 /// See [`crate::reset`].
 pub fn reset() -> Result<(), Error> {
     let _lock = lock(&PROCESS.control)?;
