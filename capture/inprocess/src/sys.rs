@@ -7,14 +7,14 @@ pub mod pagemap;
 mod threads;
 mod trace_descriptor;
 
-pub use memory::{discard_private, install_guard, map_shared, mapping_of, protect, remove_guard, remove_shared};
+pub use memory::{discard_private, install_guard, map_shared, protect, remove_guard, remove_shared};
 pub use threads::{
     at_exit, at_fork, barrier_on_all_processors, register_barrier, sleep_ns, start_thread, thread_pointer, unix_ns,
     watch_this_thread, watch_thread_ends, with_signals_blocked, yield_processor,
 };
 pub use trace_descriptor::{
     close, file_identity, is_regular, lock_file, move_descriptor_up, open_again, open_for_trace, print_error, read_at,
-    read_file, read_link, truncate, write_all,
+    read_file, truncate, write_all,
 };
 
 use core::ffi::CStr;

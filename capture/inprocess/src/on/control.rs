@@ -340,7 +340,7 @@ extern "C" fn at_exit() {
     let _ = finish();
 }
 
-unsafe extern "C" fn at_thread_end(_: *mut core::ffi::c_void) {
+extern "C" fn at_thread_end(_: *mut core::ffi::c_void) {
     let thread = thread_state::current();
     thread.watched.set(0);
     super::thread_ended();

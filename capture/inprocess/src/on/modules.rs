@@ -8,11 +8,11 @@
 //! [`for_each_module`], [`for_each_range`], [`fingerprint`] and [`executable`] take none and cannot fault, whatever is unloaded meanwhile:
 //! they may be called at exit and in the child of a fork.
 //!
-//! [`generation`] and [`is_loaded`] call dl_iterate_phdr(3), which takes a lock of the linker's. With glibc that is
+//! [`is_loaded`] calls dl_iterate_phdr(3), which takes a lock of the linker's. With glibc that is
 //! `_dl_load_write_lock`; dlopen(3) and dlclose(3) hold it only while they change the list of objects, not while
 //! constructors and destructors run, so a call at exit or in a destructor does not wait for itself. But a child of a
 //! fork finds it locked for good if another thread of its parent held it (measured with glibc 2.36, whose fork does
-//! not release it): **these two must not be called in the child of a process with threads**, and whoever calls them
+//! not release it): **it must not be called in the child of a process with threads**, and whoever calls it
 //! from a thread of the tracer's own must not do so while another thread forks. [`fingerprint`] is there instead.
 
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -145,20 +145,6 @@ pub fn is_loaded(name_part: &[u8]) -> bool {
     found
 }
 
-/// The linker's count of objects that it has loaded and unloaded so far: another one whenever there was a change. It
-/// costs well below a microsecond. Mappings that the program made for execution itself are not counted. See
-/// [`self`] for when this must not be called.
-pub fn generation() -> u64 {
-    let (mut changes, mut objects) = (0, 0);
-    each_object(&mut |object| {
-        changes = object.changes;
-        objects += 1;
-        // A linker that does not count: the number of objects has to do.
-        changes == 0
-    });
-    if changes == 0 { objects } else { changes }
-}
-
 /// Path of the program, written to the front of `buffer`; `None` where it cannot be read.
 pub fn executable(buffer: &mut [u8]) -> Option<&[u8]> {
     let length = read_link(c"/proc/self/exe", buffer)?;
@@ -229,21 +215,20 @@ mod tests {
     fn loading_and_unloading_is_noticed() {
         let _loading = loading();
         let library = c"libutil.so.1";
-        let (before, name) = (generation(), b"libutil.so");
+        let name = b"libutil.so";
         let mut text = [0; 8192];
         let print = fingerprint(&mut text);
         assert_eq!(print, fingerprint(&mut text));
-        assert!(before > 0 && !is_loaded(name) && is_loaded(b"libc.so") && !is_loaded(b""));
+        assert!(!is_loaded(name) && is_loaded(b"libc.so") && !is_loaded(b""));
         // SAFETY: a library of the C library's, without constructors that matter.
         let handle = unsafe { libc::dlopen(library.as_ptr(), libc::RTLD_NOW) };
         assert!(!handle.is_null() && is_loaded(name));
-        let loaded = generation();
-        assert!(loaded != before && fingerprint(&mut text) != print);
+        assert!(fingerprint(&mut text) != print);
         assert!(modules().iter().any(|it| it.path.contains("libutil.so") && !it.build_id.is_empty()));
         // SAFETY: the handle is from above and used no more.
         assert_eq!(unsafe { libc::dlclose(handle) }, 0);
         assert_eq!(fingerprint(&mut text), print);
-        assert!(generation() != loaded && generation() != before && !is_loaded(name));
+        assert!(!is_loaded(name));
     }
 
     #[test]

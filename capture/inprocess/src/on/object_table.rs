@@ -213,6 +213,7 @@ impl ObjectTable {
     }
 
     /// Memory mapped, for entries and for the log of the dead.
+    #[cfg(test)]
     pub fn bytes_mapped(&self) -> usize {
         let bytes = |contents: &mut Contents| contents.rows.bytes_mapped() + contents.dead.bytes_mapped();
         self.shards.iter().map(|shard| shard.locked(bytes)).sum()

@@ -22,12 +22,9 @@ mod runs;
 mod statistics;
 mod table;
 
-use core::mem;
 use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use pagetrace_format::{PageCount, PageIndex};
-
-use crate::sys;
 
 use runs::Reader;
 use table::{
@@ -36,9 +33,9 @@ use table::{
 };
 
 pub use runs::{NotedRun, PageMark, Runs};
-pub use statistics::page_statistics;
 #[cfg(test)]
-pub use statistics::{PageStatistics, StatisticsError};
+pub use statistics::PageStatistics;
+pub use statistics::page_statistics;
 
 /// Tables that readers may still have, at most. With more the set stays as large as it is.
 const RETIRED_MAX: usize = 8;
@@ -208,6 +205,7 @@ impl PageSet {
     }
 
     /// How many different runs there are.
+    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.len.load(Ordering::Relaxed)
     }
@@ -218,6 +216,7 @@ impl PageSet {
     }
 
     /// Memory mapped, with tables that readers may still have.
+    #[cfg(test)]
     pub fn bytes_mapped(&self) -> usize {
         let retired = self.retired.iter().map(|retired| Table(retired.load(Ordering::Relaxed)).bytes());
         Table(self.table.load(Ordering::Relaxed)).bytes() + retired.sum::<usize>()
@@ -270,12 +269,13 @@ impl PageSet {
     }
 
     /// Unmaps everything.
+    #[cfg(test)]
     pub fn unmap(&mut self) {
         // The borrow says that there is no owner and no reader, also no leaked one.
         *self.readers.get_mut() = 0;
         self.retired.iter_mut().map(AtomicUsize::get_mut).chain([self.table.get_mut()]).for_each(|table| {
             // SAFETY: nobody has slots, and the set forgets it.
-            unsafe { Table(mem::take(table)).unmap() };
+            unsafe { Table(core::mem::take(table)).unmap() };
         });
         *self.len.get_mut() = 0;
         *self.missed.get_mut() = 0;

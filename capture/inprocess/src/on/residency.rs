@@ -82,6 +82,7 @@ impl Scanner {
     }
 
     /// Reads pagemap from now on, as is done where the ioctl is missing.
+    #[cfg(test)]
     pub fn use_pagemap(&mut self) {
         self.method = method::PAGEMAP;
     }

@@ -7,8 +7,6 @@ use core::ffi::{CStr, c_int, c_void};
 pub struct LoadedObject<'a> {
     /// The name that the linker knows it by: empty for the program itself.
     pub name: &'a [u8],
-    /// Loaded and unloaded objects since the program's start, added up; 0 of a linker that does not count.
-    pub changes: u64,
 }
 
 /// Shows each loaded object until `visit` returns false. The linker's lock over its list is held meanwhile; see
@@ -19,7 +17,7 @@ pub fn each_object(visit: &mut dyn FnMut(&LoadedObject<'_>) -> bool) {
     unsafe { libc::dl_iterate_phdr(Some(shown), (&raw mut visit).cast()) };
 }
 
-unsafe extern "C" fn shown(info: *mut libc::dl_phdr_info, bytes: usize, data: *mut c_void) -> c_int {
+unsafe extern "C" fn shown(info: *mut libc::dl_phdr_info, _: usize, data: *mut c_void) -> c_int {
     // SAFETY: the data that `each_object` gave, which nobody else uses during the call.
     let visit = unsafe { &mut *data.cast::<&mut dyn FnMut(&LoadedObject<'_>) -> bool>() };
     // SAFETY: the linker gives a description of at least the fields up to `dlpi_phnum`.
@@ -30,12 +28,5 @@ unsafe extern "C" fn shown(info: *mut libc::dl_phdr_info, bytes: usize, data: *m
         // SAFETY: a C string that lives as long as the object is loaded, which the lock sees to during the call.
         unsafe { CStr::from_ptr(name) }.to_bytes()
     };
-    let counted = bytes >= core::mem::offset_of!(libc::dl_phdr_info, dlpi_subs) + size_of::<u64>();
-    let changes = if counted {
-        // SAFETY: the description is long enough to have these two.
-        unsafe { (*info).dlpi_adds.wrapping_add((*info).dlpi_subs) }
-    } else {
-        0
-    };
-    c_int::from(!visit(&LoadedObject { name, changes }))
+    c_int::from(!visit(&LoadedObject { name }))
 }

@@ -104,10 +104,20 @@ pub fn pagemap_scan(
 /// Bytes of a page of the mapping that holds an address, by `PROCMAP_QUERY` of /proc/self/maps; `None` where there is
 /// no mapping or the kernel has no such ioctl (before 6.11).
 pub fn mapping_page_bytes(maps: &ReadFile, address: u64) -> Option<u64> {
+    mapping_at(maps, address).map(|found| found.vma_page_size)
+}
+
+/// First address and one past the last of the mapping that holds an address. `None` as above.
+pub fn mapping_of(address: usize) -> Option<(usize, usize)> {
+    let maps = ReadFile::open(c"/proc/self/maps")?;
+    mapping_at(&maps, address as u64).map(|found| (found.vma_start as usize, found.vma_end as usize))
+}
+
+fn mapping_at(maps: &ReadFile, address: u64) -> Option<ProcmapQuery> {
     let mut query =
         ProcmapQuery { size: size_of::<ProcmapQuery>() as u64, query_addr: address, ..ProcmapQuery::default() };
     // SAFETY: the ioctl reads and writes `query`, which has the size that it says; its addresses of memory to write a
     // name and a build id to are null, with no bytes.
     let result = unsafe { libc::ioctl(maps.descriptor(), PROCMAP_QUERY, &raw mut query) };
-    (result == 0).then_some(query.vma_page_size)
+    (result == 0).then_some(query)
 }

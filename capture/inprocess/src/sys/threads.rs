@@ -122,11 +122,6 @@ pub fn at_exit(handler: extern "C" fn()) {
 
 /// Has these called around fork (pthread_atfork(3)).
 pub fn at_fork(prepare: extern "C" fn(), parent: extern "C" fn(), child: extern "C" fn()) {
-    type Handler = unsafe extern "C" fn();
-    let [prepare, parent, child] = [prepare, parent, child].map(|handler| {
-        // SAFETY: a safe function may be called where an unsafe one is expected.
-        unsafe { mem::transmute::<extern "C" fn(), Handler>(handler) }
-    });
     // SAFETY: functions that live as long as the process.
     unsafe { libc::pthread_atfork(Some(prepare), Some(parent), Some(child)) };
 }
@@ -139,10 +134,11 @@ static MARK: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
 const KEYS_WITHOUT_MEMORY: libc::pthread_key_t = 32;
 
 /// Has `handler` called in each thread of [`watch_this_thread`] when it ends (pthread_key_create(3)).
-pub fn watch_thread_ends(handler: unsafe extern "C" fn(*mut c_void)) {
+pub fn watch_thread_ends(handler: extern "C" fn(*mut c_void)) {
     let mut key = 0;
     // SAFETY: writes to the local; the function lives as long as the process.
-    if unsafe { libc::pthread_key_create(&raw mut key, Some(handler)) } == 0 && key < KEYS_WITHOUT_MEMORY {
+    let made = unsafe { libc::pthread_key_create(&raw mut key, Some(handler)) } == 0;
+    if made && key < KEYS_WITHOUT_MEMORY {
         KEY.store(key + 1, Ordering::Release);
     }
 }

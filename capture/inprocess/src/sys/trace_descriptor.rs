@@ -143,13 +143,6 @@ pub fn read_file<'b>(path: &CStr, into: &'b mut [u8]) -> Option<&'b [u8]> {
     into.get(..usize::try_from(read).ok()?)
 }
 
-/// readlink(2).
-pub fn read_link<'b>(path: &CStr, into: &'b mut [u8]) -> Option<&'b [u8]> {
-    // SAFETY: a valid C string and a buffer of the length given.
-    let read = unsafe { libc::readlink(path.as_ptr(), into.as_mut_ptr().cast(), into.len()) };
-    into.get(..usize::try_from(read).ok()?)
-}
-
 fn errno() -> i32 {
     // SAFETY: the calling thread's own (errno(3)).
     unsafe { *libc::__errno_location() }

@@ -3,7 +3,7 @@
 use core::slice;
 use core::sync::atomic::Ordering;
 
-use pagetrace_format::{Address, PageCount, PageIndex, PageShift};
+use pagetrace_format::{PageCount, PageIndex};
 
 use super::PageSet;
 use super::table::{MARK_BITS, MARK_MASK, PAGES_BITS, PAGES_MAX, Slot, Table};
@@ -31,13 +31,6 @@ pub struct NotedRun {
     pub mark: Option<PageMark>,
     /// When, in ticks of the recording's clock, of which 62 bits are kept.
     pub tick: u64,
-}
-
-impl NotedRun {
-    /// Where it starts.
-    pub fn address(&self, page_shift: PageShift) -> Address {
-        page_shift.address_of(self.base)
-    }
 }
 
 /// One who looks at the table: counted as long as this lives.
