@@ -130,7 +130,8 @@ impl PackedReader {
     /// Takes one item from the front of `words` and steps over it; `None` when they are used up.
     ///
     /// # Errors
-    /// [`Malformed`] for a kind that is unknown, a cut event, and an event before any time base.
+    /// [`Malformed`] for a kind that is unknown, a cut event, and an event before any time base. `words` then starts with
+    /// what is malformed.
     #[inline]
     pub fn next<'w>(&mut self, words: &mut &'w [u64]) -> Result<Option<PackedItem<'w>>, Malformed> {
         self.object_id = 0;
@@ -176,8 +177,8 @@ impl PackedReader {
                 }
                 _ => return Err(Malformed),
             };
-            *words = &all[length..];
             let tick = self.base.ok_or(Malformed)?.wrapping_add(ticks);
+            *words = &all[length..];
             return Ok(Some(PackedItem::Event(tick, kind)));
         }
     }

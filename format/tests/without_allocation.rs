@@ -249,6 +249,17 @@ proptest! {
 }
 
 #[test]
+fn an_event_before_any_time_base_is_left_out() {
+    let free = object_free(3, &ObjectFree { address: Address(0x1000), function: ObjectFunction::Plain });
+    let mut memory = [0; 256];
+    for (words, taken) in [(free.to_vec(), 0), ([encode::stack(0, StackId(1)), free].concat(), 2)] {
+        let chunk = PackedWordsChunk::new(&mut memory, TickClock::NANOSECONDS, &words).expect("room");
+        assert_eq!((chunk.events(), chunk.words(), chunk.is_malformed()), (0, taken, true));
+        assert_eq!(read_back(&file(chunk.finish(StreamId(1)))), &[]);
+    }
+}
+
+#[test]
 fn a_go_buffer_says_what_it_cannot_hold() {
     let run = |base| EventKind::PageAlloc(PageRun { base: Address(base), pages: PageCount(1) });
     for (processor, base, taken) in [(0, 0x2000, true), (0, 0x1000, false), (0, 1 << 48, false), (1 << 60, 0, false)] {

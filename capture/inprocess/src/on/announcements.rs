@@ -10,7 +10,7 @@ use pagetrace_format::{Address, ProcessId, StackId, TraceNanos};
 
 use super::process::{INHERITED, PROCESS, lifecycle};
 use super::scratch::{self, Scratch};
-use super::{buckets, figures, go_buffers, modules, tick_line, trace_file};
+use super::{buckets, figures, frames, go_buffers, modules, tick_line, trace_file};
 use crate::sys;
 
 const OBJECTS_MISSED: &str = "objects of allocators that the tracer is not linked into, and what came before its start";
@@ -70,18 +70,19 @@ pub fn gap(start: TraceNanos, end: TraceNanos, kept: bool, scratch: &mut Scratch
     write(scratch, |chunk| chunk.gap(&gap));
 }
 
-/// Writes the modules of this process, if they have changed since they were written.
-pub fn modules(scratch: &mut Scratch) {
+/// Writes the modules of this process, if they have changed since they were written. Without `look` this is only found
+/// out if looking has not cost much of the time lately.
+pub fn modules(look: bool, scratch: &mut Scratch) {
     if go_buffers::wanted() {
         return;
     }
     let Scratch { text, chunk, .. } = scratch;
-    let fingerprint = modules::fingerprint(text);
-    if PROCESS.modules_seen.swap(fingerprint, Ordering::Relaxed) == fingerprint {
+    if !PROCESS.modules_seen.has_changed(text, look) {
         return;
     }
     let process = process_id(PROCESS.serial());
     modules::for_each_module(text, &mut |module| {
+        frames::learn_code_between(module.start, module.end);
         let found = ModuleRef {
             process,
             start: module.start,

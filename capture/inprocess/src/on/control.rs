@@ -13,8 +13,8 @@ use super::scratch::{self, Scratch};
 use super::settings::Builder;
 use super::switch_lock::SwitchLock;
 use super::{
-    OBJECTS, SHARED_BUFFER, announcements, attach, catch_up, drain, flusher, fork_hooks, go_buffers, own_session,
-    page_sets, self_snapshot, thread_state, tick_line, trace_file,
+    OBJECTS, SHARED_BUFFER, announcements, attach, catch_up, drain, flusher, fork_hooks, frames, go_buffers, modules,
+    own_session, page_sets, self_snapshot, thread_state, tick_line, trace_file,
 };
 use crate::error::Error;
 use crate::recording::{Off, State, TraceFormat, WhenFull};
@@ -24,7 +24,7 @@ use crate::sys;
 const HOOK_MS_MAX: u64 = 1_000;
 
 /// See [`crate::Builder::init`].
-pub fn init(builder: &Builder) -> Result<(), Error> {
+pub fn init(builder: Builder) -> Result<(), Error> {
     let page_shift = builder.page_shift()?;
     let _lock = lock(&PROCESS.control)?;
     if lifecycle() != lifecycle::UNINITIALIZED {
@@ -41,6 +41,8 @@ pub fn init(builder: &Builder) -> Result<(), Error> {
     }
     let header = session.header();
     trace_file::create(&builder.path, &header.file)?;
+    // Before recording begins: it was allocated before, and the trace would have a free without its allocation.
+    drop(builder.path);
     header.writer.store(writer::PROGRAMS, Ordering::Relaxed);
     let full = if builder.when_full == WhenFull::Lose { when_full::LOSE } else { when_full::WAIT };
     header.when_full.store(full, Ordering::Relaxed);
@@ -54,7 +56,10 @@ pub fn init(builder: &Builder) -> Result<(), Error> {
     flusher::INTERVAL_NS.store(builder.flush_interval.as_nanos().try_into().unwrap_or(u64::MAX), Ordering::Relaxed);
     attach::join(session, 0).ok_or_else(|| Error::Memory(std::io::Error::last_os_error()))?;
     at_first_init();
-    with_scratch(session, |scratch| begin_trace(page_shift, scratch, builder.snapshots))?;
+    with_scratch(session, |scratch| {
+        modules::for_each_range(scratch.text, &mut frames::learn_code_between);
+        begin_trace(page_shift, scratch, builder.snapshots);
+    })?;
     if let Err(error) = flusher::start() {
         trace_file::close();
         return Err(error);
@@ -106,12 +111,14 @@ pub fn on() -> Result<(), Error> {
     let resumed = PROCESS.tick();
     // So far apart that they are not the same nanosecond.
     PROCESS.earliest_tick.store(resumed + TICKS_APART, Ordering::Relaxed);
+    set_lifecycle(lifecycle::RECORDING);
+    PROCESS.activate(active::RECORDING);
+    // After the buffers: a hook whose event is due finds one. Before the flusher may catch up: what it has passed by
+    // must not be kept any more.
+    OBJECTS.set_keeping(false);
     PROCESS.resumed_since.store(PROCESS.off_since.load(Ordering::Relaxed), Ordering::Relaxed);
     PROCESS.resumed_kept.store(kept.into(), Ordering::Relaxed);
     PROCESS.resumed_at.store(resumed, Ordering::Release);
-    OBJECTS.set_keeping(false);
-    set_lifecycle(lifecycle::RECORDING);
-    PROCESS.activate(active::RECORDING);
     if flusher::somebody_flushes(session.header()) && PROCESS.flusher.load(Ordering::Relaxed) != 0 {
         PROCESS.ring_doorbell();
         return Ok(());
@@ -244,7 +251,7 @@ fn write_rest(session: Session, scratch: &mut Scratch, quiet: bool) {
     drain::drain(session, scratch, None);
     // Losses are counted before the hook leaves: these are all.
     announcements::all(session, scratch);
-    announcements::modules(scratch);
+    announcements::modules(true, scratch);
 }
 
 /// Waits until no hook of this process is at work in a buffer of an earlier epoch. Whether that came to be.

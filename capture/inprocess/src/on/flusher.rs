@@ -64,7 +64,7 @@ pub fn pass(session: Session, _lock: &FlushLock) -> u32 {
     announcements::all(session, scratch);
     catch_up::announce(session, scratch);
     let drained = drain::drain(session, scratch, None);
-    announcements::modules(scratch);
+    announcements::modules(false, scratch);
     if INHERITED.lifecycle.load(Ordering::Relaxed) == lifecycle::RECORDING {
         self_snapshot::take_if_due(scratch);
     }
@@ -104,7 +104,7 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
         sys::futex_wait(&header.doorbell.0, seen, u32::try_from(interval_ms).unwrap_or(u32::MAX).max(1));
         seen = header.doorbell.0.load(Ordering::Acquire);
         if goes_on()
-            && let Some(lock) = FlushLock::take(header)
+            && let Some(lock) = FlushLock::take_last(header)
             && goes_on()
         {
             pass(session, &lock);

@@ -2,9 +2,12 @@
 //!
 //! Code without frame pointers leaves anything in the register. So a frame is followed only on the thread's own
 //! stack, upwards, and only to addresses in regions that hold code: the caller's own return address always does, so
-//! the regions are learnt from it.
+//! the regions are learnt from it. A linked tracer's caller is always the same wrapper around an allocator, so it learns
+//! the regions of all modules besides.
 
 use core::sync::atomic::{AtomicU32, Ordering};
+
+use pagetrace_format::Address;
 
 use super::recursion_guard::RecursionGuard;
 use crate::hooks::Caller;
@@ -55,6 +58,12 @@ pub fn learn_code(address: usize) {
     if entry.load(Ordering::Relaxed) != region {
         entry.store(region, Ordering::Relaxed);
     }
+}
+
+/// Notes that there is code from `start` to before `end`.
+pub fn learn_code_between(start: Address, end: Address) {
+    let regions = start.0 >> REGION_SHIFT..=end.0.saturating_sub(1) >> REGION_SHIFT;
+    regions.for_each(|region| learn_code((region << REGION_SHIFT) as usize));
 }
 
 #[inline]

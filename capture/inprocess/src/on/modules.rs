@@ -5,7 +5,7 @@
 //! replaced since. Nothing here allocates.
 //!
 //! # Locks
-//! [`for_each_module`], [`fingerprint`] and [`executable`] take none and cannot fault, whatever is unloaded meanwhile:
+//! [`for_each_module`], [`for_each_range`], [`fingerprint`] and [`executable`] take none and cannot fault, whatever is unloaded meanwhile:
 //! they may be called at exit and in the child of a fork.
 //!
 //! [`generation`] and [`is_loaded`] call dl_iterate_phdr(3), which takes a lock of the linker's. With glibc that is
@@ -15,16 +15,22 @@
 //! not release it): **these two must not be called in the child of a process with threads**, and whoever calls them
 //! from a thread of the tracer's own must not do so while another thread forks. [`fingerprint`] is there instead.
 
+use core::sync::atomic::{AtomicU64, Ordering};
+
 use pagetrace_format::Address;
 use pagetrace_format::snapshot::{MappingRef, Permissions};
 
 use super::build_id::{BuildId, FirstPart};
 use super::maps::Maps;
+use crate::sys;
 use crate::sys::files::{ReadFile, read_link};
 use crate::sys::linker::each_object;
 
 /// How the kernel names its own object in a process.
 pub(super) const VDSO: &[u8] = b"[vdso]";
+
+/// A [`ModuleWatch`] looks for one part in so many of the time at the most.
+const LOOKS_SHARE: u64 = 100;
 
 /// A file mapped for execution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +66,16 @@ pub fn for_each_module(text: &mut [u8], visit: &mut dyn FnMut(ModuleRef<'_>)) ->
     true
 }
 
+/// Shows where each module begins and ends, without looking at its build id. `text` is as for [`for_each_module`].
+pub fn for_each_range(text: &mut [u8], visit: &mut dyn FnMut(Address, Address)) {
+    let Some(mut maps) = Maps::open(text) else { return };
+    while let Some(mapping) = maps.next() {
+        if is_module(&mapping) {
+            visit(mapping.start, mapping.end);
+        }
+    }
+}
+
 /// A number that is another one after a module has come or gone or is another file. It costs as much as to read all of
 /// /proc/self/maps, some microseconds for a hundred mappings. 0 without /proc.
 pub fn fingerprint(text: &mut [u8]) -> u64 {
@@ -74,6 +90,44 @@ pub fn fingerprint(text: &mut [u8]) -> u64 {
         }
     }
     hash
+}
+
+/// Notices changes of the modules without looking so often that it shows: [`fingerprint`] takes some milliseconds where
+/// there are tens of thousands of mappings. All zeros is a new one.
+#[derive(Debug, Default)]
+pub struct ModuleWatch {
+    fingerprint: AtomicU64,
+    looked_at_ns: AtomicU64,
+    cost_ns: AtomicU64,
+}
+
+impl ModuleWatch {
+    /// One that has seen no modules yet.
+    pub const fn new() -> ModuleWatch {
+        ModuleWatch { fingerprint: AtomicU64::new(0), looked_at_ns: AtomicU64::new(0), cost_ns: AtomicU64::new(0) }
+    }
+
+    /// As in the child of a fork: what was seen is another process's.
+    pub fn forget(&self) {
+        for word in [&self.fingerprint, &self.looked_at_ns, &self.cost_ns] {
+            word.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the modules are others than when this was last true. At the end of a recording, `look` even if the last
+    /// look has cost more than the hundredth part of the time since. One thread at a time may ask.
+    pub fn has_changed(&self, text: &mut [u8], look: bool) -> bool {
+        let before_ns = sys::monotonic_ns();
+        let since_ns = before_ns.saturating_sub(self.looked_at_ns.load(Ordering::Relaxed));
+        if !look && since_ns / LOOKS_SHARE < self.cost_ns.load(Ordering::Relaxed) {
+            return false;
+        }
+        let found = fingerprint(text);
+        let after_ns = sys::monotonic_ns();
+        self.looked_at_ns.store(after_ns, Ordering::Relaxed);
+        self.cost_ns.store(after_ns - before_ns, Ordering::Relaxed);
+        self.fingerprint.swap(found, Ordering::Relaxed) != found
+    }
 }
 
 fn is_module(mapping: &MappingRef<'_>) -> bool {
@@ -190,6 +244,28 @@ mod tests {
         assert_eq!(unsafe { libc::dlclose(handle) }, 0);
         assert_eq!(fingerprint(&mut text), print);
         assert!(generation() != loaded && generation() != before && !is_loaded(name));
+    }
+
+    #[test]
+    fn a_watch_looks_seldom_and_misses_nothing() {
+        let _loading = loading();
+        let (watch, mut text) = (ModuleWatch::new(), [0; 8192]);
+        assert!(watch.has_changed(&mut text, false) && !watch.has_changed(&mut text, true));
+        // SAFETY: as above.
+        let handle = unsafe { libc::dlopen(c"libutil.so.1".as_ptr(), libc::RTLD_NOW) };
+        assert!(!handle.is_null());
+        watch.cost_ns.store(u64::MAX, Ordering::Relaxed);
+        assert!(!watch.has_changed(&mut text, false), "looking has cost too much for that");
+        assert!(watch.has_changed(&mut text, true));
+        assert!(watch.cost_ns.load(Ordering::Relaxed) < 10_000_000_000);
+        watch.looked_at_ns.store(0, Ordering::Relaxed);
+        assert!(!watch.has_changed(&mut text, false));
+        // SAFETY: the handle is from above and used no more.
+        assert_eq!(unsafe { libc::dlclose(handle) }, 0);
+        watch.looked_at_ns.store(0, Ordering::Relaxed);
+        assert!(watch.has_changed(&mut text, false));
+        watch.forget();
+        assert!(watch.has_changed(&mut text, false));
     }
 
     #[test]

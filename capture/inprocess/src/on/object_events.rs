@@ -65,6 +65,11 @@ pub fn alloc(address: usize, size: usize, usable: usize, function: Function, sit
     if inserted.is_ok_and(|inserted| !inserted.event_due) || !wanted {
         return;
     }
+    // The table may have resumed since the buffer was tried: then there is a buffer now.
+    let entered = match entered {
+        Err(NotWritten::Off) => buffer.enter(Identity::of_thread),
+        tried => tried,
+    };
     let written = entered.and_then(|mut entered| {
         entered.append(tick, |ticks| encode::object_alloc_with_id(ticks, &object, ObjectId(id)))
     });
@@ -156,10 +161,14 @@ impl PendingFree {
     /// It lives on.
     #[inline]
     pub fn failed(self) {
-        let Some(Removed { entry, .. }) = self.removed else { return };
-        if let Some(_guard) = RecursionGuard::enter() {
-            // What the trace knows of it stays so; without room the object is counted by the table.
-            let _ = OBJECTS.insert(entry.address, entry.id, entry.bucket, entry.size, entry.announced);
+        let Some(removed) = self.removed else { return };
+        let Some(_guard) = RecursionGuard::enter() else { return };
+        let entry = removed.entry;
+        // Without a free due, the trace does not know it, or knows it among those that died while nothing was written.
+        let inserted = OBJECTS.insert(entry.address, entry.id, entry.bucket, entry.size, removed.event_due);
+        if removed.event_due && inserted.is_ok_and(|inserted| !inserted.event_due) {
+            // Recording went off meanwhile: it will be announced again, so it has to die before.
+            OBJECTS.log_dead(&removed);
         }
     }
 }

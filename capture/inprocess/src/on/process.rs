@@ -5,6 +5,7 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsiz
 
 use pagetrace_format::session::{ProcessSlot, Session, SessionLayout, clock, writer};
 
+use super::modules::ModuleWatch;
 use super::stack_table;
 use crate::sys;
 
@@ -77,8 +78,8 @@ pub struct Process {
     pub earliest_tick: AtomicU64,
     /// When it went off, in ticks.
     pub off_since: AtomicU64,
-    /// The modules that are in the trace: the linker's counts of loaded and unloaded ones.
-    pub modules_seen: AtomicU64,
+    /// The modules that are in the trace.
+    pub modules_seen: ModuleWatch,
     /// Resident bytes and tick of the last snapshot.
     pub last_snapshot: [AtomicU64; 2],
 }
@@ -136,7 +137,7 @@ impl Process {
             resumed_kept: AtomicU32::new(0),
             earliest_tick: AtomicU64::new(0),
             off_since: AtomicU64::new(0),
-            modules_seen: AtomicU64::new(0),
+            modules_seen: ModuleWatch::new(),
             last_snapshot: [const { AtomicU64::new(0) }; 2],
         }
     }
@@ -239,7 +240,8 @@ impl Process {
         {
             word.store(0, Ordering::Relaxed);
         }
-        for word in [&self.unknown_frees, &self.resumed_at, &self.modules_seen] {
+        self.modules_seen.forget();
+        for word in [&self.unknown_frees, &self.resumed_at] {
             word.store(0, Ordering::Relaxed);
         }
         self.active.store(0, Ordering::Relaxed);

@@ -68,6 +68,8 @@ struct Scanned {
 impl Scanner {
     /// Adds the pages of the mappings of `runs` that are not simply absent. `text` is memory to read into.
     pub fn scan(&mut self, runs: &mut SnapshotRuns<'_>, text: &mut [u8]) -> ResidencySource {
+        // Resident before the scan and not by it.
+        self.regions.fill(PageRegion::default());
         let Some(pagemap) = ReadFile::open(c"/proc/self/pagemap") else { return ResidencySource::None };
         let maps = ReadFile::open(c"/proc/self/maps");
         let mut own = OwnMappings { cursor: runs.first_mapping(), maps, text, left_out: false };
@@ -90,7 +92,8 @@ impl Scanner {
             match pagemap_scan(pagemap, (0, 0), SCANNED, REPORTED | self.guards(), &mut self.regions) {
                 Ok(_) => break,
                 Err(libc::EINTR) => {}
-                Err(_) => self.method += 1,
+                Err(_) if self.method == method::SCAN_WITH_GUARDS => self.method = method::SCAN,
+                Err(_) => self.method = method::PAGEMAP,
             }
         }
         self.method

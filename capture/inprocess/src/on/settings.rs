@@ -134,7 +134,7 @@ impl Builder {
     }
 
     pub fn init(self) -> Result<(), Error> {
-        control::init(&self)
+        control::init(self)
     }
 
     /// The binary logarithm of the page size.

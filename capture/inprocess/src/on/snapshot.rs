@@ -7,10 +7,11 @@
 //!
 //! A snapshot of 1 GiB in pages of 4 KiB takes 2 to 4 ms for the scan and 5 to 13 ms for the figures.
 //!
-//! Of the tracer's own memory a snapshot touches the front of `memory`, as much as the chunk is long, `Scratch::text`
-//! and the regions of the scanner; the entries of the scanner only where pagemap must be read. What is touched for the
-//! first time during the scan is in the figures and may be missing in the runs: the first snapshot in new memory counts
-//! up to the chunk's own length less. Nothing is allocated and no lock is taken, and the stack needs 2 KiB.
+//! Of the tracer's own memory a snapshot touches the front of `memory`, as much as the chunk is long, [`Scratch::text`]
+//! and the regions of the scanner; the entries of the scanner only where pagemap must be read. What would be touched for
+//! the first time during the scan would be in the figures and not in the runs. So it is touched before: the regions, and
+//! as much memory as the chunk before was long; the first snapshot of a process with many runs may be off by its length.
+//! Nothing is allocated and no lock is taken.
 
 use core::ops::Range;
 
@@ -34,6 +35,8 @@ pub struct Scratch {
     pub text: [u8; TEXT_BYTES],
     /// For residency.
     pub scanner: Scanner,
+    /// Where the longest chunk so far ended in its memory.
+    end_max: usize,
 }
 
 /// A snapshot that was taken.
@@ -80,6 +83,7 @@ pub fn take(
     process: ProcessId,
     reason: SnapshotReason,
 ) -> Result<Taken, SnapshotError> {
+    touch(memory, scratch.end_max);
     let mut chunk = SnapshotChunk::new(memory);
     let mut maps = Maps::open(&mut scratch.text).ok_or(SnapshotError::NoProc)?;
     while let Some(mapping) = maps.next() {
@@ -93,7 +97,18 @@ pub fn take(
     let head = SnapshotHead { process, time, reason, stopped: false, residency_source, page_bytes, kernel };
     let in_rss_bytes = runs.in_rss().0 * page_bytes;
     let place = runs.finish(&head).map_err(SnapshotError::Chunk)?;
+    scratch.end_max = scratch.end_max.max(place.end);
     Ok(Taken { place, time, in_rss_bytes, rss_bytes: kernel.rss })
+}
+
+/// Makes the pages of the first `bytes` of `memory` resident, and those that begin within as many again by half: the
+/// next chunk may be longer. What stands there is lost.
+fn touch(memory: &mut [u8], bytes: usize) {
+    let bytes = (bytes + bytes / 2).min(memory.len());
+    for byte in memory[..bytes].iter_mut().step_by(page_bytes() as usize) {
+        // SAFETY: a byte of the slice; volatile, since nobody reads it.
+        unsafe { core::ptr::write_volatile(byte, 0) };
+    }
 }
 
 #[cfg(test)]

@@ -64,6 +64,8 @@ pub enum LeftBehind {
     LiveExact,
     /// A whole trace; at its end no more objects live than the processes say.
     LiveAtMost,
+    /// A whole trace, of which the program tells nothing more.
+    Whole,
     /// A trace that can be read.
     Anything,
     /// There is no such file.
@@ -91,7 +93,7 @@ pub const CASES: &[Case] = &[
     Case {
         name: "reset_and_again",
         program: life::reset_and_again,
-        left: &[left(LeftBehind::Exact), Left { file: FileOf::Second, what: LeftBehind::Prefix }],
+        left: &[left(LeftBehind::Exact), Left { file: FileOf::Second, what: LeftBehind::Whole }],
         ..PLAIN
     },
     Case { name: "unknown_frees", program: life::unknown_frees, ..PLAIN },
@@ -187,7 +189,12 @@ pub const CASES: &[Case] = &[
         left: NOTHING,
         ..PLAIN
     },
-    Case { name: "file_in_the_way", program: files::in_the_way, left: &[], ..PLAIN },
+    Case {
+        name: "file_in_the_way",
+        program: files::in_the_way,
+        left: &[Left { file: FileOf::Second, what: LeftBehind::Whole }],
+        ..PLAIN
+    },
     Case {
         name: "unknown_option",
         program: life::untraced,

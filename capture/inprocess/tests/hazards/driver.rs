@@ -2,19 +2,25 @@
 
 use std::env;
 use std::fs;
-use std::os::unix::process::ExitStatusExt;
+use std::io::Read;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, ExitStatus, Output};
+use std::process::{Child, Command, ExitCode, ExitStatus, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::PROGRAM;
 use crate::cases::{CASES, Case, Ends, Left, LeftBehind};
 use crate::counts::{self, Counts};
+use crate::sys;
 use crate::trace::{self, Seen};
 
 /// A command to run the programs under, such as valgrind with its options.
 const RUNNER_VARIABLE: &str = "HAZARD_RUNNER";
 /// Where to leave the programs' files, for somebody who wants to look at them.
 const KEEP_VARIABLE: &str = "HAZARD_KEEP";
+/// A program that has not ended by then hangs, also under a runner that makes it slow.
+const PATIENCE: Duration = Duration::from_secs(120);
 /// What a program prints in front of why it could not do all of its work.
 const SKIPPED: &str = "skipped: ";
 
@@ -49,7 +55,7 @@ pub fn run(arguments: &[String]) -> ExitCode {
 /// One case. Its notes, or everything that is known of its failure.
 fn check(case: &Case, directory: &Path) -> Result<Vec<String>, String> {
     let file = directory.join(format!("{}.pagetrace", case.name));
-    let output = start(case, &file);
+    let Some(output) = start(case, &file) else { return Err(format!("it did not end within {PATIENCE:?}")) };
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     let mut faults = Vec::new();
@@ -76,7 +82,7 @@ fn check(case: &Case, directory: &Path) -> Result<Vec<String>, String> {
     Err(format!("{}\n-- it printed --\n{printed}-- and said --\n{said}", faults.join("\n")))
 }
 
-fn start(case: &Case, file: &Path) -> Output {
+fn start(case: &Case, file: &Path) -> Option<Output> {
     let program = env::current_exe().expect("this program has a path");
     let runner = env::var(RUNNER_VARIABLE).unwrap_or_default();
     let mut words = runner.split_whitespace();
@@ -88,11 +94,39 @@ fn start(case: &Case, file: &Path) -> Output {
         }
         None => Command::new(program),
     };
-    command.args([PROGRAM, case.name]).arg(file).env_remove("PAGETRACE").env_remove("GODEBUG");
+    command.process_group(0).args([PROGRAM, case.name]).arg(file).env_remove("PAGETRACE").env_remove("GODEBUG");
     for (name, value) in case.environment {
         command.env(name, value.replace("{file}", &file.display().to_string()));
     }
-    command.output().expect("the program starts")
+    ended(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts"))
+}
+
+/// What the program gives until all that hold its output have ended; killed when it takes too long.
+fn ended(mut program: Child) -> Option<Output> {
+    let (stdout, stderr) = (program.stdout.take(), program.stderr.take());
+    thread::scope(|scope| {
+        let read = |mut pipe: Box<dyn Read + Send>| {
+            let mut bytes = Vec::new();
+            pipe.read_to_end(&mut bytes).map(|_| bytes).expect("a pipe can be read")
+        };
+        let stdout = scope.spawn(move || read(Box::new(stdout.expect("it is piped"))));
+        let stderr = scope.spawn(move || read(Box::new(stderr.expect("it is piped"))));
+        let start = Instant::now();
+        let status = loop {
+            if let Some(status) = program.try_wait().expect("it is our child") {
+                break status;
+            }
+            if start.elapsed() > PATIENCE {
+                // Its children, too: they hold the output open.
+                sys::kill_group(program.id());
+                program.wait().expect("it is our child");
+                return None;
+            }
+            thread::sleep(Duration::from_millis(2));
+        };
+        let read = |thread: thread::ScopedJoinHandle<'_, Vec<u8>>| thread.join().expect("it does not panic");
+        Some(Output { status, stdout: read(stdout), stderr: read(stderr) })
+    })
 }
 
 impl Ends {
@@ -124,6 +158,9 @@ fn check_file(left: &Left, file: &Path, told: &mut Vec<(u32, Counts)>) -> Vec<St
     if !seen.complete && left.what != LeftBehind::Prefix && left.what != LeftBehind::Anything {
         faults.push(shown("the trace has no end".to_owned()));
     }
+    if left.what == LeftBehind::Whole {
+        return faults;
+    }
     let mut compared = 0;
     told.retain(|(pid, counts)| {
         // A trace of Go's has one process without a number.
@@ -153,7 +190,7 @@ impl LeftBehind {
             LeftBehind::Prefix => found.counts.made >= counts.made && found.counts.page_events >= counts.page_events,
             LeftBehind::LiveExact => found.live() == counts.made - counts.freed && seen.lost == 0,
             LeftBehind::LiveAtMost => found.live() <= counts.made - counts.freed && seen.lost == 0,
-            LeftBehind::Anything | LeftBehind::Nothing => true,
+            LeftBehind::Whole | LeftBehind::Anything | LeftBehind::Nothing => true,
         };
         (!in_order).then(|| {
             format!("{self:?}: counted {counts:?}, found {:?}, {} live, {} lost", found.counts, found.live(), seen.lost)

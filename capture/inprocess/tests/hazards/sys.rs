@@ -36,6 +36,12 @@ pub fn kill_self() {
     unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
 }
 
+/// SIGKILL to a process group.
+pub fn kill_group(leader: u32) {
+    // SAFETY: takes no pointers.
+    unsafe { libc::kill(-(leader as libc::pid_t), libc::SIGKILL) };
+}
+
 /// _exit(2).
 pub fn end_without_exit(status: i32) {
     // SAFETY: takes no pointers, and does not return.

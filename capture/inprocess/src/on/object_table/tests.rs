@@ -79,7 +79,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(100))]
 
     #[test]
-    fn it_is_a_map_and_the_trace_agrees(operations in prop::collection::vec(operation(), 1..1200)) {
+    fn it_is_a_map_and_the_trace_agrees(operations in prop::collection::vec(operation(), 1..700)) {
         let table = ObjectTable::new();
         let mut model: BTreeMap<usize, (u64, u64)> = BTreeMap::new();
         let mut trace = TraceModel::default();

@@ -81,7 +81,7 @@ fn naive_statistics(sets: &[Model]) -> PageStatistics {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(150))]
+    #![proptest_config(ProptestConfig::with_cases(80))]
 
     #[test]
     fn sets_hold_what_was_noted_and_statistics_count_each_page_once(
@@ -290,7 +290,7 @@ fn readers_clearers_and_releasers_are_never_in_the_owners_way() {
                 thread::sleep(std::time::Duration::from_micros(300));
             }
         });
-        for round in 1..40_u64 {
+        for round in 1..16_u64 {
             for base in 1..20_000 {
                 let base = base + round % 5 * 10_000;
                 note(&SET, base, pages_of(base), MARKS[(base % 3) as usize], round << 20 | base);

@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 
 use pagetrace_format::snapshot::{CHUNK_BYTES_MAX, PageFlags};
 use pagetrace_format::{FileHeader, Origin, PageShift, Snapshot, Trace, VERSION};
-use pagetrace_kernel::SnapshotTaker;
+use pagetrace_kernel::{KernelError, SnapshotTaker};
 
 use super::*;
 
@@ -47,7 +47,7 @@ impl Child {
         Child { pid, said }
     }
 
-    /// Its second snapshot, when everything that one needs had been touched by the first.
+    /// Its second snapshot: the first has found out how much memory it takes.
     fn snapshot(&self) -> Snapshot {
         let start = std::time::Instant::now();
         while self.said.done.load(Ordering::Acquire) == 0 {
@@ -74,14 +74,21 @@ impl Drop for Child {
 fn run_child(said: &mut Said, use_pagemap: bool, prepare: fn()) -> ! {
     prepare();
     let mut length = 0;
-    if let Some(scratch) = Scratch::map() {
+    let bytes = said.chunk.len();
+    let base = map(bytes / 4096, libc::MAP_PRIVATE);
+    if let Some(scratch) = Scratch::map().filter(|_| !base.is_null()) {
         if use_pagemap {
             scratch.scanner.use_pagemap();
         }
         for _ in 0..2 {
-            let taken = take(scratch, &mut said.chunk, PROCESS, SnapshotReason::Growth);
+            // As whoever gives the memory back after each snapshot: the next one finds none of it resident.
+            // SAFETY: the mapping from above, of which nothing is needed.
+            unsafe { libc::madvise(base.cast(), bytes, libc::MADV_DONTNEED) };
+            // SAFETY: as above; this is the only reference.
+            let memory = unsafe { core::slice::from_raw_parts_mut(base, bytes) };
+            let taken = take(scratch, memory, PROCESS, SnapshotReason::Growth);
             length = taken.map_or(0, |taken| {
-                said.chunk.copy_within(taken.place.clone(), 0);
+                said.chunk[..taken.place.len()].copy_from_slice(&memory[taken.place.clone()]);
                 taken.place.len() + 1
             });
         }
@@ -113,6 +120,17 @@ fn in_rss(snapshot: &Snapshot) -> u64 {
     runs.map(|run| run.pages.0).sum::<u64>() * snapshot.page_bytes
 }
 
+/// What a recorder sees. On a machine with much to do the child may take a while to stop.
+fn outside(taker: &mut SnapshotTaker) -> Snapshot {
+    for _ in 0..100 {
+        match taker.take(PROCESS, SnapshotReason::Growth, true) {
+            Err(KernelError::StillRunning { .. }) => {}
+            taken => return taken.expect("alive").snapshot,
+        }
+    }
+    panic!("the child does not stop");
+}
+
 /// The child's snapshot adds up to the kernel's figure, and is what a recorder sees.
 fn check(use_pagemap: bool, prepare: fn(), mappings_min: usize, zero_min: usize) {
     let child = Child::start(use_pagemap, prepare);
@@ -120,7 +138,7 @@ fn check(use_pagemap: bool, prepare: fn(), mappings_min: usize, zero_min: usize)
     assert!(snapshot.mappings.len() >= mappings_min, "{}", snapshot.mappings.len());
     assert_eq!((snapshot.process, snapshot.reason, snapshot.stopped), (PROCESS, SnapshotReason::Growth, false));
     let mut taker = SnapshotTaker::open(child.pid as u32).expect("alive");
-    let scanned = taker.take(PROCESS, SnapshotReason::Growth, true).expect("alive").snapshot;
+    let scanned = outside(&mut taker);
     let zero = scanned.resident.iter().filter(|run| run.state.has(PageFlags::ZERO)).map(|run| run.pages.0);
     let zero_bytes = zero.sum::<u64>() * scanned.page_bytes;
     assert!(zero_bytes >= zero_min as u64 * snapshot.page_bytes, "{zero_bytes}");
@@ -130,7 +148,7 @@ fn check(use_pagemap: bool, prepare: fn(), mappings_min: usize, zero_min: usize)
     if use_pagemap {
         taker.use_pagemap();
     }
-    let outside = taker.take(PROCESS, SnapshotReason::Growth, true).expect("alive").snapshot;
+    let outside = outside(&mut taker);
     assert!(snapshot.time < outside.time && outside.time.0 - snapshot.time.0 < 60_000_000_000);
     assert_eq!(snapshot.residency_source, outside.residency_source);
     assert_eq!(snapshot.page_bytes, outside.page_bytes);

@@ -72,7 +72,7 @@ fn a_child_of_a_fork_that_locked_the_table_finds_it_whole() {
         for thread in 0..4 {
             scope.spawn(work(thread));
         }
-        let statuses: Vec<i32> = (0..60)
+        let statuses: Vec<i32> = (0..25)
             .map(|_| {
                 TABLE.lock_all();
                 let status = in_child(|| {
@@ -86,7 +86,7 @@ fn a_child_of_a_fork_that_locked_the_table_finds_it_whole() {
             })
             .collect();
         over.store(true, Ordering::Relaxed);
-        assert_eq!(statuses, [0; 60]);
+        assert_eq!(statuses, [0; 25]);
     });
     assert_eq!(TABLE.losses(), TableLosses::default());
     TABLE.release();

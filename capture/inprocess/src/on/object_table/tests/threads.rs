@@ -96,7 +96,7 @@ fn with_keeping_on_and_off_each_object_has_one_alloc_and_one_free_or_neither() {
     let (hooks, caught_up) = thread::scope(|scope| {
         let threads: Vec<_> = (0..THREADS).map(|thread| scope.spawn(work(thread))).collect();
         let (mut allocs, mut frees) = (Vec::new(), Vec::new());
-        for _ in 0..60 {
+        for _ in 0..25 {
             TABLE.set_keeping(true);
             thread::sleep(Duration::from_millis(1));
             TABLE.set_keeping(false);
@@ -147,7 +147,7 @@ fn memory_is_released_under_load() {
     thread::scope(|scope| {
         let threads: Vec<_> = (0..THREADS).map(|thread| scope.spawn(work(thread))).collect();
         let mut released = 0;
-        for _ in 0..200 {
+        for _ in 0..60 {
             thread::sleep(Duration::from_micros(500));
             TABLE.set_keeping(!TABLE.is_keeping());
             released += TABLE.len();
