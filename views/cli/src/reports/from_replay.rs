@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use pagetrace_format::records::{self, EndStatus, ProcessOrigin, Stream, StreamKind};
 use pagetrace_format::snapshot::{ResidencySource, SnapshotReason};
-use pagetrace_format::{ChunkKind, EventKind, Origin, ProcessId, StackId, Trace, TraceNanos};
+use pagetrace_format::{Chunk, ChunkKind, EventKind, Origin, ProcessId, StackId, Trace, TraceNanos};
 use pagetrace_replay::results::{self, DefectKind, MomentRule};
 use pagetrace_replay::{Replayed, ReplayedProcess, RssState};
 
@@ -242,20 +242,20 @@ fn gaps(replayed: &Replayed) -> Gaps {
     Gaps { number: intervals.len() as u64, total_ns, intervals }
 }
 
-/// Buffers of allocators in order of process and number, with the events that their chunks' headers count.
+/// Buffers of allocators that have events, in order of process and number, as the headers of their chunks count them.
 fn buffers(trace: &Trace<'_>, replayed: &Replayed) -> Vec<Buffer> {
     let mut events_of: BTreeMap<(Option<usize>, u32), u64> = BTreeMap::new();
-    for stream in replayed.metadata.streams.values() {
-        if let StreamKind::Buffer(buffer) = stream.kind {
-            events_of.insert((place_of(replayed, stream.process), buffer), 0);
-        }
-    }
-    for chunk in trace.chunks() {
-        let stream = replayed.metadata.streams.get(&chunk.header.stream);
-        let is_events = matches!(chunk.header.kind, ChunkKind::EVENTS | ChunkKind::PACKED_EVENTS);
-        if let Some(Stream { kind: StreamKind::Buffer(buffer), process, .. }) = stream.filter(|_| is_events) {
+    for Chunk { header, .. } in trace.chunks() {
+        let is_events = matches!(header.kind, ChunkKind::EVENTS | ChunkKind::PACKED_EVENTS);
+        let stream = replayed.metadata.streams.get(&header.stream).filter(|_| is_events);
+        let Some(Stream { kind: StreamKind::Buffer(buffer), process, .. }) = stream else { continue };
+        // What makes up for a gap comes at its end in a stream of the tracer's choice, and is no activity of a buffer.
+        let makes_up = |gap: &&records::Gap| {
+            gap.kept && gap.process == *process && (gap.end, gap.end) == (header.first, header.last)
+        };
+        if replayed.metadata.gaps.iter().find(makes_up).is_none() {
             let events = events_of.entry((place_of(replayed, *process), *buffer)).or_default();
-            *events += u64::from(chunk.header.count);
+            *events += u64::from(header.count);
         }
     }
     events_of.into_iter().map(|((process, buffer), events)| Buffer { process, buffer, events }).collect()

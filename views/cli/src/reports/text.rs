@@ -238,7 +238,9 @@ fn counted_sites(number: usize) -> String {
 
 /// The first frames that say something about the program: those of allocators and containers are the same everywhere.
 fn interesting(stack: &[String]) -> Vec<String> {
-    const PLUMBING: [&str; 11] = [
+    const PLUMBING: [&str; 12] = [
+        // The tracer, where a program has it linked in.
+        "pagetrace::",
         "malloc",
         "calloc",
         "realloc",
@@ -457,6 +459,10 @@ mod tests {
                 "main",
             ],
             &["grow (cache.rs:7)", "main"],
+        );
+        check(
+            &["<pagetrace::traced::Traced<A> as GlobalAlloc>::alloc (a.rs:1)", "serve (b.rs:2)"],
+            &["serve (b.rs:2)"],
         );
         check(&["malloc (libc.so.6)"], &["malloc (libc.so.6)"]);
         let long = "f".repeat(300);
