@@ -4,6 +4,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use pagetrace_format::session::SessionHeader;
 
+use super::process::PROCESS;
 use crate::sys;
 
 /// The flusher lets others go first for so long: one may have died while it waited.
@@ -18,6 +19,8 @@ pub struct FlushLock {
 /// Looks whether the holder is alive after so many tries.
 const TRIES: u32 = 64;
 const NAP_NS: u64 = 200_000;
+/// The flusher goes on after so many naps, whoever else waits.
+const PATIENCE: u32 = 50;
 
 impl FlushLock {
     /// As [`FlushLock::take`], after those who wait: the flusher's thread may want it again at once, and would never
@@ -43,6 +46,7 @@ impl FlushLock {
 
     fn wait(word: &'static AtomicU64, own: u64) -> Option<FlushLock> {
         let mut tries = 0_u32;
+        let _waits = Waits::begin();
         loop {
             match word.compare_exchange(0, own, Ordering::Acquire, Ordering::Relaxed) {
                 Ok(_) => return Some(FlushLock { word }),
@@ -59,6 +63,33 @@ impl FlushLock {
                 }
             }
         }
+    }
+}
+
+/// Lets those go first who wait for the lock in this process: under load the flusher has it nearly all of the time, and
+/// a thread that switches recording off would wait for as long as the load lasts.
+pub fn let_others_first() {
+    for _ in 0..PATIENCE {
+        if PROCESS.waits_to_write.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        sys::sleep_ns(NAP_NS);
+    }
+}
+
+/// Counted while a thread waits for the lock.
+struct Waits;
+
+impl Waits {
+    fn begin() -> Waits {
+        PROCESS.waits_to_write.fetch_add(1, Ordering::Relaxed);
+        Waits
+    }
+}
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        PROCESS.waits_to_write.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

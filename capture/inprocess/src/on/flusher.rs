@@ -7,7 +7,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use pagetrace_format::session::{Session, SessionHeader, block_state};
 
-use super::flush_lock::FlushLock;
+use super::flush_lock::{self, FlushLock};
 use super::process::{INHERITED, PROCESS, lifecycle};
 use super::{announcements, catch_up, drain, object_ids, own_session, scratch, self_snapshot};
 use crate::error::Error;
@@ -103,6 +103,7 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
         let interval_ms = INTERVAL_NS.load(Ordering::Relaxed) / 1_000_000;
         sys::futex_wait(&header.doorbell.0, seen, u32::try_from(interval_ms).unwrap_or(u32::MAX).max(1));
         seen = header.doorbell.0.load(Ordering::Acquire);
+        flush_lock::let_others_first();
         if goes_on()
             && let Some(lock) = FlushLock::take_last(header)
             && goes_on()

@@ -68,6 +68,8 @@ pub struct Process {
     pub flusher: AtomicU32,
     /// Which thread that is: one that is on its way out finds another number here.
     pub flusher_run: AtomicU32,
+    /// Threads that wait for the right to write to the file.
+    pub waits_to_write: AtomicU32,
     /// The tick at which recording resumed, until what was kept is in the trace; else 0.
     pub resumed_at: AtomicU64,
     /// When that gap began, and whether ids went on in it.
@@ -131,6 +133,7 @@ impl Process {
             control: AtomicU32::new(0),
             shared_buffer: AtomicU32::new(0),
             flusher: AtomicU32::new(0),
+            waits_to_write: AtomicU32::new(0),
             flusher_run: AtomicU32::new(0),
             resumed_at: AtomicU64::new(0),
             resumed_since: AtomicU64::new(0),

@@ -66,7 +66,7 @@ pub enum LeftBehind {
     LiveAtMost,
     /// A whole trace, of which the program tells nothing more.
     Whole,
-    /// A trace that can be read.
+    /// A trace that can be read, if its end is missing, too.
     Anything,
     /// There is no such file.
     Nothing,
@@ -133,7 +133,7 @@ pub const CASES: &[Case] = &[
         name: "panic_aborts",
         program: ends::panic_aborts,
         ends: Ends::Signaled(libc::SIGABRT),
-        left: &[left(LeftBehind::Anything)],
+        left: PREFIX,
         ..PLAIN
     },
     Case {
@@ -156,7 +156,8 @@ pub const CASES: &[Case] = &[
         name: "exec_with_the_same_environment",
         program: forks::execs,
         environment: STARTED,
-        left: &[left(LeftBehind::Exact), Left { file: FileOf::WithPid, what: LeftBehind::Exact }],
+        // The child's own file first: as a fork it is in its parent's, too.
+        left: &[Left { file: FileOf::WithPid, what: LeftBehind::Exact }, left(LeftBehind::Exact)],
         ..PLAIN
     },
     // Files.
@@ -175,7 +176,7 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "disk_full",
-        program: life::untraced,
+        program: life::unwritten,
         environment: &[("PAGETRACE", "/dev/full")],
         says: "/dev/full",
         left: NOTHING,

@@ -95,6 +95,7 @@ fn start(case: &Case, file: &Path) -> Option<Output> {
         None => Command::new(program),
     };
     command.process_group(0).args([PROGRAM, case.name]).arg(file).env_remove("PAGETRACE").env_remove("GODEBUG");
+    command.env("RUST_BACKTRACE", "0");
     for (name, value) in case.environment {
         command.env(name, value.replace("{file}", &file.display().to_string()));
     }
@@ -155,6 +156,9 @@ fn check_file(left: &Left, file: &Path, told: &mut Vec<(u32, Counts)>) -> Vec<St
         Err(error) => return vec![shown(error)],
     };
     let mut faults: Vec<String> = seen.faults.iter().cloned().map(shown).collect();
+    if seen.cut && left.what != LeftBehind::Anything {
+        faults.push(shown("the last chunk is cut".to_owned()));
+    }
     if !seen.complete && left.what != LeftBehind::Prefix && left.what != LeftBehind::Anything {
         faults.push(shown("the trace has no end".to_owned()));
     }

@@ -8,6 +8,8 @@ pub mod load;
 pub mod stress;
 pub mod switching;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use pagetrace::PageTraceBuf;
 
 use crate::counts::{self, Tagged};
@@ -19,11 +21,19 @@ const WORK_PAGE_EVENTS: u64 = 30;
 /// Where the page runs lie that are invented: no mapping is ever there.
 pub const INVENTED_PAGES: usize = 0x10_0000_0000;
 
+/// Bytes between two places of [`invented_place`].
+const PLACE_BYTES: usize = 1 << 20;
+
 /// Does what can be counted: objects, and pages through a buffer of its own.
 pub fn work() {
     work_of(WORK_OBJECTS);
-    let mut buffer = PageTraceBuf::new();
-    page_rounds(&mut buffer, INVENTED_PAGES, WORK_PAGE_EVENTS / 3);
+    page_rounds(&mut PageTraceBuf::new(), invented_place(), WORK_PAGE_EVENTS / 3);
+}
+
+/// Where page runs may lie that nobody else of this process tells of.
+pub fn invented_place() -> usize {
+    static PLACES: AtomicUsize = AtomicUsize::new(1);
+    INVENTED_PAGES + PLACES.fetch_add(1, Ordering::Relaxed) * PLACE_BYTES
 }
 
 /// The part with objects.

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use pagetrace_format::{Event, EventKind, GoPageTrace, Trace};
+use pagetrace_replay::results::{Defect, DefectKind};
 use pagetrace_replay::{Moment, Timeline, replay};
 
 use crate::counts::{Counts, TAGGED_BYTES};
@@ -18,6 +19,8 @@ pub struct Seen {
     pub lost: u64,
     /// Whether the end is there and nothing is damaged.
     pub complete: bool,
+    /// Whether its last chunk is cut.
+    pub cut: bool,
     /// Damage, and events that contradict others.
     pub faults: Vec<String>,
 }
@@ -62,15 +65,18 @@ fn read_native(bytes: &[u8]) -> Result<Seen, String> {
     let trace = Trace::open(bytes).map_err(|error| error.to_string())?;
     let replayed = replay(&trace, Moment::End, &mut |_events| {}).map_err(|error| error.to_string())?;
     let mut seen = Seen { complete: replayed.complete, ..Seen::default() };
-    seen.faults.extend(replayed.defects.iter().map(|defect| format!("{defect:?}")));
+    seen.lost = replayed.lost.values().map(|lost| lost.events).sum();
+    seen.cut = replayed.defects.last().is_some_and(|defect| is_cut(defect, bytes.len()));
+    let damage = &replayed.defects[..replayed.defects.len() - usize::from(seen.cut)];
+    seen.faults.extend(damage.iter().map(|defect| format!("{defect:?}")));
     seen.faults.extend(replayed.anomalies.named().map(|(name, count)| format!("{count} {name}")));
     for process in &replayed.processes {
         let objects = process.objects.unwrap_or_default();
-        if objects.replaced > 0 {
+        // A free that was lost makes one.
+        if objects.replaced > 0 && seen.lost == 0 {
             seen.faults.push(format!("{} objects at the address of a living one", objects.replaced));
         }
     }
-    seen.lost = replayed.lost.values().map(|lost| lost.events).sum();
     let mut timeline = Timeline::new(&trace);
     let pids: Vec<u32> = timeline
         .streams()
@@ -84,6 +90,10 @@ fn read_native(bytes: &[u8]) -> Result<Seen, String> {
         seen.processes.entry(pids[stream]).or_default().event(&event);
     }
     Ok(seen)
+}
+
+fn is_cut(defect: &Defect, file_bytes: usize) -> bool {
+    matches!(defect.kind, DefectKind::Unreadable { bytes, .. } if defect.offset + bytes == file_bytes)
 }
 
 /// Go's format knows no processes: everything is under pid 0.

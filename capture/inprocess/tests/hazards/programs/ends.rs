@@ -39,10 +39,12 @@ pub fn panic_in_thread(file: &Path) {
     counts::tell();
 }
 
+/// In a program whose panics unwind nothing tells the tracer of this one: it is as if it had been killed.
 pub fn panic_aborts(file: &Path) {
-    let _guard = Builder::new(file).init().expect("a recording");
+    let _guard = Builder::new(file).flush_interval(FLUSH_INTERVAL).init().expect("a recording");
     work();
     counts::tell();
+    thread::sleep(FLUSHED);
     sys::panic_that_cannot_unwind();
 }
 

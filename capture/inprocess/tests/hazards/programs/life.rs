@@ -1,6 +1,8 @@
 //! The life of a recording: init, finish, reset, in any order.
 
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 use pagetrace::{Builder, Caller, Error, Function, PageTraceBuf, State};
 
@@ -136,7 +138,14 @@ pub fn pages_by_environment(_file: &Path) {
 }
 
 /// The environment asks for what cannot be: the program runs as if it had not.
-pub fn untraced(_file: &Path) {
+pub fn untraced(file: &Path) {
+    assert_eq!(pagetrace::state(), State::Uninitialized);
+    unwritten(file);
+}
+
+/// What is recorded cannot be written: the program does not see it.
+pub fn unwritten(_file: &Path) {
     work();
-    assert_ne!(pagetrace::state(), State::Recording);
+    thread::sleep(Duration::from_millis(50));
+    work();
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use pagetrace::{Builder, Off, PageTraceBuf};
 
-use super::{INVENTED_PAGES, page_rounds, work_of};
+use super::{invented_place, page_rounds, work_of};
 use crate::counts;
 use crate::sys;
 
@@ -18,9 +18,6 @@ const THREADS: usize = 64;
 const FORK_INTERVAL: Duration = Duration::from_millis(40);
 /// A thread rests between its pieces of work, so that a trace of a minute can still be replayed.
 const REST: Duration = Duration::from_millis(4);
-
-/// Page runs of different threads do not overlap.
-static PLACES: AtomicUsize = AtomicUsize::new(0);
 
 /// Every event is in the file.
 pub fn exact(file: &Path) {
@@ -77,7 +74,7 @@ fn under_stress(mut between: impl FnMut()) {
 }
 
 fn a_thread() {
-    let place = INVENTED_PAGES + PLACES.fetch_add(1, Ordering::Relaxed) * (1 << 20);
+    let place = invented_place();
     let mut buffer = PageTraceBuf::new();
     for _ in 0..3 {
         work_of(9);

@@ -5,20 +5,22 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use pagetrace::{Builder, Off, State};
+use pagetrace::{Builder, Off, PageTraceBuf, State};
 
-use super::work;
+use super::{INVENTED_PAGES, page_rounds, work};
 use crate::counts::{self, Tagged};
 use crate::sys;
 
 const THREADS: usize = 6;
 const SWITCHES: usize = 40;
+/// Little, since what is buffered is written at each switch.
+const BUFFER_BYTES: usize = 1 << 20;
 
 /// Threads work while another one switches.
 fn under_load(file: &Path, off: Off) {
-    let guard = Builder::new(file).init().expect("a recording");
+    let guard = Builder::new(file).buffer_bytes(BUFFER_BYTES).init().expect("a recording");
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         for _ in 0..THREADS {
@@ -38,8 +40,11 @@ fn under_load(file: &Path, off: Off) {
                 kept.into_iter().for_each(Tagged::leak);
             });
         }
+        let mut longest = Duration::ZERO;
         for _ in 0..SWITCHES {
+            let start = Instant::now();
             pagetrace::off(off).expect("no hook takes a second");
+            longest = longest.max(start.elapsed());
             assert!(!pagetrace::is_recording());
             thread::sleep(Duration::from_millis(1));
             pagetrace::on().expect("it was initialized");
@@ -47,6 +52,7 @@ fn under_load(file: &Path, off: Off) {
             thread::sleep(Duration::from_millis(1));
         }
         done.store(true, Ordering::Relaxed);
+        counts::note(&format!("{SWITCHES} times off and on, the longest off in {longest:?}"));
     });
     drop(guard);
     counts::tell();
@@ -107,17 +113,18 @@ pub fn drop_forgets(file: &Path) {
 
 /// The buffers' memory is inaccessible while off, and given back.
 pub fn memory_given_back(file: &Path) {
-    let guard = Builder::new(file).init().expect("a recording");
+    const NOT_MEANWHILE: Duration = Duration::from_secs(60);
+    let guard = Builder::new(file).flush_interval(NOT_MEANWHILE).init().expect("a recording");
     // Enough for many blocks to hold something when it is switched off.
-    thread::scope(|scope| {
-        for _ in 0..THREADS {
-            scope.spawn(work);
-        }
-    });
+    let mut buffer = PageTraceBuf::new();
+    page_rounds(&mut buffer, INVENTED_PAGES, 30_000);
+    work();
     let before = Mapping::find();
     let blocks_before = before.shared_blocks();
     pagetrace::off(Off::Keep).expect("it records");
     let off = Mapping::find();
+    // Before the look at its pages: to read a page that the file does not hold gives it one.
+    let blocks_off = off.shared_blocks();
     let inaccessible = off.inaccessible_pages();
     counts::note(&format!(
         "the shared mapping: {} KiB resident while recording, {} KiB after off, {} of its {} pages inaccessible",
@@ -131,7 +138,7 @@ pub fn memory_given_back(file: &Path) {
     for &page in [inaccessible.first(), inaccessible.last()].into_iter().flatten() {
         assert_eq!(sys::child_that_reads(page), Some(libc::SIGSEGV), "a child reads at {page:#x}");
     }
-    match (blocks_before, off.shared_blocks()) {
+    match (blocks_before, blocks_off) {
         (Ok(before), Ok(off)) => {
             counts::note(&format!("its file holds {before} blocks of 512 bytes while recording, {off} after off"));
             assert!(off * 2 < before, "blocks of 512 bytes: {before}, after off {off}");
