@@ -94,8 +94,6 @@ pub struct SessionHeader {
     pub flusher_pid: AtomicU32,
     /// Who is writing to the file at this moment: pid in the high half, tid in the low one; 0 for nobody.
     pub flush_lock: AlignedWide,
-    /// Threads that wait for that.
-    pub flush_waiters: AlignedCounter,
     /// Blocks that were ever taken: those behind have never been used and are on no list.
     pub blocks_taken: AlignedCounter,
     /// As many of these may be.

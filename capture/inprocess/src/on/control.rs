@@ -324,14 +324,12 @@ fn at_first_init() {
         sys::at_exit(at_exit);
         sys::at_fork(fork_hooks::prepare, fork_hooks::parent, fork_hooks::child);
         sys::watch_thread_ends(at_thread_end);
-        #[cfg(panic = "abort")]
-        {
-            let before = std::panic::take_hook();
-            std::panic::set_hook(Box::new(move |info| {
-                before(info);
-                let _ = finish();
-            }));
-        }
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            before(info);
+            // A failed write has been reported. Where panics unwind, this one may be caught, or may not get so far.
+            let _ = if cfg!(panic = "abort") { finish() } else { flush() };
+        }));
     });
 }
 

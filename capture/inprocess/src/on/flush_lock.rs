@@ -7,9 +7,6 @@ use pagetrace_format::session::SessionHeader;
 use super::process::PROCESS;
 use crate::sys;
 
-/// The flusher lets others go first for so long: one may have died while it waited.
-const POLITE_NAPS: u32 = 50;
-
 /// Held while events are taken and written.
 #[must_use = "dropping it gives the lock back"]
 pub struct FlushLock {
@@ -23,28 +20,10 @@ const NAP_NS: u64 = 200_000;
 const PATIENCE: u32 = 50;
 
 impl FlushLock {
-    /// As [`FlushLock::take`], after those who wait: the flusher's thread may want it again at once, and would never
-    /// leave it to one that sleeps between its tries.
-    pub fn take_last(header: &'static SessionHeader) -> Option<FlushLock> {
-        let waiters = || header.flush_waiters.0.load(Ordering::Relaxed) > 0;
-        (0..POLITE_NAPS).take_while(|_| waiters()).for_each(|_| sys::sleep_ns(NAP_NS));
-        FlushLock::take(header)
-    }
-
     /// Waits for the lock; takes it from a process that has died with it. `None` if this thread has it.
     pub fn take(header: &'static SessionHeader) -> Option<FlushLock> {
         let word = &header.flush_lock.0;
         let own = u64::from(sys::getpid()) << 32 | u64::from(sys::gettid());
-        if word.compare_exchange(0, own, Ordering::Acquire, Ordering::Relaxed).is_ok() {
-            return Some(FlushLock { word });
-        }
-        header.flush_waiters.0.fetch_add(1, Ordering::Relaxed);
-        let taken = FlushLock::wait(word, own);
-        header.flush_waiters.0.fetch_sub(1, Ordering::Relaxed);
-        taken
-    }
-
-    fn wait(word: &'static AtomicU64, own: u64) -> Option<FlushLock> {
         let mut tries = 0_u32;
         let _waits = Waits::begin();
         loop {

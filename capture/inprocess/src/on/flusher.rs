@@ -105,7 +105,7 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
         seen = header.doorbell.0.load(Ordering::Acquire);
         flush_lock::let_others_first();
         if goes_on()
-            && let Some(lock) = FlushLock::take_last(header)
+            && let Some(lock) = FlushLock::take(header)
             && goes_on()
         {
             pass(session, &lock);
