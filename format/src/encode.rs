@@ -7,7 +7,7 @@
 //!     | ticks since base | count    | function| kind    |
 //!
 //! time base     w0 · tick                    the base of the events that follow; comes first
-//! page event    w0 · base address · pages
+//! page event    w0 · base address · pages; or, with 1 to 65535 pages in `count`, w0 · base address
 //! object alloc  w0 · address · size · extra (high 32) and stack (low 32)
 //! object free   w0 · address
 //! stack         w0 · stack id · `count` return addresses, innermost first
@@ -24,6 +24,8 @@ mod packed_events;
 pub use packed_chunk::{CLOCK_BYTES, PackedChunk, PackedWordsChunk};
 #[cfg(feature = "std")]
 pub(crate) use packed_events::PackedEvents;
+
+use core::num::NonZeroU16;
 
 use crate::event::{EventKind, ObjectAlloc, ObjectFree, ObjectFunction, PageRun, kind_number as number};
 use crate::units::{Address, ObjectId, PageCount, StackId, TraceNanos};
@@ -72,7 +74,14 @@ pub const fn object_free_with_id(ticks: u32, object: &ObjectFree, id: ObjectId) 
     [first_word(ticks, 0, object.function as u8, number::OBJECT_FREE_WITH_ID), object.address.0, id.0]
 }
 
-/// The words of a page event; `number` is one of [`number::PAGE_ALLOC`] and its like.
+/// The words of a page event of 1 to 65535 pages; `number` is one of [`number::PAGE_ALLOC`] and its like.
+#[inline]
+#[must_use]
+pub const fn short_page_event(ticks: u32, number: u8, base: Address, pages: NonZeroU16) -> [u64; 2] {
+    [first_word(ticks, pages.get(), 0, number), base.0]
+}
+
+/// The words of a page event of any number of pages.
 #[inline]
 #[must_use]
 pub const fn page_event(ticks: u32, number: u8, run: &PageRun) -> [u64; 3] {
@@ -141,7 +150,14 @@ impl PackedReader {
             let function = ObjectFunction::from_number((first >> 8) as u8);
             let all = *words;
             let word = |index: usize| all.get(index).copied().ok_or(Malformed);
-            let run = || Ok(PageRun { base: Address(word(1)?), pages: PageCount(word(2)?) });
+            let (run_length, short_pages) = match (first >> 16) as u16 {
+                0 => (3, None),
+                pages => (2, Some(u64::from(pages))),
+            };
+            let run = || {
+                let pages = PageCount(short_pages.map_or_else(|| word(2), Ok)?);
+                Ok(PageRun { base: Address(word(1)?), pages })
+            };
             let alloc = || {
                 let (address, size, last) = (Address(word(1)?), word(2)?, word(3)?);
                 let usable = size.checked_add(last >> 32).ok_or(Malformed)?;
@@ -162,9 +178,9 @@ impl PackedReader {
                     *words = &all[end..];
                     return Ok(Some(PackedItem::Stack(id, frames)));
                 }
-                number::PAGE_ALLOC => (EventKind::PageAlloc(run()?), 3),
-                number::PAGE_FREE => (EventKind::PageFree(run()?), 3),
-                number::PAGE_SCAVENGE => (EventKind::PageScavenge(run()?), 3),
+                number::PAGE_ALLOC => (EventKind::PageAlloc(run()?), run_length),
+                number::PAGE_FREE => (EventKind::PageFree(run()?), run_length),
+                number::PAGE_SCAVENGE => (EventKind::PageScavenge(run()?), run_length),
                 number::OBJECT_ALLOC => (alloc()?, 4),
                 number::OBJECT_FREE => (free()?, 2),
                 number::OBJECT_ALLOC_WITH_ID => {

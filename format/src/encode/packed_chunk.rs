@@ -1,8 +1,13 @@
 //! Chunks of packed events, built in memory that the caller owns.
 
-use super::{EVENT_WORDS_MAX, PackedItem, PackedReader, TickClock, object_alloc, object_free, page_event, time_base};
+use core::num::NonZeroU16;
+
+use super::{
+    EVENT_WORDS_MAX, PackedItem, PackedReader, TickClock, object_alloc, object_free, page_event, short_page_event,
+    time_base,
+};
 use crate::checksum::crc32;
-use crate::event::{EventKind, kind_number as number};
+use crate::event::{EventKind, PageRun, kind_number as number};
 use crate::header::{CHUNK_HEADER_BYTES, ChunkHeader, ChunkKind, Compression, PAYLOAD_BYTES_MAX};
 use crate::units::{StreamId, TraceNanos};
 
@@ -60,9 +65,9 @@ impl<'m> PackedChunk<'m> {
             }
         };
         match kind {
-            EventKind::PageAlloc(run) => self.put(&page_event(ticks, number::PAGE_ALLOC, run)),
-            EventKind::PageFree(run) => self.put(&page_event(ticks, number::PAGE_FREE, run)),
-            EventKind::PageScavenge(run) => self.put(&page_event(ticks, number::PAGE_SCAVENGE, run)),
+            EventKind::PageAlloc(run) => self.put_run(ticks, number::PAGE_ALLOC, run),
+            EventKind::PageFree(run) => self.put_run(ticks, number::PAGE_FREE, run),
+            EventKind::PageScavenge(run) => self.put_run(ticks, number::PAGE_SCAVENGE, run),
             EventKind::ObjectAlloc(object) => self.put(&object_alloc(ticks, object)),
             EventKind::ObjectFree(object) => self.put(&object_free(ticks, object)),
             EventKind::TimeSync => return true,
@@ -78,6 +83,13 @@ impl<'m> PackedChunk<'m> {
     pub fn finish(self, stream: StreamId) -> &'m [u8] {
         let PackedChunk { memory, clock, used, count, first, last, .. } = self;
         finish(memory, used, stream, count, (clock.time_of(first.min(last)), clock.time_of(last)))
+    }
+
+    fn put_run(&mut self, ticks: u32, number: u8, run: &PageRun) {
+        match u16::try_from(run.pages.0).ok().and_then(NonZeroU16::new) {
+            Some(pages) => self.put(&short_page_event(ticks, number, run.base, pages)),
+            None => self.put(&page_event(ticks, number, run)),
+        }
     }
 
     fn put(&mut self, words: &[u64]) {

@@ -1,5 +1,6 @@
 //! Page events, in the buffer of a thread or in one that an allocator owns, and what a buffer tells of itself.
 
+use core::num::NonZeroU16;
 use core::sync::atomic::Ordering;
 
 use pagetrace_format::encode::{self, PackedItem, PackedReader};
@@ -88,9 +89,15 @@ pub fn append(
     }
     let Ok(mut entered) = buffer.enter(identity) else { return };
     note(buffer, kind, base, pages, tick);
-    let run = PageRun { base: Address(base as u64), pages: PageCount(pages as u64) };
+    let address = Address(base as u64);
     // One that finds no room has been counted.
-    let _ = entered.append(tick, |ticks| encode::page_event(ticks, kind as u8, &run));
+    let _ = match u16::try_from(pages).ok().and_then(NonZeroU16::new) {
+        Some(pages) => entered.append(tick, |ticks| encode::short_page_event(ticks, kind as u8, address, pages)),
+        None => {
+            let run = PageRun { base: address, pages: PageCount(pages as u64) };
+            entered.append(tick, |ticks| encode::page_event(ticks, kind as u8, &run))
+        }
+    };
 }
 
 /// Leaves the page runs of a buffer that goes to the next that needs a place for them.
