@@ -1,5 +1,6 @@
 //! How fast a replay is, and whether its memory follows the live state: synthesizes traces of 1M and 10M events with
-//! the same 100,000 live objects on two streams, and replays each in a process of its own.
+//! the same 100,000 live objects on two streams, and replays each in a process of its own: in columns, as a recorder
+//! writes them, and in packed words with ids, as a program writes its own trace.
 //!
 //! `cargo run --release -p pagetrace-replay --example replay_bench [EVENTS…]`
 
@@ -7,9 +8,11 @@ use std::error::Error;
 use std::process::Command;
 use std::time::Instant;
 
+use pagetrace_format::encode::{PackedWordsChunk, TickClock, object_alloc_with_id, object_free_with_id, time_base};
+use pagetrace_format::header::PAYLOAD_BYTES_MAX;
 use pagetrace_format::{
-    Address, Event, EventColumns, EventKind, FileHeader, ObjectAlloc, ObjectFree, ObjectFunction, Origin, PageShift,
-    StackId, StreamId, Trace, TraceNanos, TraceWriter, VERSION,
+    Address, Event, EventColumns, EventKind, FileHeader, ObjectAlloc, ObjectFree, ObjectFunction, ObjectId, Origin,
+    PageShift, StackId, StreamId, Trace, TraceNanos, TraceWriter, VERSION,
 };
 use pagetrace_replay::{Moment, replay};
 
@@ -17,15 +20,17 @@ const LIVE_OBJECTS: usize = 100_000;
 const STREAMS: usize = 2;
 const SITES: u64 = 200;
 const CHUNK_EVENTS: usize = 1 << 16;
+const COLUMNS: &str = "columns";
+const PACKED: &str = "packed";
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match &arguments[..] {
-        [one] => measure(one.parse()?),
+        [encoding, events] if encoding == COLUMNS || encoding == PACKED => measure(encoding, events.parse()?),
         _ => {
             let sizes = if arguments.is_empty() { vec!["1000000".into(), "10000000".into()] } else { arguments };
-            for events in sizes {
-                let status = Command::new(std::env::current_exe()?).arg(events).status()?;
+            for (encoding, events) in [COLUMNS, PACKED].iter().flat_map(|it| sizes.iter().map(move |size| (it, size))) {
+                let status = Command::new(std::env::current_exe()?).arg(encoding).arg(events).status()?;
                 if !status.success() {
                     return Err(format!("the measuring process ended with {status}").into());
                 }
@@ -35,8 +40,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
 }
 
-fn measure(events: u64) -> Result<(), Box<dyn Error>> {
-    let bytes = synthesize(events)?;
+fn measure(encoding: &str, events: u64) -> Result<(), Box<dyn Error>> {
+    let mut bytes = synthesize(events)?;
+    if encoding == PACKED {
+        bytes = packed(&bytes)?;
+    }
     let trace = Trace::open(&bytes)?;
     let trace_only = resident_bytes()?;
     let mut most = trace_only;
@@ -53,7 +61,7 @@ fn measure(events: u64) -> Result<(), Box<dyn Error>> {
     most = most.max(resident_bytes()?);
     let live: u64 = replayed.processes.iter().filter_map(|process| process.objects).map(|objects| objects.live).sum();
     println!(
-        "{events} events, {live} live objects: {:.2}M events/s of CPU time ({:.2}M of wall time), replay {:.1} MiB over the trace's {:.1} MiB",
+        "{events} events in {encoding}, {live} live objects: {:.2}M events/s of CPU time ({:.2}M of wall time), replay {:.1} MiB over the trace's {:.1} MiB",
         replayed.events.total() as f64 / on_cpu / 1e6,
         replayed.events.total() as f64 / seconds / 1e6,
         (most - trace_only) as f64 / f64::from(1 << 20),
@@ -131,6 +139,31 @@ fn synthesize(events: u64) -> Result<Vec<u8>, Box<dyn Error>> {
         writer.events(StreamId(stream as u32), events)?;
     }
     Ok(writer.into_inner()?)
+}
+
+/// The same trace in packed words. The id of an object is its address, which is as long as one.
+fn packed(columns: &[u8]) -> Result<Vec<u8>, Box<dyn Error>> {
+    let trace = Trace::open(columns)?;
+    let mut bytes = trace.header().encode().to_vec();
+    let (mut words, mut memory) = (Vec::new(), vec![0; PAYLOAD_BYTES_MAX]);
+    for chunk in trace.chunks() {
+        let base = chunk.header.first.0;
+        words.clear();
+        words.extend(time_base(base));
+        let mut cursor = trace.events(chunk)?;
+        while let Some(event) = cursor.next_event()? {
+            let ticks = u32::try_from(event.time.0 - base)?;
+            match event.kind {
+                EventKind::ObjectAlloc(it) => words.extend(object_alloc_with_id(ticks, &it, ObjectId(it.address.0))),
+                EventKind::ObjectFree(it) => words.extend(object_free_with_id(ticks, &it, ObjectId(it.address.0))),
+                other => return Err(format!("expected objects only, found {other:?}").into()),
+            }
+        }
+        let chunk_of_words =
+            PackedWordsChunk::new(&mut memory, TickClock::NANOSECONDS, &words).ok_or("a chunk too long")?;
+        bytes.extend_from_slice(chunk_of_words.finish(chunk.header.stream));
+    }
+    Ok(bytes)
 }
 
 /// xorshift64* (Vigna 2016): enough to spread places and sizes.

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use anstyle::Style;
 
+use super::page_text::write_pages;
 use super::quantities::{bytes, count, duration, percent};
 use super::report_model::Report;
 use super::text::{bar, table, write_table};
@@ -40,33 +41,7 @@ pub fn write_diagnosis(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     }
     writeln!(out, "  The trace covers {}; it has no stacks, objects or RSS.", duration(report.duration_ns))?;
 
-    writeln!(out, "\n{HEADING}Pages{HEADING:#} of {}", bytes(report.page_size))?;
-    let rows = [
-        ("in use at the peak", peak.pages_in_use),
-        ("in use at the end", last.pages_in_use),
-        ("free, kept, at the end", last.pages_free),
-        ("given back, at the end", last.pages_returned),
-    ];
-    let whole = peak.pages_in_use.unwrap_or(0).max(1);
-    let mut states = table();
-    for (name, pages) in rows {
-        let number = pages.map_or("unknown".into(), count);
-        states.add_row([name.into(), number, size(pages), bar(pages.unwrap_or(0) as f64, whole as f64)]);
-    }
-    write_table(states, &[1, 2], out)?;
-
-    writeln!(out, "\n{HEADING}Events{HEADING:#}")?;
-    let mut events = table();
-    let rows = [
-        ("alloc", report.events.alloc, report.pages.alloc),
-        ("free", report.events.free, report.pages.free),
-        ("scavenge", report.events.scavenge, report.pages.scavenge),
-    ];
-    for (name, number, pages) in rows {
-        events.add_row([name.into(), count(number), format!("{} pages", count(pages))]);
-    }
-    write_table(events, &[1, 2], out)?;
-
+    write_pages(report, out)?;
     if !report.go_processors.is_empty() {
         writeln!(out, "\n{HEADING}Activity{HEADING:#} of each P")?;
         let whole = report.go_processors.values().copied().max().unwrap_or(0);

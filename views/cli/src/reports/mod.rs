@@ -8,6 +8,8 @@ pub mod text;
 
 mod go_text;
 
+mod page_text;
+
 mod advice;
 
 mod quantities;

@@ -8,6 +8,7 @@ use comfy_table::{CellAlignment, Table, presets};
 
 use super::advice::{advice, meaning};
 use super::go_text;
+use super::page_text::{write_buffers, write_pages};
 use super::quantities::{bytes, count, counted, duration, percent, signed_bytes};
 use super::report_model::{NamedBytes, Process, Report, Rss, Site};
 
@@ -19,7 +20,6 @@ const FRAMES_SHOWN: usize = 4;
 const RANGES_SHOWN: usize = 3;
 const FRAME_COLUMNS: usize = 110;
 const PROCESSES_SHOWN: usize = 12;
-const BUFFERS_SHOWN: usize = 12;
 
 /// Writes the whole report.
 ///
@@ -34,6 +34,9 @@ pub fn write_report(report: &Report, out: &mut dyn Write) -> io::Result<()> {
             write_process(process, out)?;
         }
         write_processes(report, out)?;
+        if report.peak.pages_in_use.is_some() {
+            write_pages(report, out)?;
+        }
     }
     write_sources(report, out)?;
     write_buffers(report, out)?;
@@ -112,7 +115,8 @@ fn classes_of(rss: &Rss) -> &[(&'static str, i64)] {
     rss.classes.as_ref().map_or(&[], |classes| &classes.0)
 }
 
-fn name_of(process: &Process) -> String {
+/// A process by its program's name and pid.
+pub fn name_of(process: &Process) -> String {
     let exe = process.exe.as_deref().unwrap_or("a program of unknown name");
     let name = exe.rsplit('/').next().unwrap_or(exe);
     process.pid.map_or_else(|| name.to_owned(), |pid| format!("{name} (pid {pid})"))
@@ -331,34 +335,6 @@ fn write_sources(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-fn write_buffers(report: &Report, out: &mut dyn Write) -> io::Result<()> {
-    if report.buffers.is_empty() {
-        return Ok(());
-    }
-    let events = report.buffers.iter().map(|buffer| buffer.events).sum();
-    let number = report.buffers.len() as u64;
-    writeln!(
-        out,
-        "\n{HEADING}Buffers of allocators{HEADING:#}: {} in {}",
-        counted(events, "event"),
-        counted(number, "buffer")
-    )?;
-    let whole = report.buffers.iter().map(|buffer| buffer.events).max().unwrap_or(0);
-    let mut buffers: Vec<_> = report.buffers.iter().collect();
-    buffers.sort_by_key(|buffer| Reverse(buffer.events));
-    let mut table = table();
-    for buffer in buffers.iter().take(BUFFERS_SHOWN) {
-        let of = buffer.process.and_then(|place| report.processes.get(place)).map_or_else(String::new, name_of);
-        let (name, events) = (format!("B{}", buffer.buffer), counted(buffer.events, "event"));
-        table.add_row([name, of, events, bar(buffer.events as f64, whole as f64)]);
-    }
-    write_table(table, &[2], out)?;
-    match buffers.len().saturating_sub(BUFFERS_SHOWN) {
-        0 => Ok(()),
-        more => writeln!(out, "  and {more} more: --json has all"),
-    }
 }
 
 fn write_gaps(report: &Report, out: &mut dyn Write) -> io::Result<()> {

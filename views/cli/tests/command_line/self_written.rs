@@ -225,7 +225,7 @@ fn export<T>(format: &str, trace: &[u8], read: impl FnOnce(&std::path::Path) -> 
 }
 
 #[test]
-fn each_buffer_of_an_allocator_is_a_p_in_go_s_format() {
+fn page_events_are_told_and_each_buffer_of_an_allocator_is_a_p_in_go_s_format() {
     let mut bytes = with_header(PageShift::KIB_8, |_| ());
     let kinds = [(1, StreamKind::Buffer(0)), (2, StreamKind::Buffer(1)), (3, StreamKind::Thread(4242))];
     records(&mut bytes, |chunk| kinds.iter().all(|&(id, kind)| chunk.stream(&stream(id, kind))));
@@ -239,6 +239,12 @@ fn each_buffer_of_an_allocator_is_a_p_in_go_s_format() {
         bytes.extend_from_slice(chunk.finish(StreamId(id)));
     }
     end(&mut bytes);
+    let text = report_text(&bytes, &[]);
+    for expected in
+        ["Pages of 8.0 KiB", "in use at the end       6  48.0 KiB", "Buffers of allocators: 3 events in 2 buffers"]
+    {
+        assert!(text.contains(expected), "expected {expected:?} in {text}");
+    }
     let go = export("go", &bytes, |out| fs::read(out).expect("an export"));
     let report = report_of(&go, &[]);
     check(
