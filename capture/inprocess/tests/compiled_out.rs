@@ -1,26 +1,32 @@
 //! Compiled out means out: the machine code of functions with calls to the tracer is, byte for byte, that of the same
 //! functions without them. One program is built three ways; the build with the tracer compiled in shows that the
-//! comparison can fail.
+//! comparison can fail. Besides, what only a program can show whose panics abort.
 #![cfg(not(feature = "enabled"))]
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
 
 use object::{Object, ObjectSection, ObjectSymbol, RelocationTarget};
+use pagetrace_format::Trace;
+use pagetrace_replay::{Moment, replay};
 
 /// Prefix of the functions that are compared, and the allocator's entry points that rustc makes for the program.
 const COMPARED: &[&str] = &["subject_", "__rust_alloc", "__rust_dealloc", "__rust_realloc", "__rust_alloc_zeroed"];
 /// How many functions these are: a name that is inlined away or spelled otherwise is not to pass for equal.
 const COMPARED_COUNT: usize = 11;
 
-static BARE: LazyLock<Built> = LazyLock::new(|| build("bare", ""));
-static OFF: LazyLock<Built> = LazyLock::new(|| build("off", "calls"));
-static ON: LazyLock<Built> = LazyLock::new(|| build("on", "on"));
+static BARE: LazyLock<Built> = LazyLock::new(|| build("bare", "", "unwind"));
+static OFF: LazyLock<Built> = LazyLock::new(|| build("off", "calls", "unwind"));
+static ON: LazyLock<Built> = LazyLock::new(|| build("on", "on", "unwind"));
 
-/// One of the three programs.
+/// signal(7).
+const SIGABRT: i32 = 6;
+
+/// One of the programs.
 struct Built {
     /// The compiler's output, before linking: calls are still by name here.
     object: Vec<u8>,
@@ -36,12 +42,13 @@ struct Code {
     references: Vec<(u64, String, i64)>,
 }
 
-fn build(name: &str, features: &str) -> Built {
+fn build(name: &str, features: &str, panic: &str) -> Built {
     let directory = package();
     let object = directory.join(format!("{name}.o"));
     let target = directory.join(name);
     let mut cargo = cargo();
     cargo.args(["rustc", "--release", "--offline", "--quiet", "--features", features, "--target-dir"]).arg(&target);
+    cargo.args(["--config", &format!("profile.release.panic=\"{panic}\"")]);
     cargo.arg("--").arg(format!("--emit=obj={}", object.display()));
     run(&mut cargo);
     let program = target.join("release/subject");
@@ -205,4 +212,17 @@ fn the_crate_depends_on_nothing() {
     };
     assert_eq!(tree("calls"), ["subject", "pagetrace"]);
     assert_eq!(tree("on"), ["subject", "pagetrace", "libc", "pagetrace-format"]);
+}
+
+#[test]
+fn a_panic_that_aborts_finishes_the_trace() {
+    let built = build("abort", "on", "abort");
+    let file = package().join("abort.pagetrace");
+    let output = Command::new(&built.program).arg("panic").env("PAGETRACE", &file).output().expect("it starts");
+    assert_eq!(output.status.signal(), Some(SIGABRT), "{output:?}");
+    let bytes = fs::read(&file).expect("there is a trace");
+    let trace = Trace::open(&bytes).expect("it can be read");
+    let replayed = replay(&trace, Moment::End, &mut |_events| {}).expect("it can be replayed");
+    assert!(replayed.complete, "{:?}", replayed.defects);
+    assert!(replayed.events.page_alloc > 0 && replayed.events.object_alloc > 0, "{:?}", replayed.events);
 }

@@ -18,9 +18,11 @@ const RECORDER_DEAD_MS: u64 = 30_000;
 /// A block that nobody has. `None` where there is none and the hook is not to wait, or would wait in vain.
 pub fn obtain_block(session: Session) -> Option<u32> {
     let own = session.header().writer.load(Ordering::Relaxed) == writer::PROGRAMS;
-    let free = session.take_free_block();
-    let free = if own { free.or_else(|| session.take_fresh_block()) } else { free };
-    free.or_else(|| wait_for_block(session, own))
+    take(session, own).or_else(|| wait_for_block(session, own))
+}
+
+fn take(session: Session, own: bool) -> Option<u32> {
+    session.take_free_block().or_else(|| if own { session.take_fresh_block() } else { None })
 }
 
 /// Puts a block back that was taken and not written to. Where recording was switched off meanwhile its memory goes.
@@ -43,7 +45,8 @@ fn wait_for_block(session: Session, own: bool) -> Option<u32> {
     let mut looked = sys::monotonic_ms();
     let block = loop {
         let freed = header.blocks_freed.0.load(Ordering::Acquire);
-        if let Some(index) = session.take_free_block() {
+        // A fresh one, too: the flusher may have allowed for more of them.
+        if let Some(index) = take(session, own) {
             break Some(index);
         }
         if header.when_full.load(Ordering::Relaxed) == when_full::LOSE || PROCESS.active() != epoch {

@@ -127,5 +127,8 @@ fn main() {
     black_box(subject_pool_object(black_box(&mut [8; 8]), 3, base));
     black_box(subject_recorded_work(|| subject_heap_objects(black_box(10))));
     black_box(sys::subject_direct_block(&ALLOCATOR, black_box(100)));
+    if std::env::args().nth(1).as_deref() == Some("panic") {
+        panic!("as this program was asked to");
+    }
     println!("arena {} buffer {}", size_of::<Arena>(), BUFFER_BYTES);
 }

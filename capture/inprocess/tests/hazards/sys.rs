@@ -48,6 +48,12 @@ pub fn end_without_exit(status: i32) {
     unsafe { libc::_exit(status) };
 }
 
+/// exit(3). Rust's own exit takes locks first, which a thread of the parent may have held when this process was forked.
+pub fn end_with_exit(status: i32) {
+    // SAFETY: takes no pointers, and does not return; handlers that are registered run once, in this thread.
+    unsafe { libc::exit(status) };
+}
+
 /// A panic where none may unwind: it aborts, after the panic's hook has run.
 pub fn panic_that_cannot_unwind() {
     extern "C" fn no_unwinding() {

@@ -64,7 +64,7 @@ fn under_stress(mut between: impl FnMut()) {
                 counts::restart();
                 a_thread();
                 counts::tell();
-                if forks % 2 == 0 { sys::end_without_exit(0) } else { std::process::exit(0) }
+                if forks % 2 == 0 { sys::end_without_exit(0) } else { sys::end_with_exit(0) }
             });
             assert_eq!(sys::wait(child), 0, "the child failed");
         }
