@@ -56,6 +56,8 @@ pub fn init(builder: Builder) -> Result<(), Error> {
     flusher::INTERVAL_NS.store(builder.flush_interval.as_nanos().try_into().unwrap_or(u64::MAX), Ordering::Relaxed);
     attach::join(session, 0).ok_or_else(|| Error::Memory(std::io::Error::last_os_error()))?;
     at_first_init();
+    PROCESS.modules_seen.forget();
+    PROCESS.last_snapshot.iter().for_each(|figure| figure.store(0, Ordering::Relaxed));
     with_scratch(session, |scratch| {
         modules::for_each_range(scratch.text, &mut frames::learn_code_between);
         begin_trace(page_shift, scratch, builder.snapshots);
