@@ -117,7 +117,7 @@ pub fn on() -> Result<(), Error> {
     PROCESS.activate(active::RECORDING);
     // After the buffers: a hook whose event is due finds one. Before the flusher may catch up: what it has passed by
     // must not be kept any more.
-    OBJECTS.set_keeping(false);
+    OBJECTS.resume();
     PROCESS.resumed_since.store(PROCESS.off_since.load(Ordering::Relaxed), Ordering::Relaxed);
     PROCESS.resumed_kept.store(kept.into(), Ordering::Relaxed);
     PROCESS.resumed_at.store(resumed, Ordering::Release);

@@ -252,6 +252,12 @@ impl ObjectTable {
         self.shards.iter().for_each(|shard| drop(shard.lock.acquire()));
     }
 
+    /// Ends keeping, without waiting for hooks that are inside a shard: [`ObjectTable::drain_dead`] and
+    /// [`ObjectTable::announce_all`] take each lock, and who takes it after them knows.
+    pub fn resume(&self) {
+        self.keeping.store(false, Ordering::Relaxed);
+    }
+
     /// After an insert whose event was due and could not be written: the object is not announced after all. False if
     /// it is not there any more.
     pub fn take_back(&self, address: usize, id: u64) -> bool {

@@ -14,9 +14,6 @@ use super::recursion_guard::RecursionGuard;
 use crate::page_trace_buf::{EventMask, PageEventKind, TracedRun};
 use crate::sys;
 
-/// The page size of hooks before anyone has chosen one.
-const PAGE_SHIFT: u32 = 12;
-
 /// A buffer that an allocator owns.
 #[derive(Debug)]
 pub struct PageTraceBuf {
@@ -111,10 +108,7 @@ pub fn leave_pages(buffer: &EventBuffer) {
 /// The binary logarithm of the size of the pages that hooks count in.
 #[inline]
 pub fn page_shift() -> u32 {
-    match INHERITED.page_shift.load(Ordering::Relaxed) {
-        0 => PAGE_SHIFT,
-        shift => shift,
-    }
+    INHERITED.page_shift.load(Ordering::Relaxed)
 }
 
 #[inline]

@@ -86,6 +86,9 @@ pub struct Process {
     pub last_snapshot: [AtomicU64; 2],
 }
 
+/// The page size of hooks before anyone has chosen one: 4096 bytes.
+const PAGE_SHIFT: u32 = 12;
+
 /// See [`INHERITED`].
 pub struct Inherited {
     base: AtomicPtr<u8>,
@@ -112,7 +115,7 @@ pub struct Inherited {
     pub args: AtomicBool,
     /// Whether the file has Go's format.
     pub go_format: AtomicBool,
-    /// The binary logarithm of the page size that page hooks count in; 0 for that of 4096 bytes.
+    /// The binary logarithm of the page size that page hooks count in.
     pub page_shift: AtomicU32,
     /// Numbers given to buffers that allocators own.
     pub buffers: AtomicU32,
@@ -277,7 +280,7 @@ impl Inherited {
             snapshots: AtomicBool::new(false),
             args: AtomicBool::new(false),
             go_format: AtomicBool::new(false),
-            page_shift: AtomicU32::new(0),
+            page_shift: AtomicU32::new(PAGE_SHIFT),
             buffers: AtomicU32::new(0),
         }
     }
