@@ -8,9 +8,13 @@ use crate::process::cargo;
 use crate::{debian, models, tidy};
 
 /// The tracer crate is tested alone as well: in the workspace the preload library switches its feature on, and the
-/// twin that is compiled out would never be built.
-const TESTS: &[&[&str]] =
-    &[&["test", "--workspace"], &["test", "-p", "pagetrace"], &["test", "-p", "pagetrace", "--features", "enabled"]];
+/// twin that is compiled out would never be built. So is the allocator that calls it.
+const TESTS: &[&[&str]] = &[
+    &["test", "--workspace"],
+    &["test", "-p", "pagetrace"],
+    &["test", "-p", "pagetrace", "--features", "enabled"],
+    &["test", "-p", "page-run-allocator", "--no-default-features"],
+];
 
 /// The tests that have golden files.
 const GOLDEN_TESTS: &[&[&str]] = &[&["test", "-p", "pagetrace-format", "--test", "golden"]];

@@ -140,7 +140,7 @@ fn pages_of_another_size_are_refused() {
 
 #[test]
 fn without_a_file_nothing_is_recorded() {
-    let output = allocator(&["--operations", "1000"], &[]);
+    let output = allocator(&["--seconds", "1"], &[]);
     assert!(output.status.success(), "{output:?}");
     assert!(String::from_utf8_lossy(&output.stdout).contains("nothing is recorded"));
 }
