@@ -206,12 +206,14 @@ pub fn hold_for_last_snapshot() {
 
 #[inline]
 pub fn page_event(shared: bool, kind: PageEventKind, base: usize, pages: usize) {
-    if !is_recording() {
-        return;
+    if is_recording() {
+        if shared { shared_page_event(kind, base, pages) } else { thread_page_event(kind, base, pages) }
     }
-    if shared {
-        return shared_page_event(kind, base, pages);
-    }
+}
+
+/// Apart, so that what is left in a program that does not record is a look at one word.
+#[inline(never)]
+fn thread_page_event(kind: PageEventKind, base: usize, pages: usize) {
     let tick = PROCESS.tick();
     let Some(guard) = RecursionGuard::enter() else { return };
     owned_buffer::append(&guard.thread().buffer, Identity::of_thread, tick, kind, base, pages);

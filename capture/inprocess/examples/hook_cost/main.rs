@@ -28,6 +28,9 @@ const PLACES: usize = 64;
 /// Where they lie: no mapping is ever there.
 const INVENTED: usize = 0x10_0000_0000;
 
+/// The states in which a hook does nothing.
+const IDLE: [&str; 2] = ["not initialized", "after off(Drop)"];
+
 const SWITCH_THREADS: usize = 64;
 const SWITCHES: usize = 20;
 
@@ -39,7 +42,7 @@ const ON_MAX: Duration = Duration::from_millis(1);
 /// Nanoseconds of one operation, by variant, for each round.
 #[derive(Default)]
 struct Table {
-    rows: Vec<(&'static str, Vec<f64>)>,
+    rows: Vec<(String, Vec<f64>)>,
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -56,6 +59,7 @@ fn measure(file: &Path) -> Result<(), Box<dyn Error>> {
         eprintln!("round {} of {ROUNDS}", round + 1);
         one_round(file, &mut table)?;
     }
+    println!("load of the machine: {}", std::fs::read_to_string("/proc/loadavg")?.trim_end());
     table.print();
     let mut switches = switch_times(file, Off::Drop)?;
     println!("\non() after off(Drop), {SWITCH_THREADS} threads in hooks: {}", shown(&mut switches));
@@ -67,7 +71,7 @@ fn measure(file: &Path) -> Result<(), Box<dyn Error>> {
     println!();
     let page_event = table.difference("page event, own buffer", "time stamp counter");
     verdict("page event beyond the time stamp", page_event, PAGE_EVENT_NS_MAX, "ns");
-    for idle in ["hook, not initialized", "hook, after off(Drop)"] {
+    for (idle, _) in table.rows.iter().filter(|(name, _)| IDLE.iter().any(|state| name.ends_with(state))) {
         verdict(idle, table.difference(idle, "empty loop"), IDLE_NS_MAX, "ns");
     }
     verdict("on() after off(Drop)", dropped.as_secs_f64() * 1e3, ON_MAX.as_secs_f64() * 1e3, "ms");
@@ -76,17 +80,17 @@ fn measure(file: &Path) -> Result<(), Box<dyn Error>> {
 }
 
 fn one_round(file: &Path, table: &mut Table) -> Result<(), Box<dyn Error>> {
-    table.note("empty loop", |_thread, index| {
-        black_box(index);
+    table.note("empty loop", |thread, index| {
+        black_box(page_run(thread, index));
     });
-    table.note("time stamp counter", |_thread, _index| {
-        black_box(sys::time_stamp_counter());
+    table.note("time stamp counter", |thread, index| {
+        black_box((page_run(thread, index), sys::time_stamp_counter()));
     });
-    table.note("hook, not initialized", |thread, index| object_pair(thread, index / 2));
+    table.idle_hooks(IDLE[0]);
 
     let guard = start(file, true)?;
-    table.note("now()", |_thread, _index| {
-        black_box(pagetrace::now());
+    table.note("now()", |thread, index| {
+        black_box((page_run(thread, index), pagetrace::now()));
     });
     table.note_with("page event, own buffer", PageTraceBuf::new, page_event);
     table.note("page event, thread_buf()", |thread, index| {
@@ -95,7 +99,7 @@ fn one_round(file: &Path, table: &mut Table) -> Result<(), Box<dyn Error>> {
     });
     table.note("object alloc + free, live table", object_pair);
     pagetrace::off(Off::Drop)?;
-    table.note("hook, after off(Drop)", |thread, index| object_pair(thread, index / 2));
+    table.idle_hooks(IDLE[1]);
     drop(guard);
     pagetrace::reset()?;
 
@@ -131,14 +135,30 @@ fn object_pair(thread: usize, index: usize) {
 }
 
 impl Table {
-    fn note(&mut self, name: &'static str, operation: impl Fn(usize, usize) + Sync) {
+    /// Each hook where nothing is recorded.
+    fn idle_hooks(&mut self, state: &str) {
+        self.note(&format!("object alloc, {state}"), |thread, index| {
+            pagetrace::object_alloc(page_run(thread, index), 40, 40, Function::Plain, Caller::UNKNOWN);
+        });
+        self.note(&format!("object free, {state}"), |thread, index| {
+            pagetrace::object_free(page_run(thread, index), Function::Plain);
+        });
+        self.note_with(&format!("page, own buffer, {state}"), PageTraceBuf::new, |buffer, thread, index| {
+            buffer.alloc(page_run(thread, index), 4);
+        });
+        self.note(&format!("page, thread_buf(), {state}"), |thread, index| {
+            pagetrace::thread_buf().alloc(page_run(thread, index), 4);
+        });
+    }
+
+    fn note(&mut self, name: &str, operation: impl Fn(usize, usize) + Sync) {
         self.note_with(name, || (), |(), thread, index| operation(thread, index));
     }
 
     /// Measures one variant: all threads at once, each with a state of its own.
     fn note_with<S>(
         &mut self,
-        name: &'static str,
+        name: &str,
         state: impl Fn() -> S + Sync,
         operation: impl Fn(&mut S, usize, usize) + Sync,
     ) {
@@ -168,7 +188,7 @@ impl Table {
         let each = all.as_nanos() as f64 / (THREADS * BURSTS * BURST) as f64;
         match self.rows.iter_mut().find(|(row, _)| *row == name) {
             Some((_, rounds)) => rounds.push(each),
-            None => self.rows.push((name, vec![each])),
+            None => self.rows.push((name.to_owned(), vec![each])),
         }
     }
 
@@ -181,10 +201,10 @@ impl Table {
     }
 
     fn print(&self) {
-        println!("{:34} {:>9} {:>16} {:>16}", "ns an operation, 2 threads", "median", "- empty loop", "- time stamp");
+        println!("{:36} {:>9} {:>16} {:>16}", "ns an operation, 2 threads", "median", "- empty loop", "- time stamp");
         for (name, rounds) in &self.rows {
             println!(
-                "{name:34} {:>9.2} {:>16.2} {:>16.2}",
+                "{name:36} {:>9.2} {:>16.2} {:>16.2}",
                 median(rounds.clone()),
                 self.difference(name, "empty loop"),
                 self.difference(name, "time stamp counter")
