@@ -88,6 +88,8 @@ pub struct SessionHeader {
     /// Processes that found no slot.
     pub processes_refused: AlignedCounter,
 
+    /// Programs that have linked the tracer and leave it idle, since the preload library is at work in them.
+    pub idle_tracers: AlignedCounter,
     /// See [`writer`].
     pub writer: AtomicU32,
     /// Where the programs write themselves: the pid of the process whose thread flushes, 0 for none.

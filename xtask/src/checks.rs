@@ -14,6 +14,7 @@ const TESTS: &[&[&str]] = &[
     &["test", "-p", "pagetrace"],
     &["test", "-p", "pagetrace", "--features", "enabled"],
     &["test", "-p", "page-run-allocator", "--no-default-features"],
+    &["test", "-p", "traced-allocators", "--features", "jemalloc"],
 ];
 
 /// The tests that have golden files.

@@ -304,17 +304,23 @@ const PRELOAD_LIBRARY: &[u8] = b"libpagetrace_preload";
 
 /// Looks at the environment before the program's own code runs, but for other such functions.
 extern "C" fn start() {
-    if crate::sys::environment(pagetrace_format::session::SESSION_VARIABLE).is_some() {
-        // A recorder listens. It has the objects from the preload library where that is loaded; in a static program
-        // the first event joins.
-        if PROCESS.active() == 0 && modules::is_loaded(PRELOAD_LIBRARY) {
-            PROCESS.become_idle();
-        }
+    let recorded = crate::sys::environment(pagetrace_format::session::SESSION_VARIABLE).is_some();
+    if recorded && modules::is_part_of(PRELOAD_LIBRARY) {
+        // This is the recorder's own copy of the tracer, which `attach` starts.
         return;
     }
     let started = Builder::from_env().and_then(|builder| builder.map(Builder::init).transpose());
-    if let Err(error) = started {
+    if let Err(error) = &started {
         eprintln!("pagetrace: {error}; nothing is recorded");
+    }
+    if recorded && matches!(started, Ok(None)) {
+        // The recorder has the objects from the preload library where that is loaded. In a static program the first
+        // event joins.
+        if modules::is_loaded(PRELOAD_LIBRARY) {
+            PROCESS.become_idle();
+            attach::tell_of_idle_tracer();
+        }
+        return;
     }
     if PROCESS.active() == 0 {
         PROCESS.become_idle();

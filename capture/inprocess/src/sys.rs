@@ -7,7 +7,7 @@ pub mod pagemap;
 mod threads;
 mod trace_descriptor;
 
-pub use memory::{discard_private, install_guard, map_shared, protect, remove_guard, remove_shared};
+pub use memory::{discard_private, install_guard, map_shared, populate, protect, remove_guard, remove_shared};
 pub use threads::{
     at_exit, at_fork, barrier_on_all_processors, register_barrier, sleep_ns, start_thread, thread_pointer, unix_ns,
     watch_this_thread, watch_thread_ends, with_signals_blocked, yield_processor,

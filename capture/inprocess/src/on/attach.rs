@@ -104,6 +104,19 @@ fn open_session() -> Option<Session> {
     INHERITED.session()
 }
 
+/// Tells the recorder that there is a tracer in this process that it hears nothing of.
+pub fn tell_of_idle_tracer() {
+    let mapped = sys::environment(SESSION_VARIABLE).and_then(|path| sys::map_file(path, PROCESS_TABLE_OFFSET));
+    let Some((base, bytes)) = mapped else { return };
+    // SAFETY: the mapping is page aligned and at least as long as the header, whose fields are atomics.
+    let header = unsafe { &*base.cast::<SessionHeader>() };
+    if header.magic.load(Ordering::Acquire) == SESSION_MAGIC {
+        header.idle_tracers.0.fetch_add(1, Ordering::Relaxed);
+    }
+    // SAFETY: mapped above, and the reference into it is used no more.
+    unsafe { sys::unmap(base, bytes) };
+}
+
 /// Takes a slot and says who we are. `forked_from` is the serial of the process that this one is a copy of.
 pub fn join(session: Session, forked_from: u32) -> Option<()> {
     let header = session.header();

@@ -223,6 +223,10 @@ impl EventBuffer {
             give_back(session, index);
             return Err(NotWritten::Off);
         }
+        if self.blocks_taken.get() > 0 {
+            // Who has filled one fills another. The first gets its pages as they are touched: many threads never do.
+            sys::populate(words.as_ptr().cast(), size_of_val(words));
+        }
         self.blocks_taken.set(self.blocks_taken.get().wrapping_add(1));
         self.header.set(header);
         self.words.set(words.as_ptr());

@@ -145,6 +145,19 @@ pub fn is_loaded(name_part: &[u8]) -> bool {
     found
 }
 
+/// Whether this code is part of a file whose path holds these bytes.
+pub fn is_part_of(path_part: &[u8]) -> bool {
+    let here = is_part_of as *const () as u64;
+    let mut text = [0; 8192];
+    let Some(mut maps) = Maps::open(&mut text) else { return false };
+    while let Some(mapping) = maps.next() {
+        if mapping.start.0 <= here && here < mapping.end.0 {
+            return mapping.path.windows(path_part.len().max(1)).any(|window| window == path_part);
+        }
+    }
+    false
+}
+
 /// Path of the program, written to the front of `buffer`; `None` where it cannot be read.
 pub fn executable(buffer: &mut [u8]) -> Option<&[u8]> {
     let length = read_link(c"/proc/self/exe", buffer)?;

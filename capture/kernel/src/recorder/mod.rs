@@ -195,6 +195,7 @@ impl<W: Write> Recorder<W> {
         let refused = header.processes_refused.0.load(Ordering::Relaxed);
         let mut last: Vec<Record> =
             self.processes.sources(refused).into_iter().map(|source: Source| Record::Source(source)).collect();
+        last.extend(idle_tracers(header.idle_tracers.0.load(Ordering::Relaxed)));
         last.extend(processes::refused_loss(refused));
         last.push(Record::End(End { time: now(), unix_ns: unix_ns() }));
         self.trace.records(&last);
@@ -261,6 +262,15 @@ impl<W: Write> TraceFile<W> {
             self.error = self.writer.snapshot(&snapshot).err();
         }
     }
+}
+
+/// What linked tracers would have seen: page runs, and objects of allocators that do not go through `malloc`.
+fn idle_tracers(count: u32) -> Option<Record> {
+    let missed = format!(
+        "the page events of {count} programs that link the tracer, and objects of their own allocators: set \
+         PAGETRACE=FILE in their environment to record those, into FILE"
+    );
+    (count > 0).then(|| Record::Source(Source { name: "linked tracer".into(), active: false, missed }))
 }
 
 fn unix_ns() -> u64 {
