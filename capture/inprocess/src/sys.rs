@@ -4,10 +4,12 @@ pub mod files;
 pub mod linker;
 mod memory;
 pub mod pagemap;
+mod private_memory;
 mod threads;
 mod trace_descriptor;
 
 pub use memory::{discard_private, install_guard, map_shared, populate, protect, remove_guard, remove_shared};
+pub use private_memory::{map_populated, map_zeroed, reserve_addresses, reserved_addresses, unmap};
 pub use threads::{
     at_exit, at_fork, barrier_on_all_processors, register_barrier, sleep_ns, start_thread, thread_pointer, unix_ns,
     watch_this_thread, watch_thread_ends, with_signals_blocked, yield_processor,
@@ -155,18 +157,6 @@ pub fn map_file(path: &CStr, bytes_min: usize) -> Option<(*const u8, usize)> {
     (base != libc::MAP_FAILED).then_some((base as *const u8, bytes))
 }
 
-/// Maps zeroed private memory at `at` in place of what is there, or anywhere when `at` is null.
-///
-/// # Safety
-/// A given `at` is the start of an earlier mapping of this function of the same size, to which nobody refers.
-pub unsafe fn map_zeroed(at: *const u8, bytes: usize) -> Option<*const u8> {
-    let fixed = if at.is_null() { 0 } else { libc::MAP_FIXED };
-    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | fixed;
-    // SAFETY: anywhere, or in place of memory that the caller gives up.
-    let base = unsafe { libc::mmap(at as *mut _, bytes, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
-    (base != libc::MAP_FAILED).then_some(base as *const u8)
-}
-
 /// Makes the kernel give a forked child zeros instead of these pages (madvise(2), MADV_WIPEONFORK).
 pub fn wipe_on_fork(start: *const u8, bytes: usize) -> bool {
     // SAFETY: changes only what a child finds there; the pages are the tracer's own.
@@ -209,24 +199,6 @@ pub fn environment(name: &str) -> Option<&'static CStr> {
 pub fn environment_is_ready() -> bool {
     // SAFETY: a plain read of a pointer.
     unsafe { !environ.is_null() }
-}
-
-/// As [`map_zeroed`], anywhere, with its pages at once in memory: for what is about to be filled, a sixth of the cost of
-/// as many page faults.
-pub fn map_populated(bytes: usize) -> Option<*const u8> {
-    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_POPULATE;
-    // SAFETY: a new mapping at an address of the kernel's choice.
-    let base = unsafe { libc::mmap(ptr::null_mut(), bytes, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
-    (base != libc::MAP_FAILED).then_some(base as *const u8)
-}
-
-/// Gives a mapping of [`map_zeroed`] or [`map_populated`] back, all of it or whole pages at its end.
-///
-/// # Safety
-/// Nobody refers to these bytes, and nobody will.
-pub unsafe fn unmap(base: *const u8, bytes: usize) {
-    // SAFETY: the caller gives the memory up.
-    unsafe { libc::munmap(base as *mut _, bytes) };
 }
 
 /// A page of x86-64.

@@ -9,7 +9,7 @@ use pagetrace_format::session::{ProcessSlot, Session, slot_state};
 use pagetrace_format::{Address, ProcessId, StackId, TraceNanos};
 
 use super::process::{INHERITED, PROCESS, lifecycle};
-use super::scratch::{self, Scratch};
+use super::scratch::Scratch;
 use super::{buckets, figures, frames, go_buffers, modules, tick_line, trace_file};
 use crate::sys;
 
@@ -132,7 +132,7 @@ fn announce(session: Session, slot: &ProcessSlot, id: ProcessId, scratch: &mut S
         malloc: Address(slot.malloc.load(Ordering::Relaxed)),
     };
     let ranges = slot.tracer_ranges.each_ref().map(|range| range.each_ref().map(|end| end.load(Ordering::Relaxed)));
-    let (start, end) = scratch::range();
+    let (start, end) = sys::reserved_addresses();
     write(scratch, |chunk| {
         chunk.process(&process)
             && ranges.iter().chain(&[[start, end]]).filter(|range| range[1] > range[0]).all(|&[start, end]| {

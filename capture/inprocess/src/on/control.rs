@@ -35,6 +35,7 @@ pub fn init(builder: Builder) -> Result<(), Error> {
         // A recorder has the events already.
         return Err(Error::AlreadyInitialized);
     }
+    sys::reserve_addresses();
     let session = own_session::create(builder.buffer_bytes).map_err(Error::Memory)?;
     if !scratch::make() {
         return Err(Error::Memory(std::io::Error::last_os_error()));

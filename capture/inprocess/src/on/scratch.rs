@@ -39,12 +39,6 @@ pub fn make() -> bool {
     true
 }
 
-/// First address and one past the last; zeros where there is none.
-pub fn range() -> (u64, u64) {
-    let start = MEMORY.load(Ordering::Relaxed) as u64;
-    (start, start + BYTES.load(Ordering::Relaxed) as u64)
-}
-
 /// Gives the memory back to the kernel; it is there again, zeroed, when it is used next.
 pub fn release() {
     if BYTES.load(Ordering::Acquire) != 0 {

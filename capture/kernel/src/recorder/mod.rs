@@ -267,7 +267,7 @@ impl<W: Write> TraceFile<W> {
 /// What linked tracers would have seen: page runs, and objects of allocators that do not go through `malloc`.
 fn idle_tracers(count: u32) -> Option<Record> {
     let missed = format!(
-        "the page events of {count} programs that link the tracer, and objects of their own allocators: set \
+        "the page events of {count} program(s) that link the tracer, and objects of allocators of their own: set \
          PAGETRACE=FILE in their environment to record those, into FILE"
     );
     (count > 0).then(|| Record::Source(Source { name: "linked tracer".into(), active: false, missed }))
