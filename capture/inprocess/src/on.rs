@@ -6,6 +6,7 @@ mod thread_state;
 mod event_buffer;
 
 mod block_wait;
+mod marks;
 
 mod recursion_guard;
 
@@ -182,6 +183,7 @@ pub fn thread_ended() {
     {
         let buffer = &guard.thread().buffer;
         buffer.release();
+        buffer.leave_mark();
         owned_buffer::leave_pages(buffer);
         // A tid may come again, a stream does not.
         buffer.forget_process();

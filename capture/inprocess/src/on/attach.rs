@@ -7,7 +7,7 @@ use pagetrace_format::session::{
 };
 
 use super::process::{INHERITED, PROCESS, active, lifecycle};
-use super::{stack_table, thread_state};
+use super::{marks, stack_table, thread_state};
 use crate::sys;
 
 /// Remembers where the real malloc is, and attaches if that has not been done: whoever says so has been asked for by
@@ -122,6 +122,9 @@ pub fn join(session: Session, forked_from: u32) -> Option<()> {
     let header = session.header();
     if header.recording.load(Ordering::Relaxed) != 1 {
         return None;
+    }
+    if forked_from != 0 {
+        marks::forget_in_child();
     }
     thread_state::current().buffer.forget_process();
     let table = fresh_stack_table()?;

@@ -25,11 +25,11 @@ fn take(session: Session, own: bool) -> Option<u32> {
     session.take_free_block().or_else(|| if own { session.take_fresh_block() } else { None })
 }
 
-/// Puts a block back that was taken and not written to. Where recording was switched off meanwhile its memory goes.
+/// Puts a block back that was taken and not written to. Where recording was switched off meanwhile its memory goes, but
+/// it stays accessible: to close it here could be late, when recording is on again and the next takes the block.
 pub fn give_back(session: Session, index: u32) {
     if !PROCESS.is_recording() && session.header().writer.load(Ordering::Relaxed) == writer::PROGRAMS {
-        // Best effort: the memory stays in use where the kernel refuses.
-        let _ = own_session::close_block(session, index);
+        own_session::empty_block(session, index);
     }
     session.put_free_block(index);
 }

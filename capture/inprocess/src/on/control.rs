@@ -4,7 +4,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use std::sync::Once;
 
 use pagetrace_format::header::{FileHeader, Origin, VERSION};
-use pagetrace_format::session::{Session, block_state, when_full, writer};
+use pagetrace_format::session::{Session, when_full, writer};
 use pagetrace_format::units::{PageShift, TraceNanos};
 
 use super::flush_lock::FlushLock;
@@ -13,8 +13,8 @@ use super::scratch::{self, Scratch};
 use super::settings::Builder;
 use super::switch_lock::SwitchLock;
 use super::{
-    OBJECTS, SHARED_BUFFER, announcements, attach, catch_up, drain, flusher, fork_hooks, frames, go_buffers, modules,
-    own_session, page_sets, self_snapshot, thread_state, tick_line, trace_file,
+    OBJECTS, SHARED_BUFFER, announcements, attach, catch_up, drain, flusher, fork_hooks, frames, go_buffers, marks,
+    modules, own_session, page_sets, self_snapshot, thread_state, tick_line, trace_file,
 };
 use crate::error::Error;
 use crate::recording::{Off, State, TraceFormat, WhenFull};
@@ -110,11 +110,16 @@ pub fn on() -> Result<(), Error> {
     };
     let session = PROCESS.session().ok_or(Error::NotInitialized)?;
     written()?;
-    own_session::open(session).map_err(Error::Memory)?;
+    // With the right to write: who drains while recording is off closes the blocks that it has emptied, and one that is
+    // closed late would be taken by a hook.
+    with_scratch(session, |_scratch| {
+        own_session::open(session).map_err(Error::Memory)?;
+        set_lifecycle(lifecycle::RECORDING);
+        Ok(())
+    })??;
     let resumed = PROCESS.tick();
     // So far apart that they are not the same nanosecond.
     PROCESS.earliest_tick.store(resumed + TICKS_APART, Ordering::Relaxed);
-    set_lifecycle(lifecycle::RECORDING);
     PROCESS.activate(active::RECORDING);
     // After the buffers: a hook whose event is due finds one. Before the flusher may catch up: what it has passed by
     // must not be kept any more.
@@ -151,7 +156,7 @@ pub fn off(mode: Off) -> Result<(), Error> {
     }
     set_lifecycle(if keeps { lifecycle::KEEPING } else { lifecycle::DROPPED });
     PROCESS.activate(if keeps { active::KEEPING } else { active::IDLE });
-    let quiet = wait_for_hooks(session);
+    let quiet = marks::wait_until_quiet(HOOK_MS_MAX);
     with_scratch(session, |scratch| write_rest(session, scratch, quiet))?;
     if !quiet {
         return Err(Error::Busy);
@@ -221,7 +226,7 @@ fn finish_locked() -> Result<(), Error> {
     OBJECTS.set_keeping(true);
     set_lifecycle(lifecycle::FINISHED);
     PROCESS.activate(active::IDLE);
-    let quiet = wait_for_hooks(session);
+    let quiet = marks::wait_until_quiet(HOOK_MS_MAX);
     flusher::stop();
     let result = with_scratch(session, |scratch| {
         if was == lifecycle::RECORDING {
@@ -255,27 +260,6 @@ fn write_rest(session: Session, scratch: &mut Scratch, quiet: bool) {
     // Losses are counted before the hook leaves: these are all.
     announcements::all(session, scratch);
     announcements::modules(true, scratch);
-}
-
-/// Waits until no hook of this process is at work in a buffer of an earlier epoch. Whether that came to be.
-fn wait_for_hooks(session: Session) -> bool {
-    sys::barrier_on_all_processors();
-    let taken = session.header().blocks_taken.0.load(Ordering::SeqCst).min(session.layout().block_count);
-    let own = PROCESS.serial();
-    let start = sys::monotonic_ms();
-    let mut quiet = true;
-    for block in (0..taken).filter_map(|index| session.block(index)) {
-        let at_work = || {
-            block.state.load(Ordering::Acquire) != block_state::FREE
-                && block.process_serial.load(Ordering::Relaxed) == own
-                && block.writing.load(Ordering::Acquire) != 0
-        };
-        while at_work() && sys::monotonic_ms() - start < HOOK_MS_MAX {
-            sys::yield_processor();
-        }
-        quiet &= !at_work();
-    }
-    quiet
 }
 
 fn begin_trace(page_shift: u32, scratch: &mut Scratch, snapshots: bool) {

@@ -5,22 +5,24 @@
 //!
 //! ```text
 //! hook                                    off()
-//! writing ← 1                             active ← another epoch
+//! at work ← 1                             active ← another epoch
 //! (the compiler's fence)                  membarrier: a full fence on every processor
-//! active as it was? else leave            for each block: wait until writing is 0
+//! active as it was? else leave            for each mark: wait until at work is 0
 //! write, publish                          drain, give the memory back
-//! writing ← 0 (release)
+//! at work ← 0 (release)
 //! ```
-//! Either the hook sees the new epoch or `off` sees `writing`: the fence that this takes is paid by `off` alone.
+//! Either the hook sees the new epoch or `off` sees its mark ([`super::marks`]): the fence that this takes is paid by
+//! `off` alone.
 
 use core::cell::Cell;
 use core::ptr;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, compiler_fence, fence};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use pagetrace_format::encode::{self, EVENT_WORDS_MAX};
 use pagetrace_format::session::{BlockHeader, block_state};
 
 use super::block_wait::{give_back, obtain_block};
+use super::marks::{self, Mark};
 use super::page_sets::Node;
 use super::process::{INHERITED, PROCESS, active};
 use super::{stack_bounds, thread_state};
@@ -58,6 +60,8 @@ pub struct EventBuffer {
     masked_out: AtomicU32,
     /// The page runs that it traced.
     pages: Cell<*const Node>,
+    /// Where it says that it is at work, null before its first block.
+    mark: Cell<*const Mark>,
 }
 
 const TIME_BASE_WORDS: u32 = 2;
@@ -80,6 +84,7 @@ impl EventBuffer {
             blocks_taken: Cell::new(0),
             masked_out: AtomicU32::new(0),
             pages: Cell::new(ptr::null()),
+            mark: Cell::new(ptr::null()),
         }
     }
 
@@ -117,24 +122,41 @@ impl EventBuffer {
     pub fn enter_again(&self) -> Option<Entered<'_>> {
         let now = PROCESS.active();
         if self.active.get() == now && now & active::RECORDING != 0 {
-            // SAFETY: set with `active` when the block was taken; sessions are never unmapped.
-            let header = unsafe { &*self.header.get() };
-            header.writing.store(1, Ordering::Relaxed);
-            compiler_fence(Ordering::SeqCst);
-            if PROCESS.active() == now {
+            // SAFETY: set before `active`, when the block was taken; marks are never unmapped.
+            let mark = unsafe { &*self.mark.get() };
+            if mark.begin(now) {
                 return Some(Entered { buffer: self });
             }
-            header.writing.store(0, Ordering::Release);
         }
         None
     }
 
+    /// This buffer's mark. `None` without memory for one.
+    pub fn mark(&self) -> Option<&'static Mark> {
+        // SAFETY: null, or a mark, which is never unmapped.
+        if let Some(mark) = unsafe { self.mark.get().as_ref() } {
+            return Some(mark);
+        }
+        let mark = marks::take()?;
+        self.mark.set(mark);
+        Some(mark)
+    }
+
+    /// Leaves the mark of a buffer that goes to the next that needs one.
+    pub fn leave_mark(&self) {
+        // SAFETY: as in `mark`.
+        if let Some(mark) = unsafe { self.mark.replace(ptr::null()).as_ref() } {
+            mark.leave();
+        }
+    }
+
     /// Hands the block over to who drains.
     pub fn release(&self) {
-        if self.active.get() == PROCESS.active()
+        // Entered, since a block that is not this buffer's any more may be another's.
+        if let Some(_entered) = self.enter_again()
             && let Some(header) = self.header()
         {
-            header.state.store(block_state::FULL, Ordering::Release);
+            header.hand_over();
         }
         self.forget_block();
     }
@@ -180,11 +202,16 @@ impl EventBuffer {
         if self.active.get() == now
             && let Some(header) = self.header()
         {
-            header.state.store(block_state::FULL, Ordering::Release);
-            header.writing.store(0, Ordering::Release);
+            // A hook comes here that is at work and has found no room.
+            header.hand_over();
             previous = self.block.get();
         }
         self.forget_block();
+        let Some(mark) = self.mark() else {
+            return Err(count_lost(now));
+        };
+        // It may have to wait for a block, and recording may go off meanwhile.
+        mark.end();
         if now & active::RECORDING == 0 {
             return Err(NotWritten::Off);
         }
@@ -198,6 +225,10 @@ impl EventBuffer {
         let (Some(header), Some(words)) = (session.block(index), session.words(index)) else {
             return Err(count_lost(now));
         };
+        if !mark.begin(now) {
+            give_back(session, index);
+            return Err(NotWritten::Off);
+        }
         let identity = identity();
         if self.serial.get() == 0 {
             self.serial.set(session.header().thread_serial.0.fetch_add(1, Ordering::Relaxed).wrapping_add(1));
@@ -214,15 +245,7 @@ impl EventBuffer {
         header.previous.store(previous, Ordering::Relaxed);
         header.stack_low.store(identity.stack.0 as u64, Ordering::Relaxed);
         header.stack_high.store(identity.stack.1 as u64, Ordering::Relaxed);
-        header.writing.store(1, Ordering::Relaxed);
         header.state.store(block_state::OWNED, Ordering::Release);
-        fence(Ordering::SeqCst);
-        if PROCESS.active() != now {
-            header.writing.store(0, Ordering::Relaxed);
-            header.state.store(block_state::FREE, Ordering::Relaxed);
-            give_back(session, index);
-            return Err(NotWritten::Off);
-        }
         if self.blocks_taken.get() > 0 {
             // Who has filled one fills another. The first gets its pages as they are touched: many threads never do.
             sys::populate(words.as_ptr().cast(), size_of_val(words));
@@ -350,7 +373,7 @@ impl Entered<'_> {
         let used = self.buffer.used.get();
         for (index, word) in words.iter().enumerate() {
             // SAFETY: `reserve` made sure that the words fit the buffer's own block, which nobody else writes to, and
-            // whose memory stays while `writing` is set.
+            // whose memory stays while it is marked to be at work.
             unsafe { (*self.buffer.words.get().add(used as usize + index)).store(*word, Ordering::Relaxed) };
         }
         self.buffer.used.set(used + words.len() as u32);
@@ -367,9 +390,9 @@ impl Entered<'_> {
 impl Drop for Entered<'_> {
     #[inline]
     fn drop(&mut self) {
-        compiler_fence(Ordering::SeqCst);
-        if let Some(header) = self.buffer.header() {
-            header.writing.store(0, Ordering::Release);
+        // SAFETY: marks are never unmapped, and it has one since it has been entered.
+        if let Some(mark) = unsafe { self.buffer.mark.get().as_ref() } {
+            mark.end();
         }
     }
 }

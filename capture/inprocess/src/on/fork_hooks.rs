@@ -10,11 +10,13 @@ static LOCKED: AtomicBool = AtomicBool::new(false);
 
 /// In the parent, before: the live table stands still, so that the child finds it whole.
 pub extern "C" fn prepare() {
-    attach::fork_begins();
     if is_on() {
         OBJECTS.lock_all();
         LOCKED.store(true, Ordering::Relaxed);
     }
+    // After the locks: an object that was freed between this moment and theirs would be alive in the child's trace, while
+    // the child's allocator hands its place out again.
+    attach::fork_begins();
 }
 
 /// In the parent, after.

@@ -1,13 +1,13 @@
 //! Call stacks that are met for the first time while recording is off and ids go on: each goes into a block of its
 //! own, opened for this moment, so that its number means something when recording resumes.
 
-use core::sync::atomic::{Ordering, fence};
+use core::sync::atomic::Ordering;
 
 use pagetrace_format::session::{BlockHeader, Session, block_state};
 use pagetrace_format::{StackId, encode};
 
 use super::process::PROCESS;
-use super::{block_wait, own_session};
+use super::{block_wait, own_session, thread_state};
 use crate::sys;
 
 /// Writes one stack. Whether there was a block for it.
@@ -15,22 +15,26 @@ use crate::sys;
 pub fn append(id: u32, frames: &[u64]) -> bool {
     sys::keeping_errno(|| {
         let Some(session) = PROCESS.session() else { return false };
+        let Some(mark) = thread_state::current().buffer.mark() else { return false };
         let epoch = PROCESS.active();
         let Some(index) = session.take_free_block().or_else(|| session.take_fresh_block()) else { return false };
         let Some(header) = session.block(index) else { return false };
-        claim(header);
-        fence(Ordering::SeqCst);
         // As in `event_buffer`: either this sees that the epoch is over, or who ends it sees this at work.
-        let written = PROCESS.active() == epoch && own_session::open_block(session, index).is_ok();
+        if !mark.begin(epoch) {
+            block_wait::give_back(session, index);
+            return false;
+        }
+        claim(header);
+        let written = own_session::open_block(session, index).is_ok();
         if written {
             write(session, index, header, id, frames);
-        }
-        header.state.store(if written { block_state::FULL } else { block_state::FREE }, Ordering::Release);
-        header.writing.store(0, Ordering::Release);
-        if written {
-            PROCESS.ring_doorbell();
+            header.hand_over();
         } else {
             block_wait::give_back(session, index);
+        }
+        mark.end();
+        if written {
+            PROCESS.ring_doorbell();
         }
         written
     })
@@ -46,7 +50,6 @@ fn claim(header: &BlockHeader) {
     header.sequence.store(1, Ordering::Relaxed);
     header.previous.store(0, Ordering::Relaxed);
     header.tid.store(sys::gettid(), Ordering::Relaxed);
-    header.writing.store(1, Ordering::Relaxed);
     header.state.store(block_state::OWNED, Ordering::Release);
 }
 

@@ -95,6 +95,11 @@ pub fn close_block(session: Session, index: u32) -> io::Result<()> {
     close_range(from_block(session, index).0, session.layout().block_bytes as usize)
 }
 
+/// Gives one block's memory back. Nobody may use it.
+pub fn empty_block(session: Session, index: u32) {
+    sys::remove_shared(from_block(session, index).0, session.layout().block_bytes as usize);
+}
+
 /// Makes one block accessible.
 pub fn open_block(session: Session, index: u32) -> io::Result<()> {
     let (start, bytes) = (from_block(session, index).0, session.layout().block_bytes as usize);

@@ -11,6 +11,7 @@ use super::page_set::PageMark;
 use super::page_sets::{self, Node};
 use super::process::{INHERITED, PROCESS};
 use super::recursion_guard::RecursionGuard;
+use super::thread_state;
 use crate::page_trace_buf::{EventMask, PageEventKind, TracedRun};
 use crate::sys;
 
@@ -67,6 +68,7 @@ impl PageTraceBuf {
 impl Drop for PageTraceBuf {
     fn drop(&mut self) {
         self.buffer.release();
+        self.buffer.leave_mark();
         leave_pages(&self.buffer);
     }
 }
@@ -201,8 +203,14 @@ impl View<'_> {
     /// The published words that are not in the file yet, while they cannot go away.
     fn with_words<T>(self, work: impl FnOnce(u64, &[core::sync::atomic::AtomicU64]) -> T) -> Option<T> {
         let _guard = RecursionGuard::enter()?;
-        let _entered = self.0.enter_again()?;
-        self.0.buffered().map(|(words, base)| work(base, words))
+        // By the looking thread's own mark: several may look at a buffer at a time.
+        let mark = thread_state::current().buffer.mark()?;
+        if !mark.begin(PROCESS.active()) {
+            return None;
+        }
+        let result = self.0.buffered().map(|(words, base)| work(base, words));
+        mark.end();
+        result
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::path::Path;
 
+use pagetrace_format::records::Gap;
 use pagetrace_format::{Event, EventKind, GoPageTrace, Trace};
 use pagetrace_replay::results::{Defect, DefectKind};
 use pagetrace_replay::{Moment, Timeline, replay};
@@ -78,16 +79,24 @@ fn read_native(bytes: &[u8]) -> Result<Seen, String> {
         }
     }
     let mut timeline = Timeline::new(&trace);
-    let pids: Vec<u32> = timeline
-        .streams()
-        .map(|stream| {
-            let process = replayed.metadata.streams.get(&stream).map(|stream| stream.process);
-            let process = replayed.processes.iter().find(|it| Some(it.process.id) == process);
-            process.map_or(0, |it| it.process.pid)
-        })
-        .collect();
+    let process_of = |stream| {
+        let process = replayed.metadata.streams.get(&stream).map(|stream| stream.process)?;
+        replayed.processes.iter().map(|it| &it.process).find(|it| it.id == process)
+    };
+    let processes: Vec<_> = timeline.streams().map(process_of).collect();
+    // After such a gap nothing is known of what was alive.
+    let mut gaps: Vec<&Gap> = replayed.metadata.gaps.iter().filter(|gap| !gap.kept).collect();
     while let Some((stream, event)) = timeline.next() {
-        seen.processes.entry(pids[stream]).or_default().event(&event);
+        let Some(process) = processes[stream] else { return Err("events of a stream without a process".to_owned()) };
+        let of_process = seen.processes.entry(process.pid).or_default();
+        gaps.retain(|gap| {
+            let over = gap.process == process.id && gap.end <= event.time;
+            if over {
+                of_process.live.clear();
+            }
+            !over
+        });
+        of_process.event(&event);
     }
     Ok(seen)
 }
