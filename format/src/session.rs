@@ -218,7 +218,8 @@ pub struct BlockHeader {
     pub tid: AtomicU32,
     /// Which block of its thread this is: 0, 1, 2 …
     pub sequence: AtomicU32,
-    /// Index plus one of the next free block, while on the free list.
+    /// Index plus one of the next free block, while on the free list. While owned: number of the owner's set of page runs,
+    /// a matter of the owner's process alone.
     pub next_free: AtomicU32,
     /// Index plus one of the block that its owner filled before it, 0 for none.
     pub previous: AtomicU32,
@@ -226,8 +227,8 @@ pub struct BlockHeader {
     pub stack_low: AtomicU64,
     /// One past its highest address.
     pub stack_high: AtomicU64,
-    /// 1 while a hook of the owner is at work: whoever switches recording off waits for it.
-    pub writing: AtomicU32,
+    /// Words whose page runs are in the owner's set.
+    pub noted_words: AtomicU32,
     /// Words that are in the file already, where the programs write themselves.
     pub drained_words: AtomicU32,
     /// The time base in force behind these words.

@@ -130,7 +130,8 @@ pub fn frame_of(address: usize) -> Result<PageFrame, FrameError> {
     twin::frame_of(address)
 }
 
-/// Figures of this process's recording. The pages stay known after [`off`](crate::off).
+/// Figures of this process's recording. The pages stay known after [`off`](crate::off). A forked child has those of its
+/// parent but for what this recorded in its last flush interval.
 #[must_use]
 pub fn statistics() -> Statistics {
     twin::statistics()

@@ -279,6 +279,7 @@ pub fn frame_of(address: usize) -> Result<PageFrame, FrameError> {
 }
 
 pub fn statistics() -> Statistics {
+    owned_buffer::settle();
     let Some(_guard) = RecursionGuard::enter() else { return Statistics::default() };
     // Without memory to sort in they are all missing.
     let pages = page_set::page_statistics(page_sets::all().map(|node| &node.set)).unwrap_or_default();

@@ -256,7 +256,7 @@ fn write_rest(session: Session, scratch: &mut Scratch, quiet: bool) {
         drain::fill_own_blocks(session);
     }
     announcements::all(session, scratch);
-    drain::drain(session, scratch, None);
+    drain::drain(session, scratch, drain::of_whom(session));
     // Losses are counted before the hook leaves: these are all.
     announcements::all(session, scratch);
     announcements::modules(true, scratch);

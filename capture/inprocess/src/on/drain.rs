@@ -13,7 +13,7 @@ use pagetrace_format::{Address, ProcessId, RecordChunk, StreamId, TraceNanos};
 use super::announcements::process_id;
 use super::process::{INHERITED, PROCESS, lifecycle};
 use super::scratch::Scratch;
-use super::{go_buffers, own_session, tick_line, trace_file};
+use super::{flusher, go_buffers, own_session, page_sets, tick_line, trace_file};
 use crate::sys;
 
 /// What a look at the blocks gave.
@@ -23,6 +23,12 @@ pub struct Drained {
     pub words: u64,
     /// Blocks put back.
     pub freed: u32,
+}
+
+/// Whose blocks this process drains: its own, and all where it has the flusher or nobody has one.
+pub fn of_whom(session: Session) -> Option<u32> {
+    let has_flusher = PROCESS.flusher.load(Ordering::Acquire) != 0;
+    (!has_flusher && flusher::somebody_flushes(session.header())).then(|| PROCESS.serial())
 }
 
 /// Drains all blocks, or those of one process.
@@ -85,6 +91,9 @@ fn drain_block(session: Session, scratch: &mut Scratch, index: u32, clock: &Tick
     }
     let end = (block.committed_words.load(Ordering::Acquire) as usize).min(words.len());
     let from = (block.drained_words.load(Ordering::Relaxed) as usize).min(end);
+    if block.process_serial.load(Ordering::Relaxed) == PROCESS.serial() {
+        page_sets::note_block(block, words);
+    }
     if from < end {
         announce_stream(block, from);
         write_words(scratch, block, &words[from..end], clock);

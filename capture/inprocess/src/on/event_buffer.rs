@@ -23,7 +23,7 @@ use pagetrace_format::session::{BlockHeader, block_state};
 
 use super::block_wait::{give_back, obtain_block};
 use super::marks::{self, Mark};
-use super::page_sets::Node;
+use super::page_sets::{self, Node};
 use super::process::{INHERITED, PROCESS, active};
 use super::{stack_bounds, thread_state};
 use crate::sys;
@@ -105,6 +105,14 @@ impl EventBuffer {
         &self.pages
     }
 
+    /// Gives it a place for its page runs, for the block that it has and those that follow.
+    pub fn set_pages(&self, node: &'static Node) {
+        self.pages.set(node);
+        if let Some(header) = self.header() {
+            header.next_free.store(node.number(), Ordering::Relaxed);
+        }
+    }
+
     /// Makes sure that there is a block and that it stays until the result is dropped.
     ///
     /// # Errors
@@ -156,7 +164,7 @@ impl EventBuffer {
         if let Some(_entered) = self.enter_again()
             && let Some(header) = self.header()
         {
-            header.hand_over();
+            self.hand_over(header);
         }
         self.forget_block();
     }
@@ -176,6 +184,16 @@ impl EventBuffer {
         let words = session.words(self.block.get().checked_sub(1)?)?;
         let drained = header.drained_words.load(Ordering::Acquire) as usize;
         Some((words.get(drained..self.used.get() as usize)?, header.drained_base.load(Ordering::Relaxed)))
+    }
+
+    fn hand_over(&self, header: &BlockHeader) {
+        if PROCESS.flusher.load(Ordering::Relaxed) == 0
+            && let Some(words) = self.block.get().checked_sub(1).and_then(|index| PROCESS.session()?.words(index))
+        {
+            // Another process drains it, which has not our sets.
+            page_sets::note_block(header, words);
+        }
+        header.hand_over();
     }
 
     fn header(&self) -> Option<&'static BlockHeader> {
@@ -203,7 +221,7 @@ impl EventBuffer {
             && let Some(header) = self.header()
         {
             // A hook comes here that is at work and has found no room.
-            header.hand_over();
+            self.hand_over(header);
             previous = self.block.get();
         }
         self.forget_block();
@@ -238,6 +256,10 @@ impl EventBuffer {
         header.committed_words.store(0, Ordering::Relaxed);
         header.drained_words.store(0, Ordering::Relaxed);
         header.drained_base.store(0, Ordering::Relaxed);
+        header.noted_words.store(0, Ordering::Relaxed);
+        // SAFETY: null, or a node, which is never unmapped.
+        let pages = unsafe { self.pages.get().as_ref() };
+        header.next_free.store(pages.map_or(0, Node::number), Ordering::Relaxed);
         header.process_serial.store(PROCESS.serial(), Ordering::Relaxed);
         header.thread_serial.store(self.serial.get(), Ordering::Relaxed);
         header.tid.store(self.tid.get(), Ordering::Relaxed);

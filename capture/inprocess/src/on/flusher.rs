@@ -63,7 +63,7 @@ pub fn pass(session: Session, _lock: &FlushLock) -> u32 {
     let scratch = &mut scratch;
     announcements::all(session, scratch);
     catch_up::announce(session, scratch);
-    let drained = drain::drain(session, scratch, None);
+    let drained = drain::drain(session, scratch, drain::of_whom(session));
     announcements::modules(false, scratch);
     if INHERITED.lifecycle.load(Ordering::Relaxed) == lifecycle::RECORDING {
         self_snapshot::take_if_due(scratch);

@@ -45,6 +45,8 @@ fn claim(header: &BlockHeader) {
     header.committed_words.store(0, Ordering::Relaxed);
     header.drained_words.store(0, Ordering::Relaxed);
     header.drained_base.store(0, Ordering::Relaxed);
+    header.noted_words.store(0, Ordering::Relaxed);
+    header.next_free.store(0, Ordering::Relaxed);
     header.process_serial.store(PROCESS.serial(), Ordering::Relaxed);
     header.thread_serial.store(0, Ordering::Relaxed);
     header.sequence.store(1, Ordering::Relaxed);

@@ -4,9 +4,10 @@ use core::num::NonZeroU16;
 use core::sync::atomic::Ordering;
 
 use pagetrace_format::encode::{self, PackedItem, PackedReader};
-use pagetrace_format::{Address, PageCount, PageIndex, PageRun};
+use pagetrace_format::{Address, PageCount, PageRun};
 
 use super::event_buffer::{EventBuffer, Identity};
+use super::flush_lock::FlushLock;
 use super::page_set::PageMark;
 use super::page_sets::{self, Node};
 use super::process::{INHERITED, PROCESS};
@@ -87,7 +88,9 @@ pub fn append(
         return;
     }
     let Ok(mut entered) = buffer.enter(identity) else { return };
-    note(buffer, kind, base, pages, tick);
+    if buffer.pages().get().is_null() {
+        take_node(buffer);
+    }
     let address = Address(base as u64);
     // One that finds no room has been counted.
     let _ = match u16::try_from(pages).ok().and_then(NonZeroU16::new) {
@@ -113,29 +116,31 @@ pub fn page_shift() -> u32 {
     INHERITED.page_shift.load(Ordering::Relaxed)
 }
 
-#[inline]
-fn note(buffer: &EventBuffer, kind: PageEventKind, base: usize, pages: usize, tick: u64) {
-    let Some(node) = node_of(buffer).or_else(|| take_node(buffer)) else { return page_sets::count_missed() };
-    let mark = match kind {
-        PageEventKind::Alloc => PageMark::Alloc,
-        PageEventKind::Free => PageMark::Free,
-        PageEventKind::Scavenge => PageMark::Scavenge,
-    };
-    // SAFETY: the set belongs to this buffer, which one thread has entered.
-    unsafe { node.set.note(PageIndex(base as u64 >> page_shift()), PageCount(pages as u64), mark, tick) };
-}
-
+/// Finds the buffer a place for its page runs. Without memory for one they are missed.
 #[cold]
-fn take_node(buffer: &EventBuffer) -> Option<&'static Node> {
-    let node = sys::keeping_errno(page_sets::take)?;
-    buffer.pages().set(node);
-    Some(node)
+fn take_node(buffer: &EventBuffer) {
+    match sys::keeping_errno(page_sets::take) {
+        Some(node) => buffer.set_pages(node),
+        None => page_sets::count_missed(),
+    }
 }
 
 #[inline]
 fn node_of(buffer: &EventBuffer) -> Option<&'static Node> {
     // SAFETY: null, or a node of the list, which is never unmapped.
     unsafe { buffer.pages().get().as_ref() }
+}
+
+/// Notes the page runs that are still in buffers.
+pub fn settle() {
+    let Some(_guard) = RecursionGuard::enter() else { return };
+    if let Some(session) = PROCESS.session()
+        && PROCESS.is_recording()
+        && PROCESS.writes_itself()
+        && let Some(_lock) = sys::with_signals_blocked(|| FlushLock::take(session.header()))
+    {
+        page_sets::note_own_blocks(session);
+    }
 }
 
 /// A buffer to look at.
@@ -145,6 +150,7 @@ pub struct View<'b>(pub &'b EventBuffer);
 impl View<'_> {
     pub fn pages(self, mut each: impl FnMut(TracedRun)) {
         let Some(node) = node_of(self.0) else { return };
+        settle();
         for run in node.set.runs() {
             let last = match run.mark {
                 Some(PageMark::Alloc) => PageEventKind::Alloc,
