@@ -85,8 +85,11 @@ fn drain_block(session: Session, scratch: &mut Scratch, index: u32, clock: &Tick
     }
     let end = (block.committed_words.load(Ordering::Acquire) as usize).min(words.len());
     let from = (block.drained_words.load(Ordering::Relaxed) as usize).min(end);
-    if from < end {
+    if from < end || state == block_state::FULL {
+        // A stream's first block may be handed over empty, and its events be in the next.
         announce_stream(block, from);
+    }
+    if from < end {
         write_words(scratch, block, &words[from..end], clock);
         block.drained_words.store(end as u32, Ordering::Release);
         all.words += (end - from) as u64;
