@@ -94,8 +94,11 @@ fn drain_block(session: Session, scratch: &mut Scratch, index: u32, clock: &Tick
     if block.process_serial.load(Ordering::Relaxed) == PROCESS.serial() {
         page_sets::note_block(block, words);
     }
-    if from < end {
+    if from < end || state == block_state::FULL {
+        // A stream's first block may be handed over empty, and its events be in the next.
         announce_stream(block, from);
+    }
+    if from < end {
         write_words(scratch, block, &words[from..end], clock);
         block.drained_words.store(end as u32, Ordering::Release);
         all.words += (end - from) as u64;

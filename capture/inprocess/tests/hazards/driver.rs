@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use crate::PROGRAM;
 use crate::cases::{CASES, Case, Ends, Left, LeftBehind};
 use crate::counts::{self, Counts};
+use crate::programs::stress;
 use crate::sys;
 use crate::trace::{self, Seen};
 
@@ -19,7 +20,8 @@ use crate::trace::{self, Seen};
 const RUNNER_VARIABLE: &str = "HAZARD_RUNNER";
 /// Where to leave the programs' files, for somebody who wants to look at them.
 const KEEP_VARIABLE: &str = "HAZARD_KEEP";
-/// A program that has not ended by then hangs, also under a runner that makes it slow.
+/// A program that has not ended so long after the longest of them should have hangs, also under a runner that makes it
+/// slow.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// What a program prints in front of why it could not do all of its work.
 const SKIPPED: &str = "skipped: ";
@@ -55,7 +57,9 @@ pub fn run(arguments: &[String]) -> ExitCode {
 /// One case. Its notes, or everything that is known of its failure.
 fn check(case: &Case, directory: &Path) -> Result<Vec<String>, String> {
     let file = directory.join(format!("{}.pagetrace", case.name));
-    let Some(output) = start(case, &file) else { return Err(format!("it did not end within {PATIENCE:?}")) };
+    let Some(output) = start(case, &file) else {
+        return Err(format!("it did not end within {:?}", PATIENCE + stress::lasts()));
+    };
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     let mut faults = Vec::new();
@@ -117,7 +121,7 @@ fn ended(mut program: Child) -> Option<Output> {
             if let Some(status) = program.try_wait().expect("it is our child") {
                 break status;
             }
-            if start.elapsed() > PATIENCE {
+            if start.elapsed() > PATIENCE + stress::lasts() {
                 // Its children, too: they hold the output open.
                 sys::kill_group(program.id());
                 program.wait().expect("it is our child");

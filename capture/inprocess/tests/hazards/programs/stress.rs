@@ -19,6 +19,12 @@ const FORK_INTERVAL: Duration = Duration::from_millis(40);
 /// A thread rests between its pieces of work, so that a trace of a minute can still be replayed.
 const REST: Duration = Duration::from_millis(4);
 
+/// How long a stress lasts.
+pub fn lasts() -> Duration {
+    let seconds = std::env::var(SECONDS_VARIABLE).ok().and_then(|value| value.parse().ok());
+    Duration::from_secs(seconds.unwrap_or(SECONDS))
+}
+
 /// Every event is in the file.
 pub fn exact(file: &Path) {
     let guard = Builder::new(file).init().expect("a recording");
@@ -44,7 +50,6 @@ pub fn switched(file: &Path) {
 
 /// Keeps the threads busy, and forks each time that `between` returns, until the time is over.
 fn under_stress(mut between: impl FnMut()) {
-    let seconds = std::env::var(SECONDS_VARIABLE).ok().and_then(|value| value.parse().ok()).unwrap_or(SECONDS);
     let (start, done) = (Instant::now(), AtomicBool::new(false));
     let (mut forks, threads) = (0, AtomicUsize::new(0));
     thread::scope(|scope| {
@@ -57,7 +62,7 @@ fn under_stress(mut between: impl FnMut()) {
                 }
             });
         }
-        while start.elapsed() < Duration::from_secs(seconds) {
+        while start.elapsed() < lasts() {
             between();
             forks += 1;
             let child = sys::fork(|| {
