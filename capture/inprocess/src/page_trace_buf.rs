@@ -1,5 +1,6 @@
 //! The page-trace buffer: one for each thread, one for callers without a thread, and any that an allocator owns.
 
+use core::cell::Cell;
 use core::marker::PhantomData;
 
 use crate::twin;
@@ -70,7 +71,8 @@ pub struct TracedRun {
 
 /// A page-trace buffer that an allocator owns: `pages`, `buf`, `mask` and `cnts`.
 ///
-/// Events of one buffer are one stream of the trace, in the order of the calls. Compiled out it has no size.
+/// Events of one buffer are one stream of the trace, in the order of the calls. Compiled out it has no size. It may go
+/// from thread to thread, but only one may look at it at a time.
 ///
 /// ```
 /// let mut trace = pagetrace::PageTraceBuf::new();
@@ -79,14 +81,14 @@ pub struct TracedRun {
 /// trace.scav(0x10_0000, 16);
 /// ```
 #[derive(Debug)]
-pub struct PageTraceBuf(twin::PageTraceBuf);
+pub struct PageTraceBuf(twin::PageTraceBuf, PhantomData<Cell<()>>);
 
 impl PageTraceBuf {
     /// A buffer with all kinds of events in its mask. It takes memory at its first event.
     #[inline]
     #[must_use]
     pub const fn new() -> PageTraceBuf {
-        PageTraceBuf(twin::PageTraceBuf::new())
+        PageTraceBuf(twin::PageTraceBuf::new(), PhantomData)
     }
 
     /// Records that the `pages` pages of [`page_bytes`](crate::page_bytes) from the address `base` on were taken into

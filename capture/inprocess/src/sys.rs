@@ -11,8 +11,9 @@ mod trace_descriptor;
 pub use memory::{discard_private, install_guard, map_shared, populate, protect, remove_guard, remove_shared};
 pub use private_memory::{map_populated, map_zeroed, reserve_addresses, reserved_addresses, unmap};
 pub use threads::{
-    at_exit, at_fork, barrier_on_all_processors, register_barrier, sleep_ns, start_thread, thread_pointer, unix_ns,
-    watch_this_thread, watch_thread_ends, with_signals_blocked, yield_processor,
+    at_exit, at_fork, barrier_on_all_processors, main_stack_mark, register_barrier, sleep_ns, start_thread,
+    thread_pointer, thread_runs, unix_ns, watch_this_thread, watch_thread_ends, with_signals_blocked,
+    without_cancellation, yield_processor,
 };
 pub use trace_descriptor::{
     close, file_identity, is_regular, lock_file, move_descriptor_up, open_again, open_for_trace, print_error, read_at,
@@ -29,7 +30,7 @@ pub fn keeping_errno<T>(work: impl FnOnce() -> T) -> T {
     let errno = unsafe { libc::__errno_location() };
     // SAFETY: as above.
     let saved = unsafe { *errno };
-    let result = work();
+    let result = without_cancellation(work);
     // SAFETY: as above.
     unsafe { *errno = saved };
     result

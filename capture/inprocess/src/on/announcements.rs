@@ -10,7 +10,7 @@ use pagetrace_format::{Address, ProcessId, StackId, TraceNanos};
 
 use super::process::{INHERITED, PROCESS, lifecycle};
 use super::scratch::Scratch;
-use super::{buckets, figures, frames, go_buffers, modules, tick_line, trace_file};
+use super::{buckets, drain, figures, frames, go_buffers, modules, tick_line, trace_file};
 use crate::sys;
 
 const OBJECTS_MISSED: &str = "objects of allocators that the tracer is not linked into, and what came before its start";
@@ -95,10 +95,13 @@ pub fn modules(look: bool, scratch: &mut Scratch) {
     });
 }
 
+/// What [`ProcessSlot::announced`] says of a process that is dead and whose blocks are not drained yet.
+const DEAD: u32 = 2;
+
 /// Writes what is new about a process, and whether it has died.
 fn one(session: Session, slot: &ProcessSlot, scratch: &mut Scratch) {
     let id = process_id(slot.serial.load(Ordering::Relaxed));
-    if slot.announced.swap(1, Ordering::Relaxed) == 0 {
+    if slot.announced.compare_exchange(0, 1, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
         announce(session, slot, id, scratch);
     }
     let announced = slot.buckets_announced.load(Ordering::Relaxed);
@@ -110,9 +113,14 @@ fn one(session: Session, slot: &ProcessSlot, scratch: &mut Scratch) {
     }
     losses(slot, id, scratch);
     let pid = slot.pid.load(Ordering::Relaxed);
-    if pid != sys::getpid() && !sys::process_runs(pid) {
-        // Its events were drained before this, or are in the next round: the blocks tell whose they are themselves.
+    if pid == sys::getpid() || sys::process_runs(pid) {
+        return;
+    }
+    // In two rounds: what it has left in its blocks is drained between them.
+    if slot.announced.swap(DEAD, Ordering::Relaxed) == DEAD {
         end_process(slot, EndStatus::Unknown, scratch);
+    } else {
+        drain::fill_blocks_of(session, slot.serial.load(Ordering::Relaxed));
     }
 }
 

@@ -127,6 +127,7 @@ pub fn join(session: Session, forked_from: u32) -> Option<()> {
         marks::forget_in_child();
     }
     thread_state::current().buffer.forget_process();
+    thread_state::current().object_ids.set((0, 0));
     let table = fresh_stack_table()?;
     let claimed = (0..session.layout().process_slots).find_map(|index| {
         let slot = session.slot(index)?;
@@ -142,6 +143,8 @@ pub fn join(session: Session, forked_from: u32) -> Option<()> {
     PROCESS.begin(header.clock.load(Ordering::Relaxed), serial, index);
     let fork_tick = INHERITED.fork_tick.swap(0, Ordering::Relaxed);
     let start = if forked_from != 0 && fork_tick != 0 { fork_tick } else { PROCESS.tick() };
+    // A child that is forked while recording is off has its gap from there on.
+    PROCESS.off_since.store(start, Ordering::Relaxed);
     slot.pid.store(sys::getpid(), Ordering::Relaxed);
     slot.serial.store(serial, Ordering::Relaxed);
     slot.forked_from.store(forked_from, Ordering::Relaxed);

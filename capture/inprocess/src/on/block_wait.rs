@@ -54,9 +54,10 @@ fn wait_for_block(session: Session, own: bool) -> Option<u32> {
         }
         let recording = header.recording.load(Ordering::Relaxed) != 0;
         if own && recording && !flusher::somebody_flushes(header) {
-            if flusher::flush_inline(session) == 0 {
-                // All blocks are held by threads that may never write again: waiting would not end.
-                header.when_full.store(when_full::LOSE, Ordering::Relaxed);
+            if flusher::flush_inline(session) == 0
+                && let Some(index) = take(session, own)
+            {
+                break Some(index);
             }
             continue;
         }
@@ -65,6 +66,9 @@ fn wait_for_block(session: Session, own: bool) -> Option<u32> {
             break None;
         }
         if still_for_ms >= RECORDER_DEAD_MS {
+            if let Some(slot) = PROCESS.slot() {
+                slot.lost_full.fetch_add(1, Ordering::Relaxed);
+            }
             PROCESS.become_idle();
             break None;
         }

@@ -55,7 +55,10 @@ pub fn init(builder: Builder) -> Result<(), Error> {
     INHERITED.go_format.store(builder.format == TraceFormat::Go, Ordering::Relaxed);
     INHERITED.page_shift.store(page_shift, Ordering::Relaxed);
     flusher::INTERVAL_NS.store(builder.flush_interval.as_nanos().try_into().unwrap_or(u64::MAX), Ordering::Relaxed);
-    attach::join(session, 0).ok_or_else(|| Error::Memory(std::io::Error::last_os_error()))?;
+    if attach::join(session, 0).is_none() {
+        trace_file::close();
+        return Err(Error::Memory(std::io::Error::last_os_error()));
+    }
     at_first_init();
     PROCESS.modules_seen.forget();
     PROCESS.last_snapshot.iter().for_each(|figure| figure.store(0, Ordering::Relaxed));
@@ -103,7 +106,9 @@ impl Drop for FinishWhenDropped {
 pub fn on() -> Result<(), Error> {
     let _lock = lock(&PROCESS.control)?;
     let kept = match lifecycle() {
-        lifecycle::RECORDING => return Ok(()),
+        lifecycle::RECORDING if PROCESS.is_recording() => return Ok(()),
+        // A hook has waited in vain for half a minute, and recording ended there.
+        lifecycle::RECORDING => false,
         lifecycle::KEEPING => true,
         lifecycle::DROPPED => false,
         _ => return Err(Error::NotInitialized),
@@ -154,19 +159,26 @@ pub fn off(mode: Off) -> Result<(), Error> {
     if lifecycle() == lifecycle::RECORDING {
         PROCESS.off_since.store(PROCESS.tick(), Ordering::Relaxed);
     }
-    set_lifecycle(if keeps { lifecycle::KEEPING } else { lifecycle::DROPPED });
+    own_session::set_closing(true);
     PROCESS.activate(if keeps { active::KEEPING } else { active::IDLE });
     let quiet = marks::wait_until_quiet(HOOK_MS_MAX);
-    with_scratch(session, |scratch| write_rest(session, scratch, quiet))?;
-    if !quiet {
-        return Err(Error::Busy);
-    }
-    if !keeps {
-        OBJECTS.release();
-        super::stack_table::release();
-    }
-    own_session::close(session).map_err(Error::Memory)?;
-    scratch::release();
+    let closed = with_scratch(session, |scratch| {
+        // Blocks are open to this process until here, and closed behind.
+        write_rest(session, scratch, quiet);
+        set_lifecycle(if keeps { lifecycle::KEEPING } else { lifecycle::DROPPED });
+        if !quiet {
+            return Err(Error::Busy);
+        }
+        if !keeps {
+            OBJECTS.release();
+            super::stack_table::release();
+        }
+        own_session::close(session).map_err(Error::Memory)?;
+        scratch::release();
+        Ok(())
+    });
+    own_session::set_closing(false);
+    closed??;
     written()
 }
 
@@ -184,9 +196,7 @@ pub fn flush() -> Result<(), Error> {
 
 /// See [`crate::finish`].
 pub fn finish() -> Result<(), Error> {
-    if matches!(lifecycle(), lifecycle::UNINITIALIZED | lifecycle::FINISHED) {
-        return Ok(());
-    }
+    // Who finishes a second time waits until the first is done: the program may be about to end.
     let _lock = lock(&PROCESS.control)?;
     finish_locked()
 }
@@ -253,7 +263,7 @@ fn finish_locked() -> Result<(), Error> {
 /// Drains this process's blocks to the last word.
 fn write_rest(session: Session, scratch: &mut Scratch, quiet: bool) {
     if quiet {
-        drain::fill_own_blocks(session);
+        drain::fill_blocks_of(session, PROCESS.serial());
     }
     announcements::all(session, scratch);
     drain::drain(session, scratch, drain::of_whom(session));
@@ -291,8 +301,25 @@ fn written() -> Result<(), Error> {
     trace_file::failure().map_or(Ok(()), Err)
 }
 
-fn lock(word: &'static AtomicU32) -> Result<SwitchLock, Error> {
-    SwitchLock::take(word).ok_or(Error::Busy)
+/// The right to switch. The thread is not traced meanwhile: a signal handler that allocates would wait for the live
+/// table, which this may have locked.
+fn lock(word: &'static AtomicU32) -> Result<(SwitchLock, Untraced), Error> {
+    let lock = SwitchLock::take(word).ok_or(Error::Busy)?;
+    let busy = &thread_state::current().busy;
+    busy.set(busy.get() | WHILE_SWITCHING);
+    Ok((lock, Untraced))
+}
+
+/// Set in [`thread_state::ThreadState::busy`] meanwhile.
+const WHILE_SWITCHING: u32 = 1 << 9;
+
+struct Untraced;
+
+impl Drop for Untraced {
+    fn drop(&mut self) {
+        let busy = &thread_state::current().busy;
+        busy.set(busy.get() & !WHILE_SWITCHING);
+    }
 }
 
 fn lifecycle() -> u32 {

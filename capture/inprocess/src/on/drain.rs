@@ -89,6 +89,11 @@ fn drain_block(session: Session, scratch: &mut Scratch, index: u32, clock: &Tick
     if state == block_state::FREE {
         return;
     }
+    // While recording is off in this process, blocks are closed to it, also those that its relatives use.
+    let closed = INHERITED.lifecycle.load(Ordering::Relaxed) != lifecycle::RECORDING;
+    if closed && own_session::open_block(session, index).is_err() {
+        return;
+    }
     let end = (block.committed_words.load(Ordering::Acquire) as usize).min(words.len());
     let from = (block.drained_words.load(Ordering::Relaxed) as usize).min(end);
     if block.process_serial.load(Ordering::Relaxed) == PROCESS.serial() {
@@ -106,7 +111,7 @@ fn drain_block(session: Session, scratch: &mut Scratch, index: u32, clock: &Tick
     if state == block_state::FULL {
         // What the program did is nobody's business once it is written.
         words[..end].iter().for_each(|word| word.store(0, Ordering::Relaxed));
-        if INHERITED.lifecycle.load(Ordering::Relaxed) != lifecycle::RECORDING {
+        if closed {
             // Best effort: it stays in use where the kernel refuses.
             let _ = own_session::close_block(session, index);
         }
@@ -211,13 +216,12 @@ fn last_base(words: &[u64]) -> Option<u64> {
     reader.base()
 }
 
-/// Marks the blocks of this process as full. No hook of it may be at work.
-pub fn fill_own_blocks(session: Session) {
+/// Marks the blocks of a process as full. No hook of it may be at work.
+pub fn fill_blocks_of(session: Session, process_serial: u32) {
     let taken = session.header().blocks_taken.0.load(Ordering::Acquire).min(session.layout().block_count);
-    let own = PROCESS.serial();
     for block in (0..taken).filter_map(|index| session.block(index)) {
         if block.state.load(Ordering::Acquire) == block_state::OWNED
-            && block.process_serial.load(Ordering::Relaxed) == own
+            && block.process_serial.load(Ordering::Relaxed) == process_serial
         {
             block.state.store(block_state::FULL, Ordering::Release);
         }

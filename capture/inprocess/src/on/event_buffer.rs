@@ -56,6 +56,8 @@ pub struct EventBuffer {
     tid: Cell<u32>,
     /// Blocks taken so far.
     blocks_taken: Cell<u32>,
+    /// Index plus one of the block that was handed over before it was full, until the next is taken.
+    released: Cell<u32>,
     /// The kinds of events that it does not record, as bits.
     masked_out: AtomicU32,
     /// The page runs that it traced.
@@ -82,6 +84,7 @@ impl EventBuffer {
             owner: Cell::new(0),
             tid: Cell::new(0),
             blocks_taken: Cell::new(0),
+            released: Cell::new(0),
             masked_out: AtomicU32::new(0),
             pages: Cell::new(ptr::null()),
             mark: Cell::new(ptr::null()),
@@ -165,6 +168,7 @@ impl EventBuffer {
             && let Some(header) = self.header()
         {
             self.hand_over(header);
+            self.released.set(self.block.get());
         }
         self.forget_block();
     }
@@ -175,6 +179,7 @@ impl EventBuffer {
         self.serial.set(0);
         self.tid.set(0);
         self.blocks_taken.set(0);
+        self.released.set(0);
     }
 
     /// The words that were published and not written to the file yet, with the base of their ticks.
@@ -216,7 +221,7 @@ impl EventBuffer {
     #[inline(never)]
     fn take_block(&self, identity: impl FnOnce() -> Identity) -> Result<(), NotWritten> {
         let now = PROCESS.active();
-        let mut previous = 0;
+        let mut previous = self.released.take();
         if self.active.get() == now
             && let Some(header) = self.header()
         {

@@ -33,7 +33,7 @@ impl FlushLock {
                 Err(holder) => {
                     tries = tries.wrapping_add(1);
                     if tries.is_multiple_of(TRIES)
-                        && !sys::process_runs((holder >> 32) as u32)
+                        && !holder_runs(holder)
                         && word.compare_exchange(holder, own, Ordering::Acquire, Ordering::Relaxed).is_ok()
                     {
                         return Some(FlushLock { word });
@@ -43,6 +43,11 @@ impl FlushLock {
             }
         }
     }
+}
+
+fn holder_runs(holder: u64) -> bool {
+    let (pid, tid) = ((holder >> 32) as u32, holder as u32);
+    sys::process_runs(pid) && sys::thread_runs(pid, tid)
 }
 
 /// Lets those go first who wait for the lock in this process: under load the flusher has it nearly all of the time, and

@@ -5,7 +5,7 @@
 use core::ffi::c_void;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use pagetrace_format::session::{Session, SessionHeader, block_state};
+use pagetrace_format::session::{Session, SessionHeader, block_state, when_full};
 
 use super::flush_lock::{self, FlushLock};
 use super::process::{INHERITED, PROCESS, lifecycle};
@@ -24,11 +24,13 @@ pub static INTERVAL_NS: AtomicU64 = AtomicU64::new(1_000_000_000);
 /// # Errors
 /// [`Error::Thread`].
 pub fn start() -> Result<(), Error> {
+    let run_number = PROCESS.flusher_run.fetch_add(1, Ordering::AcqRel).wrapping_add(1);
     PROCESS.flusher.store(1, Ordering::Release);
     if let Some(session) = PROCESS.session() {
+        session.header().recorder_pid.store(0, Ordering::Relaxed);
         session.header().flusher_pid.store(sys::getpid(), Ordering::Release);
     }
-    sys::start_thread(STACK_BYTES, run).map_err(|error| {
+    sys::start_thread(STACK_BYTES, run, run_number as usize).map_err(|error| {
         forget();
         Error::Thread(error)
     })
@@ -36,6 +38,7 @@ pub fn start() -> Result<(), Error> {
 
 /// Has the thread end. It may still be on its way out when this returns, but touches nothing of the recording.
 pub fn stop() {
+    PROCESS.flusher_run.fetch_add(1, Ordering::AcqRel);
     forget();
     PROCESS.ring_doorbell();
 }
@@ -44,7 +47,8 @@ pub fn stop() {
 pub fn somebody_flushes(header: &SessionHeader) -> bool {
     let pid = header.flusher_pid.load(Ordering::Acquire);
     let own = pid == sys::getpid() && PROCESS.flusher.load(Ordering::Acquire) != 0;
-    own || pid != 0 && pid != sys::getpid() && sys::process_runs(pid)
+    let tid = header.recorder_pid.load(Ordering::Relaxed);
+    own || pid != 0 && pid != sys::getpid() && sys::process_runs(pid) && (tid == 0 || sys::thread_runs(pid, tid))
 }
 
 /// Writes what there is, in the calling thread. Returns how many blocks became free.
@@ -52,6 +56,9 @@ pub fn flush_inline(session: Session) -> u32 {
     sys::with_signals_blocked(|| {
         // SAFETY of what follows is the lock's: see `pass`.
         let Some(lock) = FlushLock::take(session.header()) else { return 0 };
+        if is_over(session) {
+            return 0;
+        }
         pass(session, &lock)
     })
 }
@@ -69,8 +76,13 @@ pub fn pass(session: Session, _lock: &FlushLock) -> u32 {
         self_snapshot::take_if_due(scratch);
     }
     let header = session.header();
-    if drained.freed == 0 && header.waiting.0.load(Ordering::Relaxed) > 0 && all_held(session) {
-        own_session::grow(session);
+    if drained.freed == 0
+        && header.waiting.0.load(Ordering::Relaxed) > 0
+        && all_held(session)
+        && !own_session::grow(session)
+    {
+        // Every block there can be is held by a thread that may never write again: waiting would not end.
+        header.when_full.store(when_full::LOSE, Ordering::Relaxed);
     }
     header.heartbeat.0.fetch_add(1, Ordering::Relaxed);
     drained.freed
@@ -83,6 +95,13 @@ fn all_held(session: Session) -> bool {
     (0..taken).all(|index| state(index) == Some(block_state::OWNED))
 }
 
+/// Whether the recording was finished while the lock was waited for.
+fn is_over(session: Session) -> bool {
+    let lifecycle = INHERITED.lifecycle.load(Ordering::Acquire);
+    matches!(lifecycle, lifecycle::UNINITIALIZED | lifecycle::FINISHED)
+        || PROCESS.session().is_none_or(|now| now.base() != session.base())
+}
+
 fn forget() {
     PROCESS.flusher.store(0, Ordering::Release);
     if let Some(session) = PROCESS.session() {
@@ -91,12 +110,14 @@ fn forget() {
     }
 }
 
-extern "C" fn run(_: *mut c_void) -> *mut c_void {
+extern "C" fn run(argument: *mut c_void) -> *mut c_void {
     // Its own allocations, if the C library makes any, are none of the program's.
     object_ids::never_trace_this_thread();
     let Some(session) = PROCESS.session() else { return core::ptr::null_mut() };
     let header = session.header();
-    let run = PROCESS.flusher_run.load(Ordering::Acquire);
+    let run = argument.addr() as u32;
+    // Its thread is known by this, so that a process that became another by exec is not taken for one that flushes.
+    header.recorder_pid.store(sys::gettid(), Ordering::Relaxed);
     let goes_on = || PROCESS.flusher.load(Ordering::Acquire) != 0 && PROCESS.flusher_run.load(Ordering::Acquire) == run;
     let mut seen = header.doorbell.0.load(Ordering::Acquire);
     while goes_on() {

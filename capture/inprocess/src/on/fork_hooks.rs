@@ -3,7 +3,10 @@
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use super::process::{INHERITED, PROCESS, lifecycle};
-use super::{OBJECTS, attach, page_sets};
+use super::{OBJECTS, attach, page_sets, thread_state};
+
+/// Set in [`thread_state::ThreadState::busy`] meanwhile.
+const AROUND_FORK: u32 = 1 << 8;
 
 /// Whether the fork that is going on holds the live table. Forks are one after the other, by the table's locks.
 static LOCKED: AtomicBool = AtomicBool::new(false);
@@ -11,6 +14,8 @@ static LOCKED: AtomicBool = AtomicBool::new(false);
 /// In the parent, before: the live table stands still, so that the child finds it whole.
 pub extern "C" fn prepare() {
     if is_on() {
+        // Handlers of others, which run while the table is locked, may allocate, and signals may come.
+        thread_state::current().busy.set(thread_state::current().busy.get() | AROUND_FORK);
         OBJECTS.lock_all();
         LOCKED.store(true, Ordering::Relaxed);
     }
@@ -26,6 +31,7 @@ pub extern "C" fn parent() {
         // SAFETY: `prepare` has locked them all, in this thread: another one that forks waits there for the locks.
         unsafe { OBJECTS.unlock_all() };
     }
+    leave();
 }
 
 /// In the child.
@@ -35,7 +41,13 @@ pub extern "C" fn child() {
     // others waiting.
     unsafe { OBJECTS.unlock_all_in_child(locked) };
     page_sets::forget_readers_in_child();
+    leave();
     attach::fork_in_child();
+}
+
+fn leave() {
+    let busy = &thread_state::current().busy;
+    busy.set(busy.get() & !AROUND_FORK);
 }
 
 fn is_on() -> bool {

@@ -17,6 +17,9 @@ pub fn append(id: u32, frames: &[u64]) -> bool {
         let Some(session) = PROCESS.session() else { return false };
         let Some(mark) = thread_state::current().buffer.mark() else { return false };
         let epoch = PROCESS.active();
+        if own_session::is_closing() {
+            return false;
+        }
         let Some(index) = session.take_free_block().or_else(|| session.take_fresh_block()) else { return false };
         let Some(header) = session.block(index) else { return false };
         // As in `event_buffer`: either this sees that the epoch is over, or who ends it sees this at work.

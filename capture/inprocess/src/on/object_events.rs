@@ -37,11 +37,12 @@ pub fn alloc(address: usize, size: usize, usable: usize, function: Function, sit
         Site::Stack(caller) => {
             let mut addresses = [0; frames::FRAMES_MAX];
             let count = frames::walk(&guard, caller, &mut addresses);
-            let mut place = match &mut entered {
-                Ok(entered) => Place::Buffer(entered),
-                Err(_) => Place::Kept,
-            };
-            stack_table::id_of(&mut place, &addresses[..count])
+            match &mut entered {
+                Ok(entered) => stack_table::id_of(&mut Place::Buffer(entered), &addresses[..count]),
+                Err(NotWritten::Off) => stack_table::id_of(&mut Place::Kept, &addresses[..count]),
+                // The event is lost, and its object has no site.
+                Err(NotWritten::Lost) => 0,
+            }
         }
     };
     let object = ObjectAlloc {

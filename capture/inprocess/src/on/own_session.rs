@@ -1,7 +1,7 @@
 //! The session of a program that writes its trace itself: memory that it shares with the children it forks, and how
 //! its blocks are closed while recording is off.
 
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, Ordering};
 use std::io;
 
 use pagetrace_format::session::{Session, SessionLayout};
@@ -17,11 +17,9 @@ const IDLE_BLOCKS: u32 = 16_384;
 /// The budget grows by so many when all blocks are held.
 const GROWTH: u32 = 64;
 
-/// Whether closed blocks are so by guard pages, not by PROT_NONE. A guard costs a page-table entry for each page, so
-/// blocks that were never used are closed by PROT_NONE in any case.
-static GUARDED: AtomicBool = AtomicBool::new(false);
-/// The first block that is closed as never used.
-static UNUSED_FROM: AtomicU32 = AtomicU32::new(u32::MAX);
+/// 1 while blocks are being closed. Set before the epoch begins in which new stacks go to blocks of their own, so that
+/// who would open one sees it.
+static CLOSING: AtomicBool = AtomicBool::new(false);
 
 /// The layout for a budget of `buffer_bytes`.
 pub fn layout_of(buffer_bytes: usize) -> SessionLayout {
@@ -36,10 +34,18 @@ pub fn layout_of(buffer_bytes: usize) -> SessionLayout {
 pub fn create(buffer_bytes: usize) -> io::Result<Session> {
     let layout = layout_of(buffer_bytes);
     let base = sys::map_shared(layout.total_bytes())?;
+    let before = INHERITED.session();
     // SAFETY: a new mapping of the layout's length that is never unmapped. Who used an earlier session was told to stop
     // and has been waited for, and every buffer knows by its epoch that its block belongs to that one.
     unsafe { INHERITED.set_session(base, layout) };
     let session = INHERITED.session().ok_or(io::ErrorKind::Other)?;
+    if let Some(before) = before.map(|before| before.header()) {
+        // Numbers go on where those of an earlier recording ended: threads and buffers keep theirs.
+        let header = session.header();
+        header.object_id.0.store(before.object_id.0.load(Ordering::Relaxed), Ordering::Relaxed);
+        header.process_serial.0.store(before.process_serial.0.load(Ordering::Relaxed), Ordering::Relaxed);
+        header.thread_serial.0.store(before.thread_serial.0.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
     session.header().blocks_allowed.0.store(budget_of(buffer_bytes), Ordering::Relaxed);
     Ok(session)
 }
@@ -73,10 +79,19 @@ pub fn close(session: Session) -> io::Result<()> {
         first = session.block(index).map_or(0, |block| block.next_free.load(Ordering::Relaxed));
         session.put_free_block(index);
     }
-    let unused = session.header().blocks_taken.0.load(Ordering::Relaxed).min(session.layout().block_count);
-    UNUSED_FROM.store(unused, Ordering::Relaxed);
-    let (start, bytes) = from_block(session, unused);
+    // A guard costs a page-table entry for each page, so blocks that were never used are closed by PROT_NONE.
+    let (start, bytes) = from_block(session, used(session));
     result.and(sys::protect(start, bytes, false))
+}
+
+/// Begins or ends the time in which no block may be opened by [`open_block`]'s callers but those who may write.
+pub fn set_closing(closing: bool) {
+    CLOSING.store(closing, Ordering::SeqCst);
+}
+
+/// See [`set_closing`].
+pub fn is_closing() -> bool {
+    CLOSING.load(Ordering::SeqCst)
 }
 
 /// Makes all blocks accessible again.
@@ -85,9 +100,7 @@ pub fn close(session: Session) -> io::Result<()> {
 /// What the kernel refused.
 pub fn open(session: Session) -> io::Result<()> {
     let (start, bytes) = from_block(session, 0);
-    let (unused, unused_bytes) = from_block(session, UNUSED_FROM.swap(u32::MAX, Ordering::Relaxed));
-    sys::protect(unused, unused_bytes, true)?;
-    open_range(start, bytes - unused_bytes)
+    open_range(start, bytes, from_block(session, used(session)).0 as usize - start as usize)
 }
 
 /// Gives one block's memory back and makes it inaccessible. Nobody may use it.
@@ -102,12 +115,13 @@ pub fn empty_block(session: Session, index: u32) {
 
 /// Makes one block accessible.
 pub fn open_block(session: Session, index: u32) -> io::Result<()> {
-    let (start, bytes) = (from_block(session, index).0, session.layout().block_bytes as usize);
-    if index >= UNUSED_FROM.load(Ordering::Relaxed) {
-        sys::protect(start, bytes, true)
-    } else {
-        open_range(start, bytes)
-    }
+    let bytes = session.layout().block_bytes as usize;
+    open_range(from_block(session, index).0, bytes, bytes)
+}
+
+/// How many blocks were ever used, and may be guarded.
+fn used(session: Session) -> u32 {
+    session.header().blocks_taken.0.load(Ordering::Acquire).min(session.layout().block_count)
 }
 
 fn budget_of(buffer_bytes: usize) -> u32 {
@@ -127,14 +141,13 @@ fn close_range(start: *const u8, bytes: usize) -> io::Result<()> {
         return Ok(());
     }
     sys::remove_shared(start, bytes);
-    let guarded = sys::install_guard(start, bytes);
-    GUARDED.store(guarded, Ordering::Relaxed);
-    if guarded { Ok(()) } else { sys::protect(start, bytes, false) }
+    if sys::install_guard(start, bytes) { Ok(()) } else { sys::protect(start, bytes, false) }
 }
 
-fn open_range(start: *const u8, bytes: usize) -> io::Result<()> {
-    if GUARDED.load(Ordering::Relaxed) && sys::remove_guard(start, bytes) {
-        return Ok(());
-    }
-    sys::protect(start, bytes, true)
+/// A block may be closed in either way, or in both.
+fn open_range(start: *const u8, bytes: usize, guarded_bytes: usize) -> io::Result<()> {
+    sys::protect(start, bytes, true)?;
+    // Without such guards in the kernel there are none to remove.
+    sys::remove_guard(start, guarded_bytes);
+    Ok(())
 }

@@ -22,11 +22,8 @@ pub struct PageTraceBuf {
     buffer: EventBuffer,
 }
 
-// SAFETY: events are appended through an exclusive reference only, and what else a shared one reaches does not write but
-// to atomics; the pointers in it are to memory that belongs to no thread and is never unmapped.
+// SAFETY: its pointers are to memory that belongs to no thread and is never unmapped.
 unsafe impl Send for PageTraceBuf {}
-// SAFETY: as above.
-unsafe impl Sync for PageTraceBuf {}
 
 impl PageTraceBuf {
     pub const fn new() -> PageTraceBuf {

@@ -57,6 +57,7 @@ pub struct Process {
     serial: AtomicU32,
     slot: AtomicU32,
     stacks: AtomicU32,
+    stacks_forgotten: AtomicU32,
     stack_table: AtomicPtr<AtomicU64>,
     /// Frees of addresses at which no object was known.
     pub unknown_frees: AtomicU64,
@@ -131,6 +132,7 @@ impl Process {
             serial: AtomicU32::new(0),
             slot: AtomicU32::new(0),
             stacks: AtomicU32::new(0),
+            stacks_forgotten: AtomicU32::new(0),
             stack_table: AtomicPtr::new(ptr::null_mut()),
             unknown_frees: AtomicU64::new(0),
             control: AtomicU32::new(0),
@@ -176,6 +178,7 @@ impl Process {
     pub fn begin(&self, clock: u32, serial: u32, slot: u32) {
         self.clock.store(clock, Ordering::Relaxed);
         self.stacks.store(0, Ordering::Relaxed);
+        self.stacks_forgotten.store(0, Ordering::Relaxed);
         self.serial.store(serial, Ordering::Relaxed);
         self.slot.store(slot + 1, Ordering::Relaxed);
         let table = INHERITED.table.load(Ordering::Relaxed) && self.writes_itself();
@@ -223,9 +226,14 @@ impl Process {
         self.stack_table.store(table, Ordering::Release);
     }
 
-    /// How many numbers for stacks were given.
-    pub fn stacks_given(&self) -> u32 {
-        self.stacks.load(Ordering::Relaxed)
+    /// How many stacks the table holds.
+    pub fn stacks_in_table(&self) -> u32 {
+        self.stacks.load(Ordering::Relaxed).wrapping_sub(self.stacks_forgotten.load(Ordering::Relaxed))
+    }
+
+    /// The table has been emptied; numbers go on.
+    pub fn forget_stacks(&self) {
+        self.stacks_forgotten.store(self.stacks.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
     /// The number for a new stack, from 1.

@@ -20,7 +20,7 @@ impl RecursionGuard {
     pub fn enter() -> Option<RecursionGuard> {
         let thread = thread_state::current();
         if thread.busy.get() != 0 {
-            if thread.busy.get() != RecursionGuard::NEVER {
+            if thread.busy.get() == 1 {
                 count_lost();
             }
             return None;

@@ -20,6 +20,11 @@ pub fn known() -> (usize, usize) {
 /// The mapping that holds a local variable: all of it is readable as long as the thread runs on it.
 fn find(local: usize) -> (usize, usize) {
     let Some((low, high)) = sys::pagemap::mapping_of(local) else { return (0, 0) };
+    // A coroutine's stack, or one for signals, may go while the thread lives on.
+    let own = if sys::gettid() == sys::getpid() { sys::main_stack_mark() } else { sys::thread_pointer() };
+    if !(low..high).contains(&own) {
+        return (0, 0);
+    }
     // The C library puts the thread's control block at the top of a stack that it has made.
     let control_block = sys::thread_pointer();
     let high = if (local..high).contains(&control_block) { control_block } else { high };

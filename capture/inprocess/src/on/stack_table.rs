@@ -79,13 +79,18 @@ fn find_or_insert(place: &mut Place<'_, '_>, frames: &[u64], ids_max: u32) -> Op
         let mut seen = slot.load(Ordering::Relaxed);
         if seen == 0 {
             // The frames must be sure of their place before anyone can refer to them.
-            if PROCESS.stacks_given() >= ids_max || !place.reserve(frames.len()) {
+            if PROCESS.stacks_in_table() >= ids_max || !place.reserve(frames.len()) {
                 return None;
             }
             let id = PROCESS.next_stack();
             match slot.compare_exchange(0, tag << 32 | u64::from(id), Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => {
-                    return place.append(id, frames).then_some(id);
+                    if place.append(id, frames) {
+                        return Some(id);
+                    }
+                    // Nobody is to refer to it; who does meanwhile has a number without frames, as counted.
+                    slot.store(0, Ordering::Relaxed);
+                    return None;
                 }
                 Err(other) => seen = other,
             }
@@ -113,6 +118,7 @@ fn hash_of(frames: &[u64]) -> u64 {
 pub fn release() {
     if let Some(table) = PROCESS.stack_table() {
         sys::discard_private(table.as_ptr().cast(), BYTES);
+        PROCESS.forget_stacks();
     }
 }
 

@@ -10,6 +10,34 @@ use std::io;
 const MEMBARRIER_CMD_PRIVATE_EXPEDITED: c_int = 1 << 3;
 const MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED: c_int = 1 << 4;
 
+// SAFETY: the C libraries of Linux declare it so (pthread_setcancelstate(3)).
+unsafe extern "C" {
+    fn pthread_setcancelstate(state: c_int, before: *mut c_int) -> c_int;
+}
+
+/// `PTHREAD_CANCEL_DISABLE` of glibc and musl.
+const CANCEL_DISABLE: c_int = 1;
+
+/// Runs `work` with pthread_cancel(3) held back: a hook is no place where a program expects to be cancelled.
+pub fn without_cancellation<T>(work: impl FnOnce() -> T) -> T {
+    let mut before = 0;
+    // SAFETY: writes to the local alone.
+    unsafe { pthread_setcancelstate(CANCEL_DISABLE, &raw mut before) };
+    let result = work();
+    // SAFETY: puts back what was.
+    unsafe { pthread_setcancelstate(before, ptr::null_mut()) };
+    result
+}
+
+/// Whether this thread of this process is there. A process that became another by exec has not the threads it had, but
+/// for its first.
+pub fn thread_runs(pid: u32, tid: u32) -> bool {
+    // SAFETY: signal 0 is sent to nobody.
+    let refused = unsafe { libc::syscall(libc::SYS_tgkill, pid, tid, 0) } != 0;
+    // SAFETY: errno is the calling thread's own.
+    !refused || unsafe { *libc::__errno_location() } != libc::ESRCH
+}
+
 /// Gives the processor to another thread.
 pub fn yield_processor() {
     // SAFETY: no arguments.
@@ -39,8 +67,18 @@ pub fn thread_pointer() -> usize {
     pointer
 }
 
+/// An address on the main thread's stack: the kernel puts random bytes there (getauxval(3), AT_RANDOM).
+pub fn main_stack_mark() -> usize {
+    // SAFETY: reads a number of the auxiliary vector.
+    unsafe { libc::getauxval(libc::AT_RANDOM) as usize }
+}
+
 /// Starts a detached thread that gets no signals.
-pub fn start_thread(stack_bytes: usize, run: extern "C" fn(*mut c_void) -> *mut c_void) -> io::Result<()> {
+pub fn start_thread(
+    stack_bytes: usize,
+    run: extern "C" fn(*mut c_void) -> *mut c_void,
+    argument: usize,
+) -> io::Result<()> {
     with_signals_blocked(|| {
         let mut attributes = MaybeUninit::<libc::pthread_attr_t>::zeroed();
         let mut thread = MaybeUninit::<libc::pthread_t>::zeroed();
@@ -49,7 +87,12 @@ pub fn start_thread(stack_bytes: usize, run: extern "C" fn(*mut c_void) -> *mut 
             libc::pthread_attr_init(attributes.as_mut_ptr());
             libc::pthread_attr_setstacksize(attributes.as_mut_ptr(), stack_bytes);
             libc::pthread_attr_setdetachstate(attributes.as_mut_ptr(), libc::PTHREAD_CREATE_DETACHED);
-            let result = libc::pthread_create(thread.as_mut_ptr(), attributes.as_ptr(), run, ptr::null_mut());
+            let result = libc::pthread_create(
+                thread.as_mut_ptr(),
+                attributes.as_ptr(),
+                run,
+                ptr::without_provenance_mut(argument),
+            );
             libc::pthread_attr_destroy(attributes.as_mut_ptr());
             result
         };
@@ -60,6 +103,10 @@ pub fn start_thread(stack_bytes: usize, run: extern "C" fn(*mut c_void) -> *mut 
 /// Runs `work` with all signals held back from this thread, and takes away those that its writes have caused: a broken
 /// pipe or a file that is too large is the tracer's affair, not the program's.
 pub fn with_signals_blocked<T>(work: impl FnOnce() -> T) -> T {
+    without_cancellation(|| without_signals(work))
+}
+
+fn without_signals<T>(work: impl FnOnce() -> T) -> T {
     // SAFETY: sets are filled in before they are used.
     unsafe {
         let mut all: libc::sigset_t = mem::zeroed();
