@@ -10,6 +10,10 @@ use super::process::PROCESS;
 use super::{block_wait, own_session, thread_state};
 use crate::sys;
 
+/// Closing blocks is waited for in so many naps of so long: a second, which is as long as it waits for hooks.
+const CLOSING_NAPS: u32 = 10_000;
+const NAP_NS: u64 = 100_000;
+
 /// Writes one stack. Whether there was a block for it.
 #[cold]
 pub fn append(id: u32, frames: &[u64]) -> bool {
@@ -17,6 +21,9 @@ pub fn append(id: u32, frames: &[u64]) -> bool {
         let Some(session) = PROCESS.session() else { return false };
         let Some(mark) = thread_state::current().buffer.mark() else { return false };
         let epoch = PROCESS.active();
+        // Blocks are being closed, which takes about a millisecond and needs nothing of this thread.
+        let waits = (0..CLOSING_NAPS).take_while(|_| own_session::is_closing() && PROCESS.active() == epoch);
+        waits.for_each(|_| sys::sleep_ns(NAP_NS));
         if own_session::is_closing() {
             return false;
         }
