@@ -8,7 +8,7 @@ use core::sync::atomic::Ordering;
 use pagetrace_format::event::kind_number;
 use pagetrace_format::{Address, ObjectAlloc, ObjectFree, ObjectFunction, ObjectId, StackId, encode};
 
-use super::event_buffer::{Identity, NotWritten};
+use super::event_buffer::{Entered, Identity, NotWritten};
 use super::object_table::Removed;
 use super::process::PROCESS;
 use super::recursion_guard::RecursionGuard;
@@ -71,11 +71,15 @@ pub fn alloc(address: usize, size: usize, usable: usize, function: Function, sit
         Err(NotWritten::Off) => buffer.enter(Identity::of_thread),
         tried => tried,
     };
-    let written = entered.and_then(|mut entered| {
-        entered.append(tick, |ticks| encode::object_alloc_with_id(ticks, &object, ObjectId(id)))
-    });
-    if written == Err(NotWritten::Off) {
-        OBJECTS.take_back(address, id);
+    let write = |entered: Result<Entered<'_>, NotWritten>| {
+        entered.and_then(|mut entered| {
+            entered.append(tick, |ticks| encode::object_alloc_with_id(ticks, &object, ObjectId(id)))
+        })
+    };
+    let mut written = write(entered);
+    // Either the table keeps it for when recording resumes, or recording has resumed.
+    while written == Err(NotWritten::Off) && !OBJECTS.take_back(address, id) && PROCESS.is_recording() {
+        written = write(buffer.enter(Identity::of_thread));
     }
 }
 
@@ -108,17 +112,20 @@ fn write_free(guard: &RecursionGuard, tick: u64, address: usize, function: Funct
         return;
     }
     let object = ObjectFree { address: Address(address as u64), function: to_format(function) };
-    let written = buffer.enter(Identity::of_thread).and_then(|mut entered| match &removed {
-        Some(removed) => {
-            entered.append(tick, |ticks| encode::object_free_with_id(ticks, &object, ObjectId(removed.entry.id)))
-        }
-        None => entered.append(tick, |ticks| encode::object_free(ticks, &object)),
-    });
-    if written == Err(NotWritten::Off)
+    let write = || {
+        buffer.enter(Identity::of_thread).and_then(|mut entered| match &removed {
+            Some(removed) => {
+                entered.append(tick, |ticks| encode::object_free_with_id(ticks, &object, ObjectId(removed.entry.id)))
+            }
+            None => entered.append(tick, |ticks| encode::object_free(ticks, &object)),
+        })
+    };
+    // As in `alloc`.
+    while write() == Err(NotWritten::Off)
         && let Some(removed) = &removed
-    {
-        OBJECTS.log_dead(removed);
-    }
+        && !OBJECTS.log_dead(removed)
+        && PROCESS.is_recording()
+    {}
 }
 
 /// See [`crate::PendingFree`].

@@ -259,16 +259,30 @@ impl ObjectTable {
     }
 
     /// After an insert whose event was due and could not be written: the object is not announced after all. False if
-    /// it is not there any more.
+    /// keeping is over or has not begun: nobody would announce it, so its event is to be written.
     pub fn take_back(&self, address: usize, id: u64) -> bool {
         let hash = hash_of(address);
-        self.shard(hash).locked(|contents| contents.rows.set_announced(hash, address, id, false))
+        self.shard(hash).locked(|contents| {
+            let keeps = self.keeping.load(Ordering::Relaxed);
+            if keeps {
+                contents.rows.set_announced(hash, address, id, false);
+            }
+            keeps
+        })
     }
 
-    /// After a remove whose event was due and could not be written: the object is among the dead.
-    pub fn log_dead(&self, removed: &Removed) {
+    /// After a remove whose event was due and could not be written: the object is among the dead. False as for
+    /// [`ObjectTable::take_back`]: it would be told of when recording resumes the next time, after objects that have come
+    /// to its place since.
+    pub fn log_dead(&self, removed: &Removed) -> bool {
         let entry = &removed.entry;
-        self.shard(hash_of(entry.address)).locked(|contents| self.push_dead(contents, entry));
+        self.shard(hash_of(entry.address)).locked(|contents| {
+            let keeps = self.keeping.load(Ordering::Relaxed);
+            if keeps {
+                self.push_dead(contents, entry);
+            }
+            keeps
+        })
     }
 
     /// Empties the log of the dead and frees it. `work` is called without a lock held.

@@ -232,8 +232,8 @@ fn an_event_that_could_not_be_written_is_undone() {
     table.set_keeping(true);
     // The hooks were between the table and their buffers when those closed.
     assert!(table.take_back(0x1000, 1));
-    assert!(!table.take_back(0x1000, 7), "another object lives there");
-    assert!(!table.take_back(0x3000, 1), "nothing is there");
+    assert!(table.take_back(0x1000, 7), "another object lives there, which stays as it is");
+    assert!(table.take_back(0x3000, 1), "nothing is there");
     let removed = table.remove(0x2000).expect("it is there");
     assert!(!removed.event_due, "the log has it");
     table.set_keeping(false);
@@ -246,8 +246,11 @@ fn an_event_that_could_not_be_written_is_undone() {
 
     let removed = table.remove(0x1000).expect("it is there");
     assert!(removed.event_due);
+    assert!(!table.log_dead(&removed), "keeping is over: its event is to be written");
+    assert!(!table.take_back(0x1000, 1), "as well");
+    table.drain_dead(|object| panic!("{object:?} is told of too late"));
     table.set_keeping(true);
-    table.log_dead(&removed);
+    assert!(table.log_dead(&removed));
     table.set_keeping(false);
     dead.clear();
     table.drain_dead(|object| dead.push(*object));
