@@ -120,6 +120,19 @@ pub const CASES: &[Case] = &[
     Case { name: "off_keep_resumes", program: switching::keep_resumes, left: &[left(LeftBehind::LiveExact)], ..PLAIN },
     Case { name: "off_drop_forgets", program: switching::drop_forgets, left: &[left(LeftBehind::LiveAtMost)], ..PLAIN },
     Case {
+        name: "new_stacks_while_off",
+        program: switching::new_stacks_while_off,
+        left: &[left(LeftBehind::LiveExact)],
+        ..PLAIN
+    },
+    Case {
+        name: "off_in_the_parent",
+        program: forks::off_in_the_parent,
+        left: &[left(LeftBehind::LiveExact)],
+        ..PLAIN
+    },
+    Case { name: "off_in_the_child", program: forks::off_in_the_child, left: &[left(LeftBehind::LiveAtMost)], ..PLAIN },
+    Case {
         name: "off_gives_memory_back",
         program: switching::memory_given_back,
         left: &[left(LeftBehind::Anything)],

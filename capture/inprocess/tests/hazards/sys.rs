@@ -30,6 +30,17 @@ pub fn wait(pid: libc::pid_t) -> libc::c_int {
     status
 }
 
+/// Whether a child has not ended yet. It is still to be waited for.
+pub fn runs(pid: libc::pid_t) -> bool {
+    // SAFETY: all zeros is a valid siginfo_t, to which alone the call writes.
+    unsafe {
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+        succeeded(libc::waitid(libc::P_PID, pid as libc::id_t, &raw mut info, flags));
+        info.si_pid() == 0
+    }
+}
+
 /// SIGKILL.
 pub fn kill_self() {
     // SAFETY: takes no pointers.

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use pagetrace::Builder;
+use pagetrace::{Builder, Off};
 
 use super::work;
 use crate::counts::{self, Tagged};
@@ -49,6 +49,51 @@ pub fn child_ends_without_exit(file: &Path) {
 
 pub fn child_killed(file: &Path) {
     one_child(file, sys::kill_self);
+}
+
+/// Recording is off in the parent, and its buffers are inaccessible to it, while it writes what the child records.
+pub fn off_in_the_parent(file: &Path) {
+    let guard = Builder::new(file).flush_interval(Duration::from_millis(5)).init().expect("a recording");
+    work();
+    let child = sys::fork(|| {
+        counts::restart();
+        for _ in 0..50 {
+            work();
+            thread::sleep(Duration::from_millis(2));
+        }
+        counts::tell();
+        sys::end_without_exit(0);
+    });
+    pagetrace::off(Off::Keep).expect("it records");
+    work();
+    sys::wait(child);
+    pagetrace::on().expect("it was initialized");
+    work();
+    drop(guard);
+    counts::tell();
+}
+
+/// The other way round: the child, whose recording is off, finishes what its parent has begun.
+pub fn off_in_the_child(file: &Path) {
+    let guard = Builder::new(file).flush_interval(Duration::from_millis(5)).init().expect("a recording");
+    work();
+    let child = sys::fork(|| {
+        counts::restart();
+        work();
+        pagetrace::off(Off::Drop).expect("it records");
+        thread::sleep(Duration::from_millis(20));
+        pagetrace::on().expect("it was initialized");
+        work();
+        pagetrace::off(Off::Keep).expect("it records");
+        counts::tell();
+        std::process::exit(0);
+    });
+    while sys::runs(child) {
+        work();
+    }
+    sys::wait(child);
+    drop(guard);
+    counts::tell();
 }
 
 pub fn grandchild(file: &Path) {

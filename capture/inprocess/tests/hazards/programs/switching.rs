@@ -66,6 +66,30 @@ pub fn drop_under_load(file: &Path) {
     under_load(file, Off::Drop);
 }
 
+/// Call sites that are met first while ids alone go on: each stack has a block of its own, opened and closed for it.
+pub fn new_stacks_while_off(file: &Path) {
+    let guard = Builder::new(file).init().expect("a recording");
+    for round in 0..3 {
+        pagetrace::off(Off::Keep).expect("it records");
+        (1..40).for_each(|depth| Tagged::leak(made_at(depth, round)));
+        pagetrace::on().expect("it was initialized");
+        work();
+    }
+    drop(guard);
+    counts::tell();
+}
+
+/// Made so many calls down, from a place that differs by `round`.
+#[inline(never)]
+fn made_at(depth: usize, round: usize) -> Tagged {
+    match (depth, round) {
+        (0, _) => Tagged::new(),
+        (_, 0) => std::hint::black_box(made_at(depth - 1, 0)),
+        (_, 1) => std::hint::black_box(made_at(depth - 1, 1)),
+        _ => std::hint::black_box(made_at(depth - 1, 2)),
+    }
+}
+
 /// What happened while it kept is caught up with.
 pub fn keep_resumes(file: &Path) {
     let guard = Builder::new(file).init().expect("a recording");
