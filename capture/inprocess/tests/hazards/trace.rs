@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::path::Path;
 
-use pagetrace_format::records::Gap;
+use pagetrace_format::records::{Gap, LossReason};
 use pagetrace_format::{Event, EventKind, GoPageTrace, Trace};
 use pagetrace_replay::results::{Defect, DefectKind};
 use pagetrace_replay::{Moment, Timeline, replay};
@@ -66,7 +66,10 @@ fn read_native(bytes: &[u8]) -> Result<Seen, String> {
     let trace = Trace::open(bytes).map_err(|error| error.to_string())?;
     let replayed = replay(&trace, Moment::End, &mut |_events| {}).map_err(|error| error.to_string())?;
     let mut seen = Seen { complete: replayed.complete, ..Seen::default() };
-    seen.lost = replayed.lost.values().map(|lost| lost.events).sum();
+    // Events whose stack is missing are there.
+    let stacks = LossReason::StackTableFull.name();
+    let events = replayed.lost.iter().filter(|(reason, _)| **reason != stacks);
+    seen.lost = events.map(|(_, lost)| lost.events).sum();
     seen.cut = replayed.defects.last().is_some_and(|defect| is_cut(defect, bytes.len()));
     let damage = &replayed.defects[..replayed.defects.len() - usize::from(seen.cut)];
     seen.faults.extend(damage.iter().map(|defect| format!("{defect:?}")));
