@@ -40,7 +40,7 @@ pub struct EventBuffer {
     used: Cell<u32>,
     /// Words of a block.
     limit: Cell<u32>,
-    /// The base of ticks in this block, 0 before the first event.
+    /// The base of ticks in this block, [`NO_BASE`] before the first event.
     base_tick: Cell<u64>,
     /// The latest tick: times do not go back within a stream.
     last_tick: Cell<u64>,
@@ -67,6 +67,8 @@ pub struct EventBuffer {
 }
 
 const TIME_BASE_WORDS: u32 = 2;
+/// The base of ticks in a block without one: so far from every tick that one is taken.
+const NO_BASE: u64 = 1 << 63;
 
 impl EventBuffer {
     /// Without a block.
@@ -125,7 +127,7 @@ impl EventBuffer {
         if let Some(entered) = self.enter_again() {
             return Ok(entered);
         }
-        sys::keeping_errno(|| self.take_block(identity)).map(|()| Entered { buffer: self })
+        sys::keeping_errno(|| self.take_block(identity)).map(|mark| Entered { buffer: self, mark })
     }
 
     /// As [`EventBuffer::enter`], if there is a block already.
@@ -136,7 +138,7 @@ impl EventBuffer {
             // SAFETY: set before `active`, when the block was taken; marks are never unmapped.
             let mark = unsafe { &*self.mark.get() };
             if mark.begin(now) {
-                return Some(Entered { buffer: self });
+                return Some(Entered { buffer: self, mark });
             }
         }
         None
@@ -219,7 +221,7 @@ impl EventBuffer {
     /// Takes a block and enters it.
     #[cold]
     #[inline(never)]
-    fn take_block(&self, identity: impl FnOnce() -> Identity) -> Result<(), NotWritten> {
+    fn take_block(&self, identity: impl FnOnce() -> Identity) -> Result<&'static Mark, NotWritten> {
         let now = PROCESS.active();
         let mut previous = self.released.take();
         if self.active.get() == now
@@ -281,10 +283,11 @@ impl EventBuffer {
         self.header.set(header);
         self.words.set(words.as_ptr());
         self.limit.set(words.len() as u32);
+        self.base_tick.set(NO_BASE);
         self.last_tick.set(self.last_tick.get().max(PROCESS.earliest_tick.load(Ordering::Relaxed)));
         self.block.set(index + 1);
         self.active.set(now);
-        Ok(())
+        Ok(mark)
     }
 }
 
@@ -338,6 +341,7 @@ impl Identity {
 #[must_use]
 pub struct Entered<'b> {
     buffer: &'b EventBuffer,
+    mark: &'static Mark,
 }
 
 impl Entered<'_> {
@@ -356,16 +360,14 @@ impl Entered<'_> {
         let buffer = self.buffer;
         let tick = tick.max(buffer.last_tick.get());
         buffer.last_tick.set(tick);
-        let ticks = match u32::try_from(tick.wrapping_sub(buffer.base_tick.get())) {
-            Ok(ticks) if buffer.base_tick.get() != 0 => ticks,
-            _ => {
-                buffer.base_tick.set(tick);
-                self.put(&encode::time_base(tick));
-                0
-            }
-        };
-        self.put(&encode(ticks));
-        self.publish();
+        let mut used = buffer.used.get();
+        let ticks = u32::try_from(tick.wrapping_sub(buffer.base_tick.get())).unwrap_or_else(|_| {
+            buffer.base_tick.set(tick);
+            used = self.put(used, &encode::time_base(tick));
+            0
+        });
+        let used = self.put(used, &encode(ticks));
+        self.publish(used);
         Ok(())
     }
 
@@ -385,41 +387,40 @@ impl Entered<'_> {
             None => return Err(NotWritten::Lost),
         };
         let stack = (low.load(Ordering::Relaxed) as usize, high.load(Ordering::Relaxed) as usize);
-        sys::keeping_errno(|| buffer.take_block(|| Identity { tid, stack }))
+        sys::keeping_errno(|| buffer.take_block(|| Identity { tid, stack })).map(|_same_mark| ())
     }
 
     /// Writes a stack, for which [`Entered::reserve`] has made room, and publishes it.
     pub fn append_stack(&mut self, id: u32, frames: &[u64]) {
-        self.put(&encode::stack(frames.len() as u16, pagetrace_format::StackId(id)));
-        self.put(frames);
-        self.publish();
+        let first = encode::stack(frames.len() as u16, pagetrace_format::StackId(id));
+        let used = self.put(self.buffer.used.get(), &first);
+        let used = self.put(used, frames);
+        self.publish(used);
     }
 
+    /// Writes words behind the `used` ones, and says how many are used then.
     #[inline]
-    fn put(&self, words: &[u64]) {
-        let used = self.buffer.used.get();
+    fn put(&self, used: u32, words: &[u64]) -> u32 {
         for (index, word) in words.iter().enumerate() {
             // SAFETY: `reserve` made sure that the words fit the buffer's own block, which nobody else writes to, and
             // whose memory stays while it is marked to be at work.
             unsafe { (*self.buffer.words.get().add(used as usize + index)).store(*word, Ordering::Relaxed) };
         }
-        self.buffer.used.set(used + words.len() as u32);
+        used + words.len() as u32
     }
 
     /// From here on the event survives the program, where a recorder drains.
     #[inline]
-    fn publish(&self) {
+    fn publish(&self, used: u32) {
+        self.buffer.used.set(used);
         // SAFETY: set together with `words`, and the session is never unmapped.
-        unsafe { (*self.buffer.header.get()).committed_words.store(self.buffer.used.get(), Ordering::Release) };
+        unsafe { (*self.buffer.header.get()).publish(used) };
     }
 }
 
 impl Drop for Entered<'_> {
     #[inline]
     fn drop(&mut self) {
-        // SAFETY: marks are never unmapped, and it has one since it has been entered.
-        if let Some(mark) = unsafe { self.buffer.mark.get().as_ref() } {
-            mark.end();
-        }
+        self.mark.end();
     }
 }
