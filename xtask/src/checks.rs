@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::process::cargo;
-use crate::{debian, models, tidy};
+use crate::{debian, models, sanitize, tidy};
 
 /// The tracer crate is tested alone as well: in the workspace the preload library switches its feature on, and the
 /// twin that is compiled out would never be built. So is the allocator that calls it.
@@ -42,6 +42,7 @@ pub fn test(root: &Path) -> Result<()> {
     for arguments in TESTS {
         cargo(root, arguments, &[])?;
     }
+    sanitize::under_valgrind(root)?;
     models::run(root)
 }
 

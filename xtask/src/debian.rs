@@ -20,12 +20,15 @@ struct Need {
 }
 
 const NEEDS: &[Need] = &[
+    Need { package: "g++", sign: Sign::Program("g++") },
     Need { package: "gcc", sign: Sign::Program("gcc") },
     Need { package: "git", sign: Sign::Program("git") },
     Need { package: "libc6-dev", sign: Sign::File("/usr/include/stdlib.h") },
+    Need { package: "make", sign: Sign::Program("make") },
     Need { package: "python3", sign: Sign::Program("python3") },
     Need { package: "sqlite3", sign: Sign::Program("sqlite3") },
     Need { package: "util-linux", sign: Sign::Program("setpriv") },
+    Need { package: "valgrind", sign: Sign::Program("valgrind") },
 ];
 
 /// Sees to it that the tests find what they need.

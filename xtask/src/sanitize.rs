@@ -46,10 +46,14 @@ fn valgrind(root: &Path) -> Result<Option<String>> {
     if !runs(Command::new("valgrind").arg("--version")) {
         return Ok(Some("valgrind is not installed".to_owned()));
     }
+    under_valgrind(root).map(|()| None)
+}
+
+/// The quick hazard programs under valgrind.
+pub fn under_valgrind(root: &Path) -> Result<()> {
     let mut arguments = vec!["test", "-p", "pagetrace", "--features", "enabled", "--test", "hazards", "--"];
     arguments.extend(UNDER_VALGRIND);
-    cargo(root, &arguments, &[("HAZARD_RUNNER", VALGRIND)])?;
-    Ok(None)
+    cargo(root, &arguments, &[("HAZARD_RUNNER", VALGRIND)])
 }
 
 fn address_sanitizer(root: &Path) -> Result<Option<String>> {
