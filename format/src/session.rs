@@ -68,7 +68,7 @@ pub struct SessionHeader {
     pub when_full: AtomicU32,
     /// 1 while events are wanted; 0 makes all hooks idle for good.
     pub recording: AtomicU32,
-    /// The recorder's pid, for messages.
+    /// The recorder's pid. Where the programs write themselves: the tid of the thread that flushes, 0 for unknown.
     pub recorder_pid: AtomicU32,
 
     /// Grows with every round of the recorder: when it stands still for long, the recorder is dead.

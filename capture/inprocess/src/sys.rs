@@ -8,7 +8,7 @@ mod private_memory;
 mod threads;
 mod trace_descriptor;
 
-pub use memory::{discard_private, install_guard, map_shared, populate, protect, remove_guard, remove_shared};
+pub use memory::{install_guard, map_shared, populate, protect, remove_guard, remove_shared};
 pub use private_memory::{map_populated, map_zeroed, reserve_addresses, reserved_addresses, unmap};
 pub use threads::{
     at_exit, at_fork, barrier_on_all_processors, main_stack_mark, register_barrier, sleep_ns, start_thread,
@@ -17,7 +17,7 @@ pub use threads::{
 };
 pub use trace_descriptor::{
     close, file_identity, is_regular, lock_file, move_descriptor_up, open_again, open_for_trace, print_error, read_at,
-    read_file, truncate, write_all,
+    truncate, write_all,
 };
 
 use core::ffi::CStr;

@@ -42,7 +42,8 @@ pub fn make() -> bool {
 /// Gives the memory back to the kernel; it is there again, zeroed, when it is used next.
 pub fn release() {
     if BYTES.load(Ordering::Acquire) != 0 {
-        sys::discard_private(MEMORY.load(Ordering::Relaxed), TOTAL);
+        // SAFETY: mapped by `make`; nothing in it outlives the work of who has the lock for writing, which the caller has.
+        unsafe { sys::give_pages_back(MEMORY.load(Ordering::Relaxed), TOTAL) };
     }
 }
 

@@ -62,7 +62,8 @@ fn take(reason: SnapshotReason, _scratch: &mut Scratch) {
     {
         trace_file::append(chunk);
     }
-    sys::discard_private(MEMORY.load(Ordering::Relaxed), BYTES_MAX);
+    // SAFETY: mapped above by this module, and the chunk in it has been written.
+    unsafe { sys::give_pages_back(MEMORY.load(Ordering::Relaxed), BYTES_MAX) };
 }
 
 /// The memory; the caller's lock keeps it to one at a time.

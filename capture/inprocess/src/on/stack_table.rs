@@ -117,7 +117,8 @@ fn hash_of(frames: &[u64]) -> u64 {
 /// Gives the table's memory back: all stacks are new again.
 pub fn release() {
     if let Some(table) = PROCESS.stack_table() {
-        sys::discard_private(table.as_ptr().cast(), BYTES);
+        // SAFETY: the tracer's own mapping of atomics, of which zero means that a slot is empty.
+        unsafe { sys::give_pages_back(table.as_ptr().cast(), BYTES) };
         PROCESS.forget_stacks();
     }
 }

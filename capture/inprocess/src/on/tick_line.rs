@@ -7,7 +7,7 @@ use pagetrace_format::TraceNanos;
 use pagetrace_format::encode::TickClock;
 use pagetrace_format::session::{SessionHeader, clock};
 
-use crate::sys;
+use crate::sys::{self, files::ReadFile};
 
 /// The clocks are read at least so far apart: reading them errs by some 20 ns, so the slope by 2 millionths.
 const BASELINE_NS: u64 = 10_000_000;
@@ -19,8 +19,8 @@ const READINGS: usize = 5;
 pub fn best_clock() -> u32 {
     let mut name = [0; 16];
     let path = c"/sys/devices/system/clocksource/clocksource0/current_clocksource";
-    match sys::read_file(path, &mut name) {
-        Some(b"tsc\n") => clock::TSC,
+    match ReadFile::open(path).and_then(|file| file.read(&mut name)) {
+        Some(bytes) if name[..bytes] == *b"tsc\n" => clock::TSC,
         _ => clock::MONOTONIC,
     }
 }

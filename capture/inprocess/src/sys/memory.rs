@@ -77,9 +77,3 @@ pub fn remove_shared(start: *const u8, bytes: usize) {
     // SAFETY: the tracer's own memory, which nobody uses now. A kernel that refuses leaves it as it is.
     unsafe { libc::madvise(start as *mut _, bytes, libc::MADV_REMOVE) };
 }
-
-/// Gives private memory back to the kernel; it is zero when it is used next.
-pub fn discard_private(start: *const u8, bytes: usize) {
-    // SAFETY: the tracer's own memory, in which nothing is left that anyone needs.
-    unsafe { libc::madvise(start as *mut _, bytes, libc::MADV_DONTNEED) };
-}

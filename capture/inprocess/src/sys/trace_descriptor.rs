@@ -128,21 +128,6 @@ unsafe fn strerror_text(error: i32) -> *const libc::c_char {
     unsafe { libc::strerror(error) }
 }
 
-/// Reads a small file of /proc or /sys.
-pub fn read_file<'b>(path: &CStr, into: &'b mut [u8]) -> Option<&'b [u8]> {
-    // SAFETY: a valid C string, a descriptor of our own, a buffer of the length given.
-    let read = unsafe {
-        let fd = libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
-        if fd < 0 {
-            return None;
-        }
-        let read = libc::read(fd, into.as_mut_ptr().cast(), into.len());
-        libc::close(fd);
-        read
-    };
-    into.get(..usize::try_from(read).ok()?)
-}
-
 fn errno() -> i32 {
     // SAFETY: the calling thread's own (errno(3)).
     unsafe { *libc::__errno_location() }
