@@ -9,6 +9,7 @@ use crate::header::{
     CHUNK_HEADER_BYTES, CHUNK_MAGIC, ChunkHeader, ChunkKind, Compression, FILE_HEADER_BYTES, FILE_MAGIC, FileHeader,
     HeaderDefect, VERSION,
 };
+use crate::kernel_columns::KernelCursor;
 use crate::records::Record;
 use crate::snapshot::Snapshot;
 use crate::units::ObjectId;
@@ -166,6 +167,19 @@ impl<'a> Trace<'a> {
             _ => return Err(FormatError::Payload("a chunk of another kind than events")),
         };
         Ok(())
+    }
+
+    /// What the kernel said of one process: the events of a chunk of kind [`ChunkKind::KERNEL_EVENTS`].
+    ///
+    /// # Errors
+    /// [`FormatError::Payload`] for damaged chunks and for chunks of other kinds.
+    pub fn kernel_events(&self, chunk: &Chunk) -> Result<KernelCursor, FormatError> {
+        if chunk.header.kind != ChunkKind::KERNEL_EVENTS {
+            return Err(FormatError::Payload("a chunk of another kind than events of the kernel"));
+        }
+        let mut payload = Vec::new();
+        self.payload(chunk, &mut payload)?;
+        KernelCursor::open(payload, chunk.header.count, chunk.header.first)
     }
 
     /// The records of a chunk of records.

@@ -10,7 +10,7 @@
 //! page event    w0 · base address · pages; or, with 1 to 65535 pages in `count`, w0 · base address
 //! object alloc  w0 · address · size · extra (high 32) and stack (low 32)
 //! object free   w0 · address
-//! stack         w0 · stack id · `count` return addresses, innermost first
+//! stack         w0 · stack id · `count` return addresses, innermost first; `function` is how far it reaches
 //! ```
 //! `extra` is usable bytes beyond the size, capped at 2³²−1. Ticks become nanoseconds by the [`TickClock`] that a
 //! packed chunk starts with; the buffers that a recorder drains leave that to the recorder.
@@ -28,6 +28,7 @@ pub(crate) use packed_events::PackedEvents;
 use core::num::NonZeroU16;
 
 use crate::event::{EventKind, ObjectAlloc, ObjectFree, ObjectFunction, PageRun, kind_number as number};
+use crate::records::StackEnd;
 use crate::units::{Address, ObjectId, PageCount, StackId, TraceNanos};
 
 /// Words of the longest event that is not a stack.
@@ -91,8 +92,8 @@ pub const fn page_event(ticks: u32, number: u8, run: &PageRun) -> [u64; 3] {
 /// The words before the return addresses of a stack of `frames` frames.
 #[inline]
 #[must_use]
-pub const fn stack(frames: u16, id: StackId) -> [u64; 2] {
-    [first_word(0, frames, 0, number::STACK), id.0 as u64]
+pub const fn stack(frames: u16, id: StackId, end: StackEnd) -> [u64; 2] {
+    [first_word(0, frames, end as u8, number::STACK), id.0 as u64]
 }
 
 #[inline]
@@ -105,8 +106,8 @@ const fn first_word(ticks: u32, count: u16, function: u8, kind: u8) -> u64 {
 pub enum PackedItem<'w> {
     /// An event at a tick.
     Event(u64, EventKind),
-    /// A stack: its id and its return addresses, innermost first.
-    Stack(StackId, &'w [u64]),
+    /// A stack: its id, its return addresses, innermost first, and how far it reaches.
+    Stack(StackId, &'w [u64], StackEnd),
 }
 
 /// Reads packed words.
@@ -176,7 +177,7 @@ impl PackedReader {
                     let frames = all.get(2..end).ok_or(Malformed)?;
                     let id = StackId(u32::try_from(word(1)?).map_err(|_| Malformed)?);
                     *words = &all[end..];
-                    return Ok(Some(PackedItem::Stack(id, frames)));
+                    return Ok(Some(PackedItem::Stack(id, frames, StackEnd::from_number((first >> 8) as u8))));
                 }
                 number::PAGE_ALLOC => (EventKind::PageAlloc(run()?), run_length),
                 number::PAGE_FREE => (EventKind::PageFree(run()?), run_length),

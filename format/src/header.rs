@@ -137,6 +137,9 @@ impl ChunkKind {
     pub const RECORDS: ChunkKind = ChunkKind(3);
     /// One snapshot of one process ([`crate::snapshot`]).
     pub const SNAPSHOT: ChunkKind = ChunkKind(4);
+    /// What the kernel said of the pages of one process, see [`crate::kernel_event`]. The header's stream is the number
+    /// of the process.
+    pub const KERNEL_EVENTS: ChunkKind = ChunkKind(5);
 }
 
 /// How a payload is stored.

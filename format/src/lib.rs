@@ -53,6 +53,9 @@ pub mod columns;
 pub mod decode;
 #[cfg(feature = "std")]
 pub mod error;
+#[cfg(feature = "std")]
+pub mod kernel_columns;
+pub mod kernel_event;
 pub mod snapshot;
 pub mod varint;
 #[cfg(feature = "std")]
@@ -60,8 +63,9 @@ pub mod writer;
 
 pub use event::{Event, EventKind, ObjectAlloc, ObjectFree, ObjectFunction, PageRun};
 pub use header::{ChunkHeader, ChunkKind, Compression, FileHeader, Origin, VERSION};
+pub use kernel_event::{KernelEvent, KernelEventKind, MappedRange, PageCall, PageFault, SystemCall};
 pub use record_chunk::RecordChunk;
-pub use units::{Address, ObjectId, PageCount, PageIndex, PageShift, ProcessId, StackId, StreamId, TraceNanos};
+pub use units::{Address, FileId, ObjectId, PageCount, PageIndex, PageShift, ProcessId, StackId, StreamId, TraceNanos};
 
 #[cfg(feature = "std")]
 pub use columns::EventColumns;
@@ -71,6 +75,8 @@ pub use decode::{Chunk, Defect, EventCursor, Trace};
 pub use error::FormatError;
 #[cfg(feature = "std")]
 pub use go_page_trace::{GoCursor, GoPageTrace, GoRun, go_to_native, native_to_go};
+#[cfg(feature = "std")]
+pub use kernel_columns::{KernelColumns, KernelCursor};
 #[cfg(feature = "std")]
 pub use snapshot::Snapshot;
 #[cfg(feature = "std")]

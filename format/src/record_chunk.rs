@@ -5,7 +5,7 @@ use crate::header::{CHUNK_HEADER_BYTES, ChunkHeader, ChunkKind, Compression, PAY
 use crate::records::fields::{
     BucketFields, Fields, ModuleFields, ProcessFields, SourceFields, StackFramesFields, put_record,
 };
-use crate::records::{End, Gap, Loss, ProcessEnd, ProcessOrigin, Stream, TracerMemory};
+use crate::records::{End, Gap, Loss, Machine, ProcessEnd, ProcessOrigin, StackEnd, Stream, TracerMemory};
 use crate::units::{Address, ProcessId, StackId, StreamId, TraceNanos};
 use crate::varint::SliceOutput;
 
@@ -107,8 +107,14 @@ impl<'m> RecordChunk<'m> {
 
     /// Appends a stack by its return addresses, innermost first.
     #[must_use]
-    pub fn stack_frames(&mut self, process: ProcessId, id: StackId, addresses: &[u64]) -> bool {
-        self.put(&StackFramesFields { process, id, frames: addresses.iter().copied() })
+    pub fn stack_frames(&mut self, process: ProcessId, id: StackId, addresses: &[u64], end: StackEnd) -> bool {
+        self.put(&StackFramesFields { process, id, frames: addresses.iter().copied(), end })
+    }
+
+    /// Appends how the machine hands out memory.
+    #[must_use]
+    pub fn machine(&mut self, machine: &Machine) -> bool {
+        self.put(machine)
     }
 
     /// Appends a time in which nothing was recorded.

@@ -12,7 +12,7 @@ pub(crate) mod fields;
 mod owned;
 
 #[cfg(feature = "std")]
-pub use owned::{Bucket, Module, Process, Record, Source, StackFrames};
+pub use owned::{Bucket, MappedFile, Module, Process, Record, Source, StackFrames};
 
 use crate::units::{Address, ProcessId, StackId, StreamId, TraceNanos};
 
@@ -104,6 +104,33 @@ pub struct Stack {
     pub id: StackId,
     /// Its innermost node.
     pub node: u32,
+    /// How far it reaches.
+    pub end: StackEnd,
+}
+
+/// How far a stack reaches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum StackEnd {
+    /// Not known: what wrote it did not say.
+    #[default]
+    Unknown = 0,
+    /// Its outermost frame is where its thread started.
+    ThreadStart = 1,
+    /// Callers are missing.
+    Cut = 2,
+}
+
+impl StackEnd {
+    /// The end with this number; an unknown number is [`StackEnd::Unknown`].
+    #[must_use]
+    pub const fn from_number(number: u8) -> StackEnd {
+        match number {
+            1 => StackEnd::ThreadStart,
+            2 => StackEnd::Cut,
+            _ => StackEnd::Unknown,
+        }
+    }
 }
 
 /// Events known to be missing.
@@ -132,6 +159,8 @@ pub enum LossReason {
     StackTableFull,
     /// The recorder found bytes in a buffer that are no event.
     Malformed,
+    /// The kernel had no room in its buffer for page events.
+    KernelBufferFull,
     /// A reason of a later version.
     Other(u8),
 }
@@ -144,6 +173,7 @@ impl LossReason {
             LossReason::TooManyProcesses => 2,
             LossReason::StackTableFull => 3,
             LossReason::Malformed => 4,
+            LossReason::KernelBufferFull => 5,
             LossReason::Other(number) => number,
         }
     }
@@ -156,6 +186,7 @@ impl LossReason {
             2 => LossReason::TooManyProcesses,
             3 => LossReason::StackTableFull,
             4 => LossReason::Malformed,
+            5 => LossReason::KernelBufferFull,
             other => LossReason::Other(other),
         }
     }
@@ -169,6 +200,7 @@ impl LossReason {
             LossReason::TooManyProcesses => "too_many_processes",
             LossReason::StackTableFull => "stack_table_full",
             LossReason::Malformed => "malformed",
+            LossReason::KernelBufferFull => "kernel_buffer_full",
             LossReason::Other(_) => "other",
         }
     }
@@ -197,6 +229,45 @@ pub struct Gap {
     /// Whether the tracer went on keeping account of objects. If so, events at the time [`Gap::end`] make up for what
     /// was not recorded, and the objects after it are exact. Otherwise nothing from before is known to hold after it.
     pub kept: bool,
+}
+
+/// How the recorded machine hands out memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Machine {
+    /// When anonymous memory gets huge pages on a first touch.
+    pub huge_pages: HugePages,
+    /// Bytes of a huge page, 0 where there are none.
+    pub huge_page_bytes: u64,
+    /// Bytes of memory.
+    pub memory_bytes: u64,
+}
+
+/// When anonymous memory gets huge pages: `/sys/kernel/mm/transparent_hugepage/enabled`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum HugePages {
+    /// Not known.
+    #[default]
+    Unknown = 0,
+    /// Never.
+    Never = 1,
+    /// Where the program asked for it by `MADV_HUGEPAGE`.
+    Madvise = 2,
+    /// Wherever a range is large enough.
+    Always = 3,
+}
+
+impl HugePages {
+    /// The setting with this number; an unknown number is [`HugePages::Unknown`].
+    #[must_use]
+    pub const fn from_number(number: u8) -> HugePages {
+        match number {
+            1 => HugePages::Never,
+            2 => HugePages::Madvise,
+            3 => HugePages::Always,
+            _ => HugePages::Unknown,
+        }
+    }
 }
 
 /// The end of a recording. A trace without it was cut.

@@ -6,9 +6,10 @@ use crate::checksum::crc32;
 use crate::columns::EventColumns;
 use crate::error::FormatError;
 use crate::header::{ChunkHeader, ChunkKind, Compression, FileHeader, PAYLOAD_BYTES_MAX};
+use crate::kernel_columns::KernelColumns;
 use crate::records::Record;
 use crate::snapshot::Snapshot;
-use crate::units::{StreamId, TraceNanos};
+use crate::units::{ProcessId, StreamId, TraceNanos};
 
 /// Level 1: on columns of events higher ones gain little and cost much.
 const ZSTD_LEVEL: i32 = 1;
@@ -41,6 +42,15 @@ impl<W: Write> TraceWriter<W> {
     pub fn events(&mut self, stream: StreamId, events: &EventColumns) -> Result<(), FormatError> {
         let Some(times) = events.times() else { return Ok(()) };
         self.chunk(ChunkKind::EVENTS, stream, events.len(), times, &events.encode())
+    }
+
+    /// Writes what the kernel said of one process as one chunk. Nothing is written for empty columns.
+    ///
+    /// # Errors
+    /// What the output gives, or [`FormatError::TooLarge`] for more events than a chunk holds.
+    pub fn kernel_events(&mut self, process: ProcessId, events: &KernelColumns) -> Result<(), FormatError> {
+        let Some(times) = events.times() else { return Ok(()) };
+        self.chunk(ChunkKind::KERNEL_EVENTS, StreamId(process.0), events.len(), times, &events.encode())
     }
 
     /// Writes records as one chunk. `time` is the recorder's present.

@@ -122,7 +122,7 @@ fn chunks_of_a_program(clock: TickClock) -> Vec<u8> {
     let words = [
         &time_base(5_000)[..],
         // Not for readers of files, who step over it.
-        &encode::stack(2, StackId(9)),
+        &encode::stack(2, StackId(9), StackEnd::Unknown),
         &[0x5555_0000_0111, 0x5555_0000_0222],
         &object_alloc_with_id(1, &object, ObjectId(1)),
         &object_free_with_id(2, &free, ObjectId(1)),
@@ -138,8 +138,8 @@ fn chunks_of_a_program(clock: TickClock) -> Vec<u8> {
     let (process, start, end) = (ProcessId(0), TraceNanos(4_000_000_000), TraceNanos(5_000_000_000));
     let mut chunk = RecordChunk::new(&mut memory).expect("room");
     assert!(chunk.stream(&Stream { id: StreamId(4), process, kind: StreamKind::Buffer(u32::MAX), stack_range: None }));
-    assert!(chunk.stack_frames(process, StackId(9), &[0x5555_0000_0111, u64::MAX, 0]));
-    assert!(chunk.stack_frames(process, StackId(10), &[]));
+    assert!(chunk.stack_frames(process, StackId(9), &[0x5555_0000_0111, u64::MAX, 0], StackEnd::Unknown));
+    assert!(chunk.stack_frames(process, StackId(10), &[], StackEnd::Unknown));
     assert!(chunk.bucket(process, StackId(named), "Ünit".as_bytes()));
     assert!(chunk.gap(&Gap { process, start, end, kept: true }));
     assert!(chunk.gap(&Gap { process: ProcessId(1), start: end, end, kept: false }));
@@ -201,7 +201,7 @@ fn records() -> Vec<Record> {
         }),
         Record::StackNode(StackNode { process: p0, node: 1, parent: 0, address: Address(0x5555_0000_0abc) }),
         Record::StackNode(StackNode { process: p0, node: 2, parent: 1, address: Address(0x5555_0000_0def) }),
-        Record::Stack(Stack { process: p0, id: StackId(1), node: 2 }),
+        Record::Stack(Stack { process: p0, id: StackId(1), node: 2, end: StackEnd::Unknown }),
         loss(Some(p0), LossReason::BufferFull, 12),
         loss(Some(p1), LossReason::Reentered, 1),
         loss(None, LossReason::TooManyProcesses, 0),

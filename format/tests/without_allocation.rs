@@ -57,10 +57,11 @@ fn append(chunk: &mut RecordChunk<'_>, record: &Record) -> Option<bool> {
         Record::Source(it) => chunk.source(&it.name, it.active, &it.missed),
         Record::TracerMemory(it) => chunk.tracer_memory(it),
         Record::End(it) => chunk.end(it),
-        Record::StackFrames(StackFrames { process, id, frames }) => {
+        Record::StackFrames(StackFrames { process, id, frames, end }) => {
             let addresses: Vec<u64> = frames.iter().map(|address| address.0).collect();
-            chunk.stack_frames(*process, *id, &addresses)
+            chunk.stack_frames(*process, *id, &addresses, *end)
         }
+        Record::Machine(it) => chunk.machine(it),
         Record::Gap(it) => chunk.gap(it),
         Record::Bucket(it) => chunk.bucket(it.process, it.id, it.name.as_bytes()),
         _ => return None,
@@ -160,7 +161,7 @@ proptest! {
         let (mut expected, mut ends, mut tick) = (Vec::new(), Vec::new(), base);
         for (index, (ticks, kind, id)) in items.into_iter().enumerate() {
             if index == 7 {
-                words.extend(encode::stack(stack.len() as u16, StackId(3)));
+                words.extend(encode::stack(stack.len() as u16, StackId(3), StackEnd::Cut));
                 words.extend(stack.iter().map(|address| address.0));
                 tick = base + later;
                 words.extend(time_base(tick));
@@ -252,7 +253,7 @@ proptest! {
 fn an_event_before_any_time_base_is_left_out() {
     let free = object_free(3, &ObjectFree { address: Address(0x1000), function: ObjectFunction::Plain });
     let mut memory = [0; 256];
-    for (words, taken) in [(free.to_vec(), 0), ([encode::stack(0, StackId(1)), free].concat(), 2)] {
+    for (words, taken) in [(free.to_vec(), 0), ([encode::stack(0, StackId(1), StackEnd::Unknown), free].concat(), 2)] {
         let chunk = PackedWordsChunk::new(&mut memory, TickClock::NANOSECONDS, &words).expect("room");
         assert_eq!((chunk.events(), chunk.words(), chunk.is_malformed()), (0, taken, true));
         assert_eq!(read_back(&file(chunk.finish(StreamId(1)))), &[]);

@@ -156,10 +156,10 @@ impl Metadata {
             Record::StackNode(StackNode { process, node, parent, address }) => {
                 self.nodes.insert((process, node), (parent, address));
             }
-            Record::Stack(Stack { process, id, node }) => {
+            Record::Stack(Stack { process, id, node, .. }) => {
                 self.stacks.insert((process, id), node);
             }
-            Record::StackFrames(StackFrames { process, id, frames }) => {
+            Record::StackFrames(StackFrames { process, id, frames, .. }) => {
                 let start = self.frames.len();
                 self.frames.extend(frames.iter().take(FRAMES_MAX));
                 self.flat_stacks.insert((process, id), start..self.frames.len());

@@ -3,7 +3,7 @@
 mod trace;
 
 use pagetrace_format::encode::{PackedWordsChunk, TickClock, object_alloc_with_id, object_free_with_id, time_base};
-use pagetrace_format::records::{Bucket, Gap, ProcessOrigin, Record, StackFrames};
+use pagetrace_format::records::{Bucket, Gap, ProcessOrigin, Record, StackEnd, StackFrames};
 use pagetrace_format::{
     Address, Event, EventKind, ObjectAlloc, ObjectFree, ObjectFunction, ObjectId, PageCount, PageRun, PageShift,
     ProcessId, StackId, StreamId, Trace, TraceNanos,
@@ -175,7 +175,12 @@ fn buckets_have_names_and_whole_stacks_their_frames() {
         .records(&[process(0, ProcessOrigin::Command, None, 1), stream(1, 0, None)])
         .records(&[process(1, ProcessOrigin::Fork, Some(0), 20), stream(2, 1, None)])
         .records(&[Record::Bucket(Bucket { process: ProcessId(0), id: BUCKET, name })])
-        .records(&[Record::StackFrames(StackFrames { process: ProcessId(0), id: StackId(3), frames: frames.clone() })])
+        .records(&[Record::StackFrames(StackFrames {
+            process: ProcessId(0),
+            id: StackId(3),
+            frames: frames.clone(),
+            end: StackEnd::Unknown,
+        })])
         .events(1, &[alloc(10, A, 300, BUCKET.0), alloc(11, B, 200, 3), alloc(12, C, 100, BUCKET.0 + 1)])
         .events(2, &[alloc(30, C + PAGE, 400, BUCKET.0), alloc(31, C + 2 * PAGE, 50, 3)])
         .end(60);

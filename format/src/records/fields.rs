@@ -1,6 +1,11 @@
 //! The fields of each record: the one place that says which there are and in what order.
 
-use super::{End, EndStatus, Gap, Loss, ProcessEnd, ProcessOrigin, Stack, StackNode, Stream, StreamKind, TracerMemory};
+use super::{
+    End, EndStatus, Gap, Loss, Machine, ProcessEnd, ProcessOrigin, Stack, StackEnd, StackNode, Stream, StreamKind,
+    TracerMemory,
+};
+#[cfg(feature = "std")]
+use crate::units::FileId;
 use crate::units::{Address, ProcessId, StackId, TraceNanos};
 use crate::varint::{Output, SliceOutput, put, put_bytes, zigzag};
 
@@ -17,6 +22,9 @@ pub const END: u64 = 10;
 pub const STACK_FRAMES: u64 = 11;
 pub const GAP: u64 = 12;
 pub const BUCKET: u64 = 13;
+pub const MACHINE: u64 = 14;
+#[cfg(feature = "std")]
+pub const MAPPED_FILE: u64 = 15;
 
 /// What a record is written from.
 pub trait Fields {
@@ -145,6 +153,7 @@ impl Fields for Stack {
         put(out, self.process.0.into());
         put(out, self.id.0.into());
         put(out, self.node.into());
+        put_stack_end(out, self.end);
     }
 }
 
@@ -200,6 +209,7 @@ pub struct StackFramesFields<A> {
     pub process: ProcessId,
     pub id: StackId,
     pub frames: A,
+    pub end: StackEnd,
 }
 
 impl<A: Iterator<Item = u64> + Clone> Fields for StackFramesFields<A> {
@@ -210,6 +220,7 @@ impl<A: Iterator<Item = u64> + Clone> Fields for StackFramesFields<A> {
         put(out, self.id.0.into());
         put(out, self.frames.clone().count() as u64);
         self.frames.clone().for_each(|address| put(out, address));
+        put_stack_end(out, self.end);
     }
 }
 
@@ -238,6 +249,44 @@ impl Fields for BucketFields<'_> {
         put(out, self.process.0.into());
         put(out, self.id.0.into());
         put_bytes(out, self.name);
+    }
+}
+
+impl Fields for Machine {
+    const TAG: u64 = MACHINE;
+
+    fn put(&self, out: &mut impl Output) {
+        put(out, self.huge_pages as u64);
+        put(out, self.huge_page_bytes);
+        put(out, self.memory_bytes);
+    }
+}
+
+/// A mapped file, its path where it is.
+#[cfg(feature = "std")]
+pub struct MappedFileFields<'a> {
+    pub id: FileId,
+    pub device: u64,
+    pub inode: u64,
+    pub path: &'a [u8],
+}
+
+#[cfg(feature = "std")]
+impl Fields for MappedFileFields<'_> {
+    const TAG: u64 = MAPPED_FILE;
+
+    fn put(&self, out: &mut impl Output) {
+        put(out, self.id.0.into());
+        put(out, self.device);
+        put(out, self.inode);
+        put_bytes(out, self.path);
+    }
+}
+
+/// The field came later than the record: where nothing is to be said it is left out.
+fn put_stack_end(out: &mut impl Output, end: StackEnd) {
+    if end != StackEnd::Unknown {
+        put(out, end as u64);
     }
 }
 

@@ -1,14 +1,15 @@
 //! Records that own their memory, and how all records are written and read where there is an allocator.
 
 use super::fields::{
-    self as tag, BucketFields, ModuleFields, ProcessFields, SourceFields, StackFramesFields, put_record,
+    self as tag, BucketFields, MappedFileFields, ModuleFields, ProcessFields, SourceFields, StackFramesFields,
+    put_record,
 };
 use super::{
-    End, EndStatus, Gap, Loss, LossReason, ProcessEnd, ProcessOrigin, Stack, StackNode, Stream, StreamKind,
-    TracerMemory,
+    End, EndStatus, Gap, HugePages, Loss, LossReason, Machine, ProcessEnd, ProcessOrigin, Stack, StackEnd, StackNode,
+    Stream, StreamKind, TracerMemory,
 };
 use crate::error::FormatError;
-use crate::units::{Address, ProcessId, StackId, StreamId, TraceNanos};
+use crate::units::{Address, FileId, ProcessId, StackId, StreamId, TraceNanos};
 use crate::varint::{Input, unzigzag};
 
 /// One record.
@@ -41,6 +42,10 @@ pub enum Record {
     Gap(Gap),
     /// A name for objects that the program has put together.
     Bucket(Bucket),
+    /// How the machine hands out memory.
+    Machine(Machine),
+    /// A file that page events speak of.
+    MappedFile(MappedFile),
 }
 
 /// A process: one program image with one address space.
@@ -101,6 +106,21 @@ pub struct StackFrames {
     pub id: StackId,
     /// Its return addresses, innermost first.
     pub frames: Vec<Address>,
+    /// How far it reaches.
+    pub end: StackEnd,
+}
+
+/// A file that page events speak of by its id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MappedFile {
+    /// The id that events give, in the whole trace.
+    pub id: FileId,
+    /// Its device, major in the high 32 bits, minor in the low.
+    pub device: u64,
+    /// Its inode.
+    pub inode: u64,
+    /// Its path as the process saw it; in brackets for what is no file, as `[heap]`; `//anon` for anonymous memory.
+    pub path: String,
 }
 
 /// A name that the program gave to a bucket, and that objects have in place of a stack.
@@ -150,13 +170,18 @@ impl Record {
             }
             Record::TracerMemory(it) => put_record(payload, it),
             Record::End(it) => put_record(payload, it),
-            Record::StackFrames(StackFrames { process, id, frames }) => {
+            Record::StackFrames(StackFrames { process, id, frames, end }) => {
                 let frames = frames.iter().map(|address| address.0);
-                put_record(payload, &StackFramesFields { process: *process, id: *id, frames });
+                put_record(payload, &StackFramesFields { process: *process, id: *id, frames, end: *end });
             }
             Record::Gap(it) => put_record(payload, it),
             Record::Bucket(Bucket { process, id, name }) => {
                 put_record(payload, &BucketFields { process: *process, id: *id, name: name.as_bytes() });
+            }
+            Record::Machine(it) => put_record(payload, it),
+            Record::MappedFile(MappedFile { id, device, inode, path }) => {
+                let (id, device, inode, path) = (*id, *device, *inode, path.as_bytes());
+                put_record(payload, &MappedFileFields { id, device, inode, path });
             }
         }
     }
@@ -171,7 +196,7 @@ impl Record {
         while !input.rest().is_empty() {
             let cut = FormatError::Payload("a record is cut");
             let (Some(tag), Some(fields)) = (input.number(), input.bytes()) else { return Err(cut) };
-            if (tag::PROCESS..=tag::BUCKET).contains(&tag) {
+            if (tag::PROCESS..=tag::MAPPED_FILE).contains(&tag) {
                 let record = Record::decode_fields(tag, &mut FieldReader(Input::new(fields)));
                 records.push(record.ok_or(FormatError::Payload("a field of a record holds what cannot be"))?);
             }
@@ -240,6 +265,7 @@ impl Record {
                 process: ProcessId(fields.small()?),
                 id: StackId(fields.small()?),
                 node: fields.small()?,
+                end: fields.stack_end()?,
             }),
             tag::LOSS => Record::Loss(Loss {
                 process: fields.optional_process()?,
@@ -263,6 +289,7 @@ impl Record {
                     let count = fields.number()?;
                     (0..count).map(|_| fields.number().map(Address)).collect::<Option<Vec<Address>>>()?
                 },
+                end: fields.stack_end()?,
             }),
             tag::GAP => Record::Gap(Gap {
                 process: ProcessId(fields.small()?),
@@ -274,6 +301,17 @@ impl Record {
                 process: ProcessId(fields.small()?),
                 id: StackId(fields.small()?),
                 name: fields.text()?,
+            }),
+            tag::MACHINE => Record::Machine(Machine {
+                huge_pages: HugePages::from_number(u8::try_from(fields.number()?).ok()?),
+                huge_page_bytes: fields.number()?,
+                memory_bytes: fields.number()?,
+            }),
+            tag::MAPPED_FILE => Record::MappedFile(MappedFile {
+                id: FileId(fields.small()?),
+                device: fields.number()?,
+                inode: fields.number()?,
+                path: fields.text()?,
             }),
             _ => return None,
         })
@@ -296,6 +334,14 @@ impl FieldReader<'_> {
             0 => Some(None),
             id => Some(Some(ProcessId(u32::try_from(id - 1).ok()?))),
         }
+    }
+
+    /// A field that older writers do not have.
+    fn stack_end(&mut self) -> Option<StackEnd> {
+        if self.0.rest().is_empty() {
+            return Some(StackEnd::Unknown);
+        }
+        Some(StackEnd::from_number(u8::try_from(self.number()?).ok()?))
     }
 
     fn text(&mut self) -> Option<String> {

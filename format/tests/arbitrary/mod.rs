@@ -102,10 +102,17 @@ pub fn record() -> impl Strategy<Value = Record> {
     );
     let node = (process_id(), any::<u32>(), any::<u32>(), address())
         .prop_map(|(process, node, parent, address)| Record::StackNode(StackNode { process, node, parent, address }));
-    let stack = (process_id(), any::<u32>(), any::<u32>())
-        .prop_map(|(process, id, node)| Record::Stack(Stack { process, id: StackId(id), node }));
+    let stack = (process_id(), any::<u32>(), any::<u32>(), stack_end())
+        .prop_map(|(process, id, node, end)| Record::Stack(Stack { process, id: StackId(id), node, end }));
     use LossReason::*;
-    let known = prop::sample::select(vec![BufferFull, Reentered, TooManyProcesses, StackTableFull, Malformed]);
+    let known = prop::sample::select(vec![
+        BufferFull,
+        Reentered,
+        TooManyProcesses,
+        StackTableFull,
+        Malformed,
+        KernelBufferFull,
+    ]);
     let reason = prop_oneof![known, (100_u8..=255).prop_map(Other)];
     let loss = (parent, reason, any::<u64>(), nanos())
         .prop_map(|(process, reason, events, time)| Record::Loss(Loss { process, reason, events, time }));
@@ -114,12 +121,22 @@ pub fn record() -> impl Strategy<Value = Record> {
     let memory = (process_id(), address(), address())
         .prop_map(|(process, start, end)| Record::TracerMemory(TracerMemory { process, start, end }));
     let end_record = (nanos(), any::<u64>()).prop_map(|(time, unix_ns)| Record::End(End { time, unix_ns }));
-    let frames = (process_id(), any::<u32>(), prop::collection::vec(address(), 0..20))
-        .prop_map(|(process, id, frames)| Record::StackFrames(StackFrames { process, id: StackId(id), frames }));
+    let frames = (process_id(), any::<u32>(), prop::collection::vec(address(), 0..20), stack_end()).prop_map(
+        |(process, id, frames, end)| Record::StackFrames(StackFrames { process, id: StackId(id), frames, end }),
+    );
+    let machine = (0_u8..4, any::<u64>(), any::<u64>()).prop_map(|(huge_pages, huge_page_bytes, memory_bytes)| {
+        Record::Machine(Machine { huge_pages: HugePages::from_number(huge_pages), huge_page_bytes, memory_bytes })
+    });
+    let file = (any::<u32>(), any::<u64>(), any::<u64>(), text())
+        .prop_map(|(id, device, inode, path)| Record::MappedFile(MappedFile { id: FileId(id), device, inode, path }));
     let gap = (process_id(), nanos(), nanos(), any::<bool>())
         .prop_map(|(process, start, end, kept)| Record::Gap(Gap { process, start, end, kept }));
     let bucket = (process_id(), any::<u32>(), text())
         .prop_map(|(process, id, name)| Record::Bucket(Bucket { process, id: StackId(id), name }));
     let of_version_1 = prop_oneof![process, end, stream, module, node, stack, loss, source, memory, end_record];
-    prop_oneof![10 => of_version_1, 3 => prop_oneof![frames, gap, bucket]]
+    prop_oneof![10 => of_version_1, 5 => prop_oneof![frames, gap, bucket, machine, file]]
+}
+
+fn stack_end() -> impl Strategy<Value = StackEnd> {
+    (0_u8..3).prop_map(StackEnd::from_number)
 }

@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "each test program uses its part of it")]
 
 use pagetrace_format::records::{
-    End, EndStatus, Process, ProcessEnd, ProcessOrigin, Record, Stack, StackNode, Stream, StreamKind,
+    End, EndStatus, Process, ProcessEnd, ProcessOrigin, Record, Stack, StackEnd, StackNode, Stream, StreamKind,
 };
 use pagetrace_format::snapshot::{
     KernelFigures, Mapping, PageFlags, Permissions, ResidencySource, ResidentRun, SnapshotReason,
@@ -103,7 +103,7 @@ pub fn stack(process: u32, id: u32, address: u64) -> [Record; 2] {
     let (process, node) = (ProcessId(process), id);
     [
         Record::StackNode(StackNode { process, node, parent: 0, address: Address(address) }),
-        Record::Stack(Stack { process, id: StackId(id), node }),
+        Record::Stack(Stack { process, id: StackId(id), node, end: StackEnd::ThreadStart }),
     ]
 }
 

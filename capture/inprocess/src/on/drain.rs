@@ -184,9 +184,9 @@ fn take_stacks(scratch: &mut Scratch, lead: usize, end: usize, process: ProcessI
         let item = reader.next(&mut rest);
         let length = before - rest.len();
         match item {
-            Ok(Some(PackedItem::Stack(id, frames))) => {
+            Ok(Some(PackedItem::Stack(id, frames, reach))) => {
                 let bases = length - frames.len() - 2;
-                let written = records.as_mut().is_some_and(|records| records.stack_frames(process, id, frames));
+                let written = records.as_mut().is_some_and(|records| records.stack_frames(process, id, frames, reach));
                 if !written && let Some(full) = records.take() {
                     trace_file::append(full.finish(TraceNanos(sys::monotonic_ns())));
                 }

@@ -392,7 +392,11 @@ impl Entered<'_> {
 
     /// Writes a stack, for which [`Entered::reserve`] has made room, and publishes it.
     pub fn append_stack(&mut self, id: u32, frames: &[u64]) {
-        let first = encode::stack(frames.len() as u16, pagetrace_format::StackId(id));
+        let first = encode::stack(
+            frames.len() as u16,
+            pagetrace_format::StackId(id),
+            pagetrace_format::records::StackEnd::Unknown,
+        );
         let used = self.put(self.buffer.used.get(), &first);
         let used = self.put(used, frames);
         self.publish(used);

@@ -67,7 +67,7 @@ fn claim(header: &BlockHeader) {
 
 fn write(session: Session, index: u32, header: &BlockHeader, id: u32, frames: &[u64]) {
     let Some(words) = session.words(index) else { return };
-    let first = encode::stack(frames.len() as u16, StackId(id));
+    let first = encode::stack(frames.len() as u16, StackId(id), pagetrace_format::records::StackEnd::Unknown);
     for (to, &word) in words.iter().zip(first.iter().chain(frames)) {
         to.store(word, Ordering::Relaxed);
     }

@@ -193,8 +193,8 @@ impl Drain {
                     thread.columns.push(Event { time: clock.time_of(tick), kind });
                     drained.events += 1;
                 }
-                Ok(Some(PackedItem::Stack(id, frames))) => {
-                    process.stacks.add(process.id, id, frames, &mut drained.records);
+                Ok(Some(PackedItem::Stack(id, frames, end))) => {
+                    process.stacks.add(process.id, id, frames, end, &mut drained.records);
                 }
                 Ok(None) => break,
                 Err(_) => {

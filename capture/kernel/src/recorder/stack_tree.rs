@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use pagetrace_format::records::{Record, Stack, StackNode};
+use pagetrace_format::records::{Record, Stack, StackEnd, StackNode};
 use pagetrace_format::{Address, ProcessId, StackId};
 
 /// Gives numbers to the nodes of a tree and says which are new.
@@ -13,7 +13,7 @@ pub struct StackTree {
 
 impl StackTree {
     /// Adds a stack, innermost frame first, and appends the records that a reader needs for it.
-    pub fn add(&mut self, process: ProcessId, id: StackId, frames: &[u64], records: &mut Vec<Record>) {
+    pub fn add(&mut self, process: ProcessId, id: StackId, frames: &[u64], end: StackEnd, records: &mut Vec<Record>) {
         let mut parent = 0;
         for &address in frames.iter().rev() {
             let next = self.nodes.len() as u32 + 1;
@@ -23,7 +23,7 @@ impl StackTree {
                 next
             });
         }
-        records.push(Record::Stack(Stack { process, id, node: parent }));
+        records.push(Record::Stack(Stack { process, id, node: parent, end }));
     }
 }
 
@@ -34,9 +34,9 @@ mod tests {
     #[test]
     fn callers_are_shared() {
         let (mut tree, mut records) = (StackTree::default(), Vec::new());
-        tree.add(ProcessId(0), StackId(1), &[3, 2, 1], &mut records);
+        tree.add(ProcessId(0), StackId(1), &[3, 2, 1], StackEnd::Unknown, &mut records);
         assert_eq!(records.len(), 4);
-        tree.add(ProcessId(0), StackId(2), &[4, 2, 1], &mut records);
+        tree.add(ProcessId(0), StackId(2), &[4, 2, 1], StackEnd::Cut, &mut records);
         assert_eq!(records.len(), 6, "one new frame and the stack itself");
         let Record::StackNode(node) = &records[4] else { panic!("expected a node, found {:?}", records[4]) };
         assert_eq!((node.parent, node.address), (2, Address(4)));

@@ -1,7 +1,8 @@
 //! A small native trace, made here: two threads of one process, whose events interleave.
 
 use pagetrace_format::records::{
-    End, EndStatus, Module, Process, ProcessEnd, ProcessOrigin, Record, Source, Stack, StackNode, Stream, StreamKind,
+    End, EndStatus, Module, Process, ProcessEnd, ProcessOrigin, Record, Source, Stack, StackEnd, StackNode, Stream,
+    StreamKind,
 };
 use pagetrace_format::snapshot::{
     KernelFigures, Mapping, PageFlags, Permissions, ResidencySource, ResidentRun, Snapshot, SnapshotReason,
@@ -77,7 +78,7 @@ fn first_records() -> Vec<Record> {
         }),
         Record::StackNode(StackNode { process: PROCESS, node: 1, parent: 0, address: Address(0x7fff_0000) }),
         Record::StackNode(StackNode { process: PROCESS, node: 2, parent: 1, address: Address(0x40_0234) }),
-        Record::Stack(Stack { process: PROCESS, id: STACK, node: 2 }),
+        Record::Stack(Stack { process: PROCESS, id: STACK, node: 2, end: StackEnd::ThreadStart }),
         Record::Source(Source { name: "objects".into(), active: true, missed: String::new() }),
     ]
 }

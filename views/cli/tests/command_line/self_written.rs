@@ -7,7 +7,7 @@ use pagetrace_format::encode::{
     PackedChunk, PackedWordsChunk, TickClock, object_alloc_with_id, object_free_with_id, time_base,
 };
 use pagetrace_format::record_chunk::ProcessRef;
-use pagetrace_format::records::{End, Gap, ProcessOrigin, Stream, StreamKind};
+use pagetrace_format::records::{End, Gap, ProcessOrigin, StackEnd, Stream, StreamKind};
 use pagetrace_format::snapshot::SnapshotReason;
 use pagetrace_format::{
     Address, EventKind, FileHeader, ObjectAlloc, ObjectFree, ObjectFunction, ObjectId, Origin, PageCount, PageRun,
@@ -52,7 +52,7 @@ fn self_written(kept: bool) -> Vec<u8> {
             && chunk.stream(&stream(2, StreamKind::Buffer(3)))
             && chunk.stream(&stream(3, StreamKind::Buffer(9)))
             && chunk.bucket(PROCESS, SESSIONS, b"sessions")
-            && chunk.stack_frames(PROCESS, STACK, &[0x7fff_1234, 0x7fff_0000])
+            && chunk.stack_frames(PROCESS, STACK, &[0x7fff_1234, 0x7fff_0000], StackEnd::ThreadStart)
             && chunk.gap(&gap)
             && chunk.source("objects of the program", true, "")
     });
