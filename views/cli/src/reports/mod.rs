@@ -11,6 +11,7 @@ mod go_text;
 mod page_text;
 
 mod advice;
+mod allocator_of;
 
 mod quantities;
 
