@@ -139,7 +139,9 @@ struct LastFault {
 enum Place {
     Told(Told),
     /// Kept for a call that has not returned.
-    Kept { time: u64 },
+    Kept {
+        time: u64,
+    },
     /// Nothing came.
     Empty,
 }
