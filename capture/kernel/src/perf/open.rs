@@ -211,7 +211,13 @@ fn planned_events(
     // Where a tracepoint tells what a fault wanted it is the source of faults. Not of those in the kernel: it also tells
     // of faults that the kernel does not serve, for example where it copies a stack for a sample.
     let leader = page_faults_and_sideband(if faults.is_some() { Mode::Kernel } else { Mode::User });
-    let mut events = vec![(leader, SampleKind::Fault, None)];
+    let mut events = Vec::new();
+    if stacks {
+        // In front: of two events with one fault the one that was opened last is first, and the second one's record
+        // gets all that the first's has (seen on Linux 6.18).
+        events.push((sampled_stacks(options.stack_period, options.stack_bytes), SampleKind::Fault, None));
+    }
+    events.push((leader, SampleKind::Fault, None));
     match faults {
         Some(FaultTracepoints { user, kernel }) => {
             events.push((tracepoint(user, true), SampleKind::UserFault, None));
@@ -219,9 +225,6 @@ fn planned_events(
         }
         None if kernel_mode => events.push((kernel_faults(), SampleKind::Fault, None)),
         None => {}
-    }
-    if stacks {
-        events.push((sampled_stacks(options.stack_period, options.stack_bytes), SampleKind::Fault, None));
     }
     let mut pair = |EnterExit { enter, exit }: EnterExit, filter: Option<String>, kernel_too| {
         events.push((tracepoint(enter, kernel_too), SampleKind::Enter, filter.clone()));
