@@ -11,7 +11,7 @@ use pagetrace_replay::{Replayed, ReplayedProcess, RssState};
 use super::go_text;
 use super::report_model::{
     At, Buffer, Classes, Defect, EventCounts, Final, Gap, Gaps, KernelFigures, Lost, NamedBytes, Objects, PageCounts,
-    Peak, Process, Report, Rss, Site, SnapshotFacts, Source, TimelinePoint,
+    Peak, Process, Report, Rss, Site, SnapshotFacts, Source, StackShares, Stacks, TimelinePoint,
 };
 use crate::symbols::Symbols;
 
@@ -62,6 +62,7 @@ pub fn report_of(trace: &Trace<'_>, replayed: &Replayed, asked: &'static str) ->
         anomalies: replayed.anomalies.named().collect(),
         defects: replayed.defects.iter().map(defect).collect(),
         processes: replayed.processes.iter().map(|process| process_of(replayed, process, &symbols)).collect(),
+        stacks: Stacks { object_events: shares(pagetrace_replay::StackShares::of_objects(&replayed.processes)) },
         sources: sources_of(replayed),
         gaps: gaps(replayed),
         buffers: buffers(trace, replayed),
@@ -227,6 +228,11 @@ fn sources_of(replayed: &Replayed) -> Vec<Source> {
         missed: it.missed.clone(),
     };
     replayed.sources().iter().map(source).collect()
+}
+
+fn shares(shares: pagetrace_replay::StackShares) -> StackShares {
+    let pagetrace_replay::StackShares { thread_start, cut, unknown, none, bucket } = shares;
+    StackShares { thread_start, cut, unknown, none, bucket }
 }
 
 fn gaps(replayed: &Replayed) -> Gaps {
