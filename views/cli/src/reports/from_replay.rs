@@ -13,16 +13,16 @@ use super::report_model::{
     At, Buffer, Classes, Defect, EventCounts, Final, Gap, Gaps, KernelFigures, Lost, NamedBytes, Objects, PageCounts,
     Peak, Process, Report, Rss, Site, SnapshotFacts, Source, StackShares, Stacks, TimelinePoint,
 };
-use crate::symbols::Symbols;
+use crate::symbols::{SymbolOptions, Symbols};
 
 /// Makes the report of a replayed trace; `asked` is the moment's name on the command line.
-pub fn report_of(trace: &Trace<'_>, replayed: &Replayed, asked: &'static str) -> Report {
+pub fn report_of(trace: &Trace<'_>, replayed: &Replayed, asked: &'static str, options: &SymbolOptions) -> Report {
     let since_start = |time: TraceNanos| time.0.saturating_sub(replayed.start.0);
     let is_go = replayed.header.origin == Origin::GoPageTrace;
     // Page states are known only where page events are.
     let pages = replayed.peak.map(|_| replayed.final_pages);
     let frames = replayed.processes.iter().flat_map(|process| &process.sites).flat_map(|site| &site.frames);
-    let mut symbols = Symbols::new(&replayed.metadata.modules);
+    let mut symbols = Symbols::new(&replayed.metadata.modules, options);
     symbols.resolve(frames.copied());
     Report {
         format: if is_go { go_text::FORMAT } else { "pagetrace" },
