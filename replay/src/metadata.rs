@@ -6,7 +6,7 @@ use std::ops::Range;
 use hashbrown::HashMap;
 use pagetrace_format::records::{
     Bucket, End, Gap, Loss, Module, Process, ProcessEnd, ProcessOrigin, Record, Source, Stack, StackEnd, StackFrames,
-    StackNode, Stream, TracerMemory,
+    StackNode, Stream, Symbol, TracerMemory,
 };
 use pagetrace_format::snapshot::{ResidencySource, SnapshotReason};
 use pagetrace_format::{Address, ChunkKind, PageShift, ProcessId, StackId, StreamId, Trace, TraceNanos};
@@ -29,6 +29,8 @@ pub struct Metadata {
     pub losses: Vec<Loss>,
     /// Sources of data.
     pub sources: Vec<Source>,
+    /// Functions that were looked up on the recorded machine.
+    pub symbols: Vec<Symbol>,
     /// The tracer's own memory.
     pub tracer_memory: Vec<TracerMemory>,
     /// Times in which recording was off, in order of their ends.
@@ -178,6 +180,7 @@ impl Metadata {
             Record::Source(source) => self.sources.push(source),
             Record::TracerMemory(memory) => self.tracer_memory.push(memory),
             Record::End(end) => self.end = Some(end),
+            Record::Symbol(symbol) => self.symbols.push(symbol),
             _ => {}
         }
     }

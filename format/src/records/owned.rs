@@ -1,8 +1,8 @@
 //! Records that own their memory, and how all records are written and read where there is an allocator.
 
 use super::fields::{
-    self as tag, BucketFields, MappedFileFields, ModuleFields, ProcessFields, SourceFields, StackFramesFields, SymbolFields,
-    put_record,
+    self as tag, BucketFields, MappedFileFields, ModuleFields, ProcessFields, SourceFields, StackFramesFields,
+    SymbolFields, put_record,
 };
 use super::{
     End, EndStatus, Gap, HugePages, Loss, LossReason, Machine, ProcessEnd, ProcessOrigin, Stack, StackEnd, StackNode,
@@ -272,15 +272,7 @@ impl Record {
                     0 => StreamKind::Thread(fields.small()?),
                     1 => StreamKind::GoProcessor(unzigzag(fields.number()?)),
                     2 => StreamKind::Buffer(fields.small()?),
-                    tag::SYMBOL => Record::Symbol(Symbol {
-                process: ProcessId(fields.small()?),
-                address: Address(fields.number()?),
-                functions: {
-                    let count = fields.number()?;
-                    (0..count).map(|_| fields.function()).collect::<Option<Vec<SymbolFunction>>>()?
-                },
-            }),
-            _ => return None,
+                    _ => return None,
                 };
                 let range = (Address(fields.number()?), Address(fields.number()?));
                 Record::Stream(Stream { id, process, kind, stack_range: (range.1.0 != 0).then_some(range) })
@@ -350,6 +342,14 @@ impl Record {
                 device: fields.number()?,
                 inode: fields.number()?,
                 path: fields.text()?,
+            }),
+            tag::SYMBOL => Record::Symbol(Symbol {
+                process: ProcessId(fields.small()?),
+                address: Address(fields.number()?),
+                functions: {
+                    let count = fields.number()?;
+                    (0..count).map(|_| fields.function()).collect::<Option<Vec<SymbolFunction>>>()?
+                },
             }),
             _ => return None,
         })

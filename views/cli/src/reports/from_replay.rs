@@ -22,7 +22,7 @@ pub fn report_of(trace: &Trace<'_>, replayed: &Replayed, asked: &'static str, op
     // Page states are known only where page events are.
     let pages = replayed.peak.map(|_| replayed.final_pages);
     let frames = replayed.processes.iter().flat_map(|process| &process.sites).flat_map(|site| &site.frames);
-    let mut symbols = Symbols::new(&replayed.metadata.modules, options);
+    let mut symbols = Symbols::new(&replayed.metadata.modules, options).with_embedded(&replayed.metadata);
     symbols.resolve(frames.copied());
     Report {
         format: if is_go { go_text::FORMAT } else { "pagetrace" },

@@ -6,6 +6,7 @@
 
 mod debuginfod;
 mod elf_facts;
+mod embedded;
 mod files;
 mod function;
 
@@ -16,9 +17,12 @@ use blazesym::symbolize::source::{Elf, Source};
 use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolized, Symbolizer};
 use pagetrace_format::Address;
 use pagetrace_format::records::Module;
+use pagetrace_replay::Metadata;
 use pagetrace_replay::results::Frame;
 
 use debuginfod::Debuginfod;
+use embedded::Embedded;
+pub use embedded::embed;
 use files::{SymbolFile, SymbolFiles};
 pub use function::{Function, NamedFunction};
 
@@ -39,6 +43,7 @@ pub struct Symbols<'m> {
     modules: &'m [Module],
     symbolizer: Symbolizer,
     files: SymbolFiles,
+    embedded: Embedded<'m>,
     found: HashMap<(Option<usize>, Address), Vec<Function>>,
     /// Files that could not be used, and why.
     problems: BTreeMap<String, String>,
@@ -61,7 +66,20 @@ impl<'m> Symbols<'m> {
         let files = SymbolFiles::new(options.directories.clone(), debuginfod);
         let symbolizer = Symbolizer::builder().enable_inlined_fns(true).enable_demangling(true);
         let symbolizer = symbolizer.set_debug_dirs(Some(files.debug_directories())).build();
-        Symbols { modules, symbolizer, files, found: HashMap::new(), problems: BTreeMap::new() }
+        Symbols {
+            modules,
+            symbolizer,
+            files,
+            embedded: Embedded::default(),
+            found: HashMap::new(),
+            problems: BTreeMap::new(),
+        }
+    }
+
+    /// Uses what the recorder has put into the trace too, where files do not say more.
+    #[must_use]
+    pub fn with_embedded(self, metadata: &'m Metadata) -> Symbols<'m> {
+        Symbols { embedded: Embedded::of(metadata), ..self }
     }
 
     /// Whether the frame is the tracer's: its shell around a thread's first function.
@@ -102,7 +120,7 @@ impl<'m> Symbols<'m> {
         self.problems
     }
 
-    fn resolve_file(&mut self, path: &str, build_id: &[u8], places: &BTreeSet<Place>) {
+    fn resolve_file(&mut self, path: &'m str, build_id: &'m [u8], places: &BTreeSet<Place>) {
         let name = Path::new(path).file_name().map(|name| name.to_string_lossy().into_owned());
         let name = name.unwrap_or_else(|| path.to_owned());
         let mut known: Vec<Known> = vec![Vec::new(); places.len()];
@@ -125,6 +143,15 @@ impl<'m> Symbols<'m> {
             Err(why) => {
                 self.problems.insert(path.to_owned(), why);
             }
+        }
+        for (&(offset, ..), known) in places.iter().zip(&mut known) {
+            if let Some(functions) = self.embedded.functions(path, build_id, offset).filter(|_| !is_whole(known)) {
+                take_better(known, functions.clone());
+            }
+        }
+        // Embedded symbols are as good as the file was: nobody misses it.
+        if known.iter().all(|known| !known.is_empty()) {
+            self.problems.remove(path);
         }
         for (&(offset, module, address), known) in places.iter().zip(known) {
             let function = |named| Function { named, module: Some(name.clone()), offset };

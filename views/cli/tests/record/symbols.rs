@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::harness::{Recorded, TIME_LIMIT, compiled, pagetrace, processes, record, text_of};
+use crate::harness::{Recorded, TIME_LIMIT, assert_whole, compiled, pagetrace, processes, record_with, text_of};
 
 /// A program that was recorded, and is gone since: its trace, and its files by their kinds.
 struct Gone {
@@ -25,8 +25,8 @@ fn run(program: &str, arguments: &[&Path]) {
 }
 
 impl Gone {
-    /// Records it stripped; its debug information and the whole program are kept elsewhere.
-    fn record() -> Gone {
+    /// Records what objcopy makes of it; its debug information and the whole program are kept elsewhere.
+    fn record(kept: &str, options: &[&str]) -> Gone {
         let whole = compiled("inlines", &["-O2", "-Wl,--build-id"]);
         let folder = tempfile::tempdir().expect("a directory");
         let at = |name: &str| folder.path().join(name);
@@ -34,8 +34,8 @@ impl Gone {
         run("objcopy", &[Path::new("--only-keep-debug"), &whole, &at("debug")]);
         fs::create_dir(at("bin")).expect("made");
         let program = at("bin/inlines");
-        run("objcopy", &[Path::new("--strip-all"), &whole, &program]);
-        let recorded = record(&[&text_of(&program)]);
+        run("objcopy", &[Path::new(kept), &whole, &program]);
+        let recorded = record_with(options, &[], &[&text_of(&program)]);
         fs::remove_file(program).expect("removed");
         let said = Command::new("readelf").arg("-n").arg(&whole).output().expect("binutils").stdout;
         let said = String::from_utf8(said).expect("text");
@@ -70,7 +70,7 @@ fn check(report: &Value, expected: &[&str], what: &str) {
 
 #[test]
 fn a_program_that_is_gone_has_its_symbols_from_elsewhere() {
-    let gone = Gone::record();
+    let gone = Gone::record("--strip-all", &["--quiet"]);
     let bare = gone.report(&[], &[]);
     assert!(stack(&bare).iter().any(|frame| frame.starts_with("inlines+0x")), "{:?}", stack(&bare));
     let problems = bare["unresolved_modules"].to_string();
@@ -105,7 +105,7 @@ fn a_program_that_is_gone_has_its_symbols_from_elsewhere() {
 
 #[test]
 fn servers_are_asked_where_the_user_has_named_some() {
-    let gone = Gone::record();
+    let gone = Gone::record("--strip-all", &["--quiet"]);
     let asked = gone.at("asked");
     let script = format!(
         "#!/bin/sh\necho \"$@\" >> {}\n[ \"$2\" = {} ] && echo {} && exit 0\nexit 1\n",
@@ -127,4 +127,19 @@ fn servers_are_asked_where_the_user_has_named_some() {
     let asked = fs::read_to_string(asked).expect("written by the script");
     let once = asked.lines().filter(|line| *line == format!("debuginfo {}", gone.build_id)).count();
     assert_eq!(once, 1, "{asked}");
+}
+
+#[test]
+fn symbols_in_the_trace_need_no_file() {
+    let gone = Gone::record("--preserve-dates", &["--quiet", "--embed-symbols"]);
+    let found = gone.report(&[], &[]);
+    assert_whole(&found, "with symbols behind its end");
+    check(&found, &[INLINED, AROUND], "embedded");
+    assert!(!found["unresolved_modules"].to_string().contains("inlines"), "{}", found["unresolved_modules"]);
+
+    // Names from a table of symbols in the trace give way to debug information.
+    let gone = Gone::record("--strip-debug", &["--quiet", "--embed-symbols"]);
+    check(&gone.report(&[], &[]), &["not_inlined (inlines)"], "embedded names");
+    let found = gone.report(&["--symbols", &text_of(gone.folder.path())], &[]);
+    check(&found, &[INLINED, AROUND], "better than embedded");
 }
