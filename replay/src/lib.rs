@@ -42,6 +42,9 @@ pub use results::{Replayed, ReplayedProcess, RssClasses, RssState};
 pub mod metadata;
 pub use metadata::Metadata;
 
+mod prediction;
+pub use prediction::predicted_anonymous_pages;
+
 pub mod timeline;
 pub use timeline::Timeline;
 
@@ -51,8 +54,11 @@ pub use error::ReplayError;
 mod objects;
 pub use objects::SiteId;
 
+mod address_space;
 mod analyses;
 mod intervals;
+mod kernel_states;
+mod kernel_timeline;
 mod outcome;
 mod page_map;
 mod page_states;

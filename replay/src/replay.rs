@@ -233,7 +233,7 @@ impl<'t, 'b> Replay<'t, 'b> {
         Replay {
             trace,
             metadata,
-            kernel_shift: metadata.snapshots.first().map_or(trace.header().page_shift, |first| first.page_shift),
+            kernel_shift: metadata.kernel_shift(trace),
             next_due: due.last().map_or(TraceNanos(u64::MAX), |next| next.time),
             due,
             states: metadata.processes.iter().map(|_| None).collect(),
