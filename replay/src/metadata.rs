@@ -7,7 +7,7 @@ use std::ops::Range;
 use hashbrown::HashMap;
 use pagetrace_format::records::{
     Bucket, End, Gap, Loss, Machine, MappedFile, Module, Process, ProcessEnd, ProcessOrigin, Record, Source, Stack,
-    StackFrames, StackNode, Stream, TracerMemory,
+    StackEnd, StackFrames, StackNode, Stream, Symbol, TracerMemory,
 };
 use pagetrace_format::snapshot::{ResidencySource, SnapshotReason};
 use pagetrace_format::{Address, ChunkKind, FileId, PageShift, ProcessId, StackId, StreamId, Trace, TraceNanos};
@@ -30,6 +30,8 @@ pub struct Metadata {
     pub losses: Vec<Loss>,
     /// Sources of data.
     pub sources: Vec<Source>,
+    /// Functions that were looked up on the recorded machine.
+    pub symbols: Vec<Symbol>,
     /// The tracer's own memory.
     pub tracer_memory: Vec<TracerMemory>,
     /// Times in which recording was off, in order of their ends.
@@ -47,6 +49,8 @@ pub struct Metadata {
     /// Stacks that came with their frames, without the tree: places in `frames`.
     flat_stacks: HashMap<(ProcessId, StackId), Range<usize>>,
     frames: Vec<Address>,
+    /// How far stacks reach, where the trace says it.
+    stack_ends: HashMap<(ProcessId, StackId), StackEnd>,
     buckets: HashMap<(ProcessId, StackId), String>,
     mapped_files: HashMap<FileId, MappedFile>,
     /// The first id of each file, by device and inode.
@@ -164,10 +168,12 @@ impl Metadata {
             Record::StackNode(StackNode { process, node, parent, address }) => {
                 self.nodes.insert((process, node), (parent, address));
             }
-            Record::Stack(Stack { process, id, node, .. }) => {
+            Record::Stack(Stack { process, id, node, end }) => {
+                self.add_stack_end(process, id, end);
                 self.stacks.insert((process, id), node);
             }
-            Record::StackFrames(StackFrames { process, id, frames, .. }) => {
+            Record::StackFrames(StackFrames { process, id, frames, end }) => {
+                self.add_stack_end(process, id, end);
                 let start = self.frames.len();
                 self.frames.extend(frames.iter().take(FRAMES_MAX));
                 self.flat_stacks.insert((process, id), start..self.frames.len());
@@ -189,7 +195,14 @@ impl Metadata {
                 self.mapped_files.insert(file.id, file);
             }
             Record::End(end) => self.end = Some(end),
+            Record::Symbol(symbol) => self.symbols.push(symbol),
             _ => {}
+        }
+    }
+
+    fn add_stack_end(&mut self, process: ProcessId, stack: StackId, end: StackEnd) {
+        if end != StackEnd::Unknown {
+            self.stack_ends.insert((process, stack), end);
         }
     }
 
@@ -304,6 +317,12 @@ impl Metadata {
             node = parent;
         }
         frames
+    }
+
+    /// How far a stack reaches, [`StackEnd::Unknown`] where the trace does not say.
+    #[must_use]
+    pub fn stack_end(&self, process: ProcessId, stack: StackId) -> StackEnd {
+        self.stack_ends.get(&(process, stack)).copied().unwrap_or_default()
     }
 
     /// The module that holds an address in a process: the latest known there, also one of the process that it was
