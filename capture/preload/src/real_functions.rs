@@ -84,7 +84,7 @@ real! {
 #[cold]
 pub fn close_library_of_later() -> Option<unsafe extern "C" fn(*mut c_void) -> c_int> {
     let address = next_definition(c"dlclose");
-    // SAFETY: null, or as above.
+    // SAFETY: null, or the address of a definition of this symbol, which has this type by POSIX.
     unsafe { core::mem::transmute::<usize, Option<unsafe extern "C" fn(*mut c_void) -> c_int>>(address) }
 }
 
