@@ -39,6 +39,9 @@ pub use replay::{Moment, replay};
 pub mod results;
 pub use results::{Replayed, ReplayedProcess, RssClasses, RssState};
 
+mod stack_shares;
+pub use stack_shares::StackShares;
+
 pub mod metadata;
 pub use metadata::Metadata;
 

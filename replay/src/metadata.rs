@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use hashbrown::HashMap;
 use pagetrace_format::records::{
-    Bucket, End, Gap, Loss, Module, Process, ProcessEnd, ProcessOrigin, Record, Source, Stack, StackFrames, StackNode,
-    Stream, TracerMemory,
+    Bucket, End, Gap, Loss, Module, Process, ProcessEnd, ProcessOrigin, Record, Source, Stack, StackEnd, StackFrames,
+    StackNode, Stream, Symbol, TracerMemory,
 };
 use pagetrace_format::snapshot::{ResidencySource, SnapshotReason};
 use pagetrace_format::{Address, ChunkKind, PageShift, ProcessId, StackId, StreamId, Trace, TraceNanos};
@@ -29,6 +29,8 @@ pub struct Metadata {
     pub losses: Vec<Loss>,
     /// Sources of data.
     pub sources: Vec<Source>,
+    /// Functions that were looked up on the recorded machine.
+    pub symbols: Vec<Symbol>,
     /// The tracer's own memory.
     pub tracer_memory: Vec<TracerMemory>,
     /// Times in which recording was off, in order of their ends.
@@ -44,6 +46,8 @@ pub struct Metadata {
     /// Stacks that came with their frames, without the tree: places in `frames`.
     flat_stacks: HashMap<(ProcessId, StackId), Range<usize>>,
     frames: Vec<Address>,
+    /// How far stacks reach, where the trace says it.
+    stack_ends: HashMap<(ProcessId, StackId), StackEnd>,
     buckets: HashMap<(ProcessId, StackId), String>,
     modules_of: HashMap<ProcessId, Vec<u32>>,
     index_of: HashMap<ProcessId, usize>,
@@ -156,10 +160,12 @@ impl Metadata {
             Record::StackNode(StackNode { process, node, parent, address }) => {
                 self.nodes.insert((process, node), (parent, address));
             }
-            Record::Stack(Stack { process, id, node, .. }) => {
+            Record::Stack(Stack { process, id, node, end }) => {
+                self.add_stack_end(process, id, end);
                 self.stacks.insert((process, id), node);
             }
-            Record::StackFrames(StackFrames { process, id, frames, .. }) => {
+            Record::StackFrames(StackFrames { process, id, frames, end }) => {
+                self.add_stack_end(process, id, end);
                 let start = self.frames.len();
                 self.frames.extend(frames.iter().take(FRAMES_MAX));
                 self.flat_stacks.insert((process, id), start..self.frames.len());
@@ -174,7 +180,14 @@ impl Metadata {
             Record::Source(source) => self.sources.push(source),
             Record::TracerMemory(memory) => self.tracer_memory.push(memory),
             Record::End(end) => self.end = Some(end),
+            Record::Symbol(symbol) => self.symbols.push(symbol),
             _ => {}
+        }
+    }
+
+    fn add_stack_end(&mut self, process: ProcessId, stack: StackId, end: StackEnd) {
+        if end != StackEnd::Unknown {
+            self.stack_ends.insert((process, stack), end);
         }
     }
 
@@ -282,6 +295,12 @@ impl Metadata {
             node = parent;
         }
         frames
+    }
+
+    /// How far a stack reaches, [`StackEnd::Unknown`] where the trace does not say.
+    #[must_use]
+    pub fn stack_end(&self, process: ProcessId, stack: StackId) -> StackEnd {
+        self.stack_ends.get(&(process, stack)).copied().unwrap_or_default()
     }
 
     /// The module that holds an address in a process: the latest known there, also one of the process that it was

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use hashbrown::HashMap;
 use pagetrace_format::TraceNanos;
-use pagetrace_format::records::EndStatus;
+use pagetrace_format::records::{EndStatus, StackEnd};
 use pagetrace_format::snapshot::{Snapshot, SnapshotReason};
 
 use crate::analyses::residency::{KnownRanges, explain};
@@ -194,6 +194,7 @@ impl Outcome {
         let new = |id: SiteId| Site {
             id,
             frames: Vec::new(),
+            end: StackEnd::Unknown,
             bucket: None,
             live: 0,
             live_bytes: 0,
@@ -218,6 +219,7 @@ impl Outcome {
         for site in &mut sites {
             let SiteId { process, stack } = site.id;
             site.frames = metadata.frames(process, stack);
+            site.end = metadata.stack_end(process, stack);
             site.bucket =
                 stack.is_named_bucket().then(|| metadata.bucket_name(process, stack).unwrap_or_default().to_owned());
         }

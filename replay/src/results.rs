@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use pagetrace_format::records::{EndStatus, Gap, Process, ProcessEnd, Source};
+use pagetrace_format::records::{EndStatus, Gap, Process, ProcessEnd, Source, StackEnd};
 use pagetrace_format::snapshot::{KernelFigures, ResidencySource, SnapshotReason};
 use pagetrace_format::{Address, FileHeader, ProcessId, TraceNanos};
 
@@ -229,6 +229,8 @@ pub struct Site {
     pub id: SiteId,
     /// Its frames, innermost first; empty where no stack was taken, and for a bucket.
     pub frames: Vec<Frame>,
+    /// How far its stack reaches.
+    pub end: StackEnd,
     /// The name of the bucket where the site is one that the program named, not a stack. Empty where the trace does
     /// not have the name.
     pub bucket: Option<String>,

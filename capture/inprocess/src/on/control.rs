@@ -249,17 +249,17 @@ fn finish_locked() -> Result<(), Error> {
             announcements::end(scratch);
         }
         session.header().file.ended.store(1, Ordering::Relaxed);
+        trace_file::close();
+        if quiet {
+            // Under the lock: a forked relative may be about to write.
+            super::stack_table::release();
+            call_stack::release();
+            // Best effort: the trace is whole, and the memory goes with the process.
+            let _ = own_session::close(session);
+            scratch::release();
+        }
     });
-    let result = result.and_then(|()| written());
-    trace_file::close();
-    if quiet {
-        super::stack_table::release();
-        call_stack::release();
-        // Best effort: the trace is whole, and the memory goes with the process.
-        let _ = own_session::close(session);
-        scratch::release();
-    }
-    result
+    result.and_then(|()| written())
 }
 
 /// Drains this process's blocks to the last word.
