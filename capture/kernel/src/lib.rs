@@ -24,6 +24,8 @@ pub mod process_tree;
 
 pub mod recorder;
 
+pub mod unwind;
+
 pub mod build_id;
 
 pub mod modules;

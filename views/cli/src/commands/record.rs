@@ -61,6 +61,9 @@ pub struct RecordArgs {
     /// Leave the programs' arguments out of the trace
     #[arg(long)]
     no_args: bool,
+    /// Look up the functions of all stacks at the end and put their names into the trace, for machines without the files
+    #[arg(long)]
+    embed_symbols: bool,
     /// Print nothing at the end
     #[arg(short, long)]
     quiet: bool,
@@ -215,6 +218,9 @@ impl Recording {
         let finished = recorder.finish();
         drop(library);
         output.done();
+        if args.embed_symbols {
+            embed_symbols(&output);
+        }
         if !args.quiet {
             tell(&output, &finished);
         }
@@ -228,6 +234,16 @@ fn end_status(status: ExitStatus) -> EndStatus {
         (Some(code), _) => EndStatus::Exited(code as u8),
         (None, Some(signal)) => EndStatus::Signaled(signal as u8),
         (None, None) => EndStatus::Unknown,
+    }
+}
+
+/// The trace is whole already: what goes wrong here costs the names alone.
+fn embed_symbols(output: &Output) {
+    let shown = output.shown().display();
+    if !output.is_file() {
+        eprintln!("pagetrace: {shown} is no file that could be read again: it has no symbols in it");
+    } else if let Err(error) = crate::symbols::embed(output.shown()) {
+        eprintln!("pagetrace: {error:#}");
     }
 }
 
