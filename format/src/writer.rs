@@ -35,6 +35,11 @@ impl<W: Write> TraceWriter<W> {
         Ok(TraceWriter { out, bytes_written: bytes.len() as u64 })
     }
 
+    /// Goes on with a trace whose header is written: `out` is at its end.
+    pub fn go_on(out: W) -> TraceWriter<W> {
+        TraceWriter { out, bytes_written: 0 }
+    }
+
     /// Writes the events of one stream as one chunk. Nothing is written for empty columns.
     ///
     /// # Errors

@@ -39,8 +39,17 @@ pub use replay::{Moment, replay};
 pub mod results;
 pub use results::{Replayed, ReplayedProcess, RssClasses, RssState};
 
+mod stack_shares;
+pub use stack_shares::StackShares;
+
 pub mod metadata;
 pub use metadata::Metadata;
+
+pub mod page_events;
+pub use page_events::PageEvents;
+
+mod prediction;
+pub use prediction::predicted_anonymous_pages;
 
 pub mod timeline;
 pub use timeline::Timeline;
@@ -51,8 +60,11 @@ pub use error::ReplayError;
 mod objects;
 pub use objects::SiteId;
 
+mod address_space;
 mod analyses;
 mod intervals;
+mod kernel_states;
+mod kernel_timeline;
 mod outcome;
 mod page_map;
 mod page_states;

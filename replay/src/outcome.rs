@@ -4,13 +4,14 @@ use std::cmp::Reverse;
 
 use hashbrown::HashMap;
 use pagetrace_format::TraceNanos;
-use pagetrace_format::records::EndStatus;
+use pagetrace_format::records::{EndStatus, StackEnd};
 use pagetrace_format::snapshot::{Snapshot, SnapshotReason};
 
 use crate::analyses::residency::{KnownRanges, explain};
 use crate::intervals::Intervals;
 use crate::metadata::{Metadata, ProcessInfo};
 use crate::objects::{ObjectTotals, SiteId};
+use crate::page_events::PageEvents;
 use crate::process_state::ProcessState;
 use crate::results::{MomentRule, ObjectState, ReplayedProcess, RssState, ShownMoment, Site};
 
@@ -144,7 +145,12 @@ impl Outcome {
         self.inherited += state.inherited;
     }
 
-    pub(crate) fn into_process(self, metadata: &Metadata, moment: &ShownMoment) -> ReplayedProcess {
+    pub(crate) fn into_process(
+        self,
+        metadata: &Metadata,
+        moment: &ShownMoment,
+        page_events: Option<PageEvents>,
+    ) -> ReplayedProcess {
         let info = &metadata.processes[self.process];
         let each_end = matches!(moment.rule, MomentRule::EachEnd | MomentRule::PeakPages);
         let ended = info.end.is_some_and(|end| end.status != EndStatus::Running);
@@ -186,7 +192,7 @@ impl Outcome {
             inherited: self.inherited,
         };
         let process = info.process.clone();
-        ReplayedProcess { process, end: info.end, running, rss, objects: seen.then_some(objects), sites }
+        ReplayedProcess { process, end: info.end, running, rss, objects: seen.then_some(objects), page_events, sites }
     }
 
     fn sites(&self, metadata: &Metadata) -> Vec<Site> {
@@ -194,6 +200,7 @@ impl Outcome {
         let new = |id: SiteId| Site {
             id,
             frames: Vec::new(),
+            end: StackEnd::Unknown,
             bucket: None,
             live: 0,
             live_bytes: 0,
@@ -218,6 +225,7 @@ impl Outcome {
         for site in &mut sites {
             let SiteId { process, stack } = site.id;
             site.frames = metadata.frames(process, stack);
+            site.end = metadata.stack_end(process, stack);
             site.bucket =
                 stack.is_named_bucket().then(|| metadata.bucket_name(process, stack).unwrap_or_default().to_owned());
         }

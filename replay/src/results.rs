@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use pagetrace_format::records::{EndStatus, Gap, Process, ProcessEnd, Source};
+use pagetrace_format::records::{EndStatus, Gap, Process, ProcessEnd, Source, StackEnd};
 use pagetrace_format::snapshot::{KernelFigures, ResidencySource, SnapshotReason};
 use pagetrace_format::{Address, FileHeader, ProcessId, TraceNanos};
 
 use crate::metadata::Metadata;
 use crate::objects::SiteId;
+use crate::page_events::PageEvents;
 
 /// Everything that one pass over a trace found.
 #[derive(Clone, Debug)]
@@ -181,6 +182,8 @@ pub struct ReplayedProcess {
     pub rss: Option<RssState>,
     /// Its objects, `None` where none were seen.
     pub objects: Option<ObjectState>,
+    /// What the kernel's events say of its pages, `None` where no source of page events was active for it.
+    pub page_events: Option<PageEvents>,
     /// Sites with live or pinned bytes, or that ever allocated, most live bytes first.
     pub sites: Vec<Site>,
 }
@@ -229,6 +232,8 @@ pub struct Site {
     pub id: SiteId,
     /// Its frames, innermost first; empty where no stack was taken, and for a bucket.
     pub frames: Vec<Frame>,
+    /// How far its stack reaches.
+    pub end: StackEnd,
     /// The name of the bucket where the site is one that the program named, not a stack. Empty where the trace does
     /// not have the name.
     pub bucket: Option<String>,

@@ -22,7 +22,7 @@ pub fn build_id_of_mapping(pid: u32, mapping: &Mapping) -> Option<Vec<u8>> {
 }
 
 /// Opens the file that a process has mapped; never another one that has taken its path since.
-fn open_mapped(pid: u32, mapping: &Mapping) -> io::Result<File> {
+pub(crate) fn open_mapped(pid: u32, mapping: &Mapping) -> io::Result<File> {
     let proc = PathBuf::from(format!("/proc/{pid}"));
     let by_path = format!("root{}", mapping.path);
     let by_mapping = format!("map_files/{:x}-{:x}", mapping.start.0, mapping.end.0);

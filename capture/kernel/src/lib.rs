@@ -16,11 +16,15 @@ pub mod figures;
 
 pub mod stop;
 
+pub mod perf;
+
 pub mod snapshot;
 
 pub mod process_tree;
 
 pub mod recorder;
+
+pub mod unwind;
 
 pub mod build_id;
 

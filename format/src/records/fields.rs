@@ -1,5 +1,7 @@
 //! The fields of each record: the one place that says which there are and in what order.
 
+#[cfg(feature = "std")]
+use super::SymbolFunction;
 use super::{
     End, EndStatus, Gap, Loss, Machine, ProcessEnd, ProcessOrigin, Stack, StackEnd, StackNode, Stream, StreamKind,
     TracerMemory,
@@ -25,6 +27,8 @@ pub const BUCKET: u64 = 13;
 pub const MACHINE: u64 = 14;
 #[cfg(feature = "std")]
 pub const MAPPED_FILE: u64 = 15;
+#[cfg(feature = "std")]
+pub const SYMBOL: u64 = 16;
 
 /// What a record is written from.
 pub trait Fields {
@@ -280,6 +284,31 @@ impl Fields for MappedFileFields<'_> {
         put(out, self.device);
         put(out, self.inode);
         put_bytes(out, self.path);
+    }
+}
+
+/// A symbol, its functions where they are.
+#[cfg(feature = "std")]
+pub struct SymbolFields<'a> {
+    pub process: ProcessId,
+    pub address: Address,
+    pub functions: &'a [SymbolFunction],
+}
+
+#[cfg(feature = "std")]
+impl Fields for SymbolFields<'_> {
+    const TAG: u64 = SYMBOL;
+
+    fn put(&self, out: &mut impl Output) {
+        put(out, self.process.0.into());
+        put(out, self.address.0);
+        put(out, self.functions.len() as u64);
+        for SymbolFunction { name, file, line, inlined } in self.functions {
+            put_bytes(out, name.as_bytes());
+            put_bytes(out, file.as_bytes());
+            put(out, (*line).into());
+            put(out, (*inlined).into());
+        }
     }
 }
 

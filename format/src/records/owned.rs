@@ -2,7 +2,7 @@
 
 use super::fields::{
     self as tag, BucketFields, MappedFileFields, ModuleFields, ProcessFields, SourceFields, StackFramesFields,
-    put_record,
+    SymbolFields, put_record,
 };
 use super::{
     End, EndStatus, Gap, HugePages, Loss, LossReason, Machine, ProcessEnd, ProcessOrigin, Stack, StackEnd, StackNode,
@@ -46,6 +46,8 @@ pub enum Record {
     Machine(Machine),
     /// A file that page events speak of.
     MappedFile(MappedFile),
+    /// The functions at an address.
+    Symbol(Symbol),
 }
 
 /// A process: one program image with one address space.
@@ -134,6 +136,31 @@ pub struct Bucket {
     pub name: String,
 }
 
+/// The functions at an address of a stack, found on the machine that was recorded. They hold at the same place of the same
+/// file in all processes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Symbol {
+    /// In which process.
+    pub process: ProcessId,
+    /// The address as stacks have it.
+    pub address: Address,
+    /// What is there, innermost first: functions that are inlined into the next one, and that one.
+    pub functions: Vec<SymbolFunction>,
+}
+
+/// A function of a [`Symbol`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SymbolFunction {
+    /// Its name, demangled.
+    pub name: String,
+    /// Path of the source file, empty where not known.
+    pub file: String,
+    /// The line in it, from 1; 0 where not known.
+    pub line: u32,
+    /// Whether it is inlined into the next one.
+    pub inlined: bool,
+}
+
 impl Process {
     fn fields(&self) -> ProcessFields<'_, impl Iterator<Item = &[u8]> + Clone> {
         ProcessFields {
@@ -183,6 +210,9 @@ impl Record {
                 let (id, device, inode, path) = (*id, *device, *inode, path.as_bytes());
                 put_record(payload, &MappedFileFields { id, device, inode, path });
             }
+            Record::Symbol(Symbol { process, address, functions }) => {
+                put_record(payload, &SymbolFields { process: *process, address: *address, functions });
+            }
         }
     }
 
@@ -196,7 +226,7 @@ impl Record {
         while !input.rest().is_empty() {
             let cut = FormatError::Payload("a record is cut");
             let (Some(tag), Some(fields)) = (input.number(), input.bytes()) else { return Err(cut) };
-            if (tag::PROCESS..=tag::MAPPED_FILE).contains(&tag) {
+            if (tag::PROCESS..=tag::SYMBOL).contains(&tag) {
                 let record = Record::decode_fields(tag, &mut FieldReader(Input::new(fields)));
                 records.push(record.ok_or(FormatError::Payload("a field of a record holds what cannot be"))?);
             }
@@ -313,6 +343,14 @@ impl Record {
                 inode: fields.number()?,
                 path: fields.text()?,
             }),
+            tag::SYMBOL => Record::Symbol(Symbol {
+                process: ProcessId(fields.small()?),
+                address: Address(fields.number()?),
+                functions: {
+                    let count = fields.number()?;
+                    (0..count).map(|_| fields.function()).collect::<Option<Vec<SymbolFunction>>>()?
+                },
+            }),
             _ => return None,
         })
     }
@@ -342,6 +380,11 @@ impl FieldReader<'_> {
             return Some(StackEnd::Unknown);
         }
         Some(StackEnd::from_number(u8::try_from(self.number()?).ok()?))
+    }
+
+    fn function(&mut self) -> Option<SymbolFunction> {
+        let (name, file) = (self.text()?, self.text()?);
+        Some(SymbolFunction { name, file, line: self.small()?, inlined: self.number()? != 0 })
     }
 
     fn text(&mut self) -> Option<String> {

@@ -133,8 +133,12 @@ pub fn record() -> impl Strategy<Value = Record> {
         .prop_map(|(process, start, end, kept)| Record::Gap(Gap { process, start, end, kept }));
     let bucket = (process_id(), any::<u32>(), text())
         .prop_map(|(process, id, name)| Record::Bucket(Bucket { process, id: StackId(id), name }));
+    let function = (text(), text(), any::<u32>(), any::<bool>())
+        .prop_map(|(name, file, line, inlined)| SymbolFunction { name, file, line, inlined });
+    let symbol = (process_id(), address(), prop::collection::vec(function, 0..4))
+        .prop_map(|(process, address, functions)| Record::Symbol(Symbol { process, address, functions }));
     let of_version_1 = prop_oneof![process, end, stream, module, node, stack, loss, source, memory, end_record];
-    prop_oneof![10 => of_version_1, 5 => prop_oneof![frames, gap, bucket, machine, file]]
+    prop_oneof![10 => of_version_1, 5 => prop_oneof![frames, gap, bucket, machine, file, symbol]]
 }
 
 fn stack_end() -> impl Strategy<Value = StackEnd> {

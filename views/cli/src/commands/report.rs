@@ -13,6 +13,7 @@ use pagetrace_replay::{Moment, replay};
 
 use crate::reports::report_model::Report;
 use crate::reports::{report_of, text};
+use crate::symbols::SymbolOptions;
 use crate::trace_input::TraceInput;
 
 /// What to report.
@@ -24,6 +25,8 @@ pub struct ReportArgs {
     /// Print JSON with all that is known
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    symbols: SymbolOptions,
     /// A recording, or a page trace of Go
     trace: PathBuf,
 }
@@ -33,7 +36,7 @@ pub struct ReportArgs {
 /// # Errors
 /// For traces of which nothing can be analysed, and for failed output.
 pub fn run(args: ReportArgs) -> anyhow::Result<ExitCode> {
-    let report = report(&args.trace, args.at)?;
+    let report = report(&args.trace, args.at, &args.symbols)?;
     let mut printed = Vec::new();
     if args.json {
         serde_json::to_writer_pretty(&mut printed, &report)?;
@@ -51,19 +54,21 @@ pub fn run(args: ReportArgs) -> anyhow::Result<ExitCode> {
 /// # Errors
 /// As [`run`].
 pub fn short_diagnosis(path: &Path) -> anyhow::Result<String> {
+    // The command has ended and its user waits: nobody is asked who may answer late.
+    let here = SymbolOptions::default();
     let mut diagnosis = Vec::new();
-    text::write_diagnosis(&report(path, At::Peak)?, &mut diagnosis)?;
+    text::write_diagnosis(&report(path, At::Peak, &here)?, &mut diagnosis)?;
     Ok(String::from_utf8_lossy(&diagnosis).into_owned())
 }
 
-fn report(path: &Path, at: At) -> anyhow::Result<Report> {
+fn report(path: &Path, at: At, symbols: &SymbolOptions) -> anyhow::Result<Report> {
     let input = TraceInput::open(path)?;
     let trace = input.trace()?;
     let progress = progress_bar(&trace);
     let replayed = replay(&trace, at.moment(), &mut |done| progress.set_position(done));
     progress.finish_and_clear();
     let replayed = replayed.with_context(|| format!("cannot analyse {}", path.display()))?;
-    Ok(report_of(&trace, &replayed, at.name()))
+    Ok(report_of(&trace, &replayed, at.name(), symbols))
 }
 
 /// Shown on standard error, and only where that is a terminal.

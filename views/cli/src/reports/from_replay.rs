@@ -12,18 +12,18 @@ use super::allocator_of::allocator_of;
 use super::go_text;
 use super::report_model::{
     At, Buffer, Classes, Defect, EventCounts, Final, Gap, Gaps, KernelFigures, Lost, NamedBytes, Objects, PageCounts,
-    Peak, Process, Report, Rss, Site, SnapshotFacts, Source, TimelinePoint,
+    Peak, Process, Report, Rss, Site, SnapshotFacts, Source, StackShares, Stacks, TimelinePoint,
 };
-use crate::symbols::Symbols;
+use crate::symbols::{SymbolOptions, Symbols};
 
 /// Makes the report of a replayed trace; `asked` is the moment's name on the command line.
-pub fn report_of(trace: &Trace<'_>, replayed: &Replayed, asked: &'static str) -> Report {
+pub fn report_of(trace: &Trace<'_>, replayed: &Replayed, asked: &'static str, options: &SymbolOptions) -> Report {
     let since_start = |time: TraceNanos| time.0.saturating_sub(replayed.start.0);
     let is_go = replayed.header.origin == Origin::GoPageTrace;
     // Page states are known only where page events are.
     let pages = replayed.peak.map(|_| replayed.final_pages);
     let frames = replayed.processes.iter().flat_map(|process| &process.sites).flat_map(|site| &site.frames);
-    let mut symbols = Symbols::new(&replayed.metadata.modules);
+    let mut symbols = Symbols::new(&replayed.metadata.modules, options).with_embedded(&replayed.metadata);
     symbols.resolve(frames.copied());
     Report {
         format: if is_go { go_text::FORMAT } else { "pagetrace" },
@@ -63,6 +63,7 @@ pub fn report_of(trace: &Trace<'_>, replayed: &Replayed, asked: &'static str) ->
         anomalies: replayed.anomalies.named().collect(),
         defects: replayed.defects.iter().map(defect).collect(),
         processes: replayed.processes.iter().map(|process| process_of(replayed, process, &symbols)).collect(),
+        stacks: Stacks { object_events: shares(pagetrace_replay::StackShares::of_objects(&replayed.processes)) },
         sources: sources_of(replayed),
         gaps: gaps(replayed),
         buffers: buffers(trace, replayed),
@@ -229,6 +230,11 @@ fn sources_of(replayed: &Replayed) -> Vec<Source> {
         missed: it.missed.clone(),
     };
     replayed.sources().iter().map(source).collect()
+}
+
+fn shares(shares: pagetrace_replay::StackShares) -> StackShares {
+    let pagetrace_replay::StackShares { thread_start, cut, unknown, none, bucket } = shares;
+    StackShares { thread_start, cut, unknown, none, bucket }
 }
 
 fn gaps(replayed: &Replayed) -> Gaps {

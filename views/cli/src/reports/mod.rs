@@ -6,6 +6,8 @@ mod from_replay;
 
 pub mod text;
 
+mod stack_text;
+
 mod go_text;
 
 mod page_text;

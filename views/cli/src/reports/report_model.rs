@@ -30,6 +30,7 @@ pub struct Report {
     pub defects: Vec<Defect>,
     /// In order of start, the command first.
     pub processes: Vec<Process>,
+    pub stacks: Stacks,
     pub sources: Vec<Source>,
     /// Times in which recording was switched off.
     pub gaps: Gaps,
@@ -318,6 +319,28 @@ pub struct Site {
     pub pinned_bytes: u64,
     pub allocated_objects: u64,
     pub allocated_bytes: u64,
+}
+
+/// How far stacks reach.
+#[derive(Debug, serde::Serialize)]
+pub struct Stacks {
+    /// Of all objects that were allocated.
+    pub object_events: StackShares,
+}
+
+/// Events by how far their stacks reach.
+#[derive(Debug, serde::Serialize)]
+pub struct StackShares {
+    /// The outermost frame is where the thread started.
+    pub thread_start: u64,
+    /// Callers are missing.
+    pub cut: u64,
+    /// The trace does not say how far it reaches.
+    pub unknown: u64,
+    /// There is no stack.
+    pub none: u64,
+    /// The program named a bucket in place of a stack.
+    pub bucket: u64,
 }
 
 /// A source of data.

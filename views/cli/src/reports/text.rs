@@ -11,6 +11,7 @@ use super::go_text;
 use super::page_text::{write_buffers, write_pages};
 use super::quantities::{bytes, count, counted, duration, percent, signed_bytes};
 use super::report_model::{NamedBytes, Process, Report, Rss, Site};
+use super::stack_text::write_object_stacks;
 
 const HEADING: Style = Style::new().bold();
 const WARNING: Style = AnsiColor::Yellow.on_default();
@@ -38,6 +39,7 @@ pub fn write_report(report: &Report, out: &mut dyn Write) -> io::Result<()> {
             write_pages(report, out)?;
         }
     }
+    write_object_stacks(&report.stacks.object_events, out)?;
     write_sources(report, out)?;
     write_buffers(report, out)?;
     write_gaps(report, out)?;

@@ -13,3 +13,5 @@ mod statuses;
 mod killed;
 
 mod places;
+
+mod symbols;
