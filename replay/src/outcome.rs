@@ -192,7 +192,11 @@ impl Outcome {
             inherited: self.inherited,
         };
         let process = info.process.clone();
-        ReplayedProcess { process, end: info.end, running, rss, objects: seen.then_some(objects), page_events, sites }
+        let own = || metadata.snapshots.iter().filter(|it| it.process == info.process.id);
+        let largest_rss = own().filter_map(|it| it.rss).max();
+        let peak_rss = own().filter_map(|it| it.peak_rss).max();
+        let (end, objects) = (info.end, seen.then_some(objects));
+        ReplayedProcess { process, end, running, rss, largest_rss, peak_rss, objects, page_events, sites }
     }
 
     fn sites(&self, metadata: &Metadata) -> Vec<Site> {

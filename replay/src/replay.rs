@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use pagetrace_format::records::ProcessOrigin;
 use pagetrace_format::{Event, EventKind, Origin, PageRun, PageShift, Trace, TraceNanos};
 
-use crate::analyses::peak::peak_of_rss;
+use crate::analyses::peak::{RssPeak, peak_of_rss};
 use crate::error::ReplayError;
 use crate::kernel_states::KernelStates;
 use crate::metadata::Metadata;
@@ -49,7 +49,8 @@ pub fn replay(trace: &Trace<'_>, at: Moment, progress: &mut dyn FnMut(u64)) -> R
         return Err(ReplayError::NothingRecorded { chunks: trace.chunks().len() });
     }
     let span = TraceSpan::of(trace, &metadata);
-    let shown = shown_moment(at, &span, &metadata)?;
+    let rss_peak = peak_of_rss(&metadata).filter(|_| at == Moment::Peak);
+    let shown = shown_moment(at, rss_peak, &span)?;
     let process_of: Vec<usize> = timeline
         .streams()
         .map(|stream| metadata.streams.get(&stream).and_then(|stream| metadata.index(stream.process)).unwrap_or(0))
@@ -105,6 +106,7 @@ pub fn replay(trace: &Trace<'_>, at: Moment, progress: &mut dyn FnMut(u64)) -> R
         last: span.last,
         complete: complete && metadata.end.is_some() && metadata.defects.is_empty(),
         moment,
+        near_peak_since: rss_peak.and_then(|peak| peak.near_since),
         events,
         pages,
         peak,
@@ -140,11 +142,11 @@ impl TraceSpan {
     }
 }
 
-fn shown_moment(at: Moment, span: &TraceSpan, metadata: &Metadata) -> Result<ShownMoment, ReplayError> {
+fn shown_moment(at: Moment, rss_peak: Option<RssPeak>, span: &TraceSpan) -> Result<ShownMoment, ReplayError> {
     Ok(match at {
         Moment::End => ShownMoment { rule: MomentRule::EachEnd, time: span.last },
-        Moment::Peak => match peak_of_rss(metadata) {
-            Some(time) => ShownMoment { rule: MomentRule::PeakRss, time },
+        Moment::Peak => match rss_peak {
+            Some(RssPeak { time, .. }) => ShownMoment { rule: MomentRule::PeakRss, time },
             None => ShownMoment { rule: MomentRule::PeakPages, time: span.last },
         },
         Moment::At(asked) => {

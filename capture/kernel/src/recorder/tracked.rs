@@ -21,7 +21,7 @@ const GROWTH_SHIFT: u32 = 6;
 const GROWTH_FLOOR_BYTES: u64 = 256 << 10;
 /// A process is stopped for at most this part of its time, one in so many: while it grows, when the next snapshot may
 /// be the one of its peak, and otherwise.
-const STOPPED_SHARE_GROWING: u32 = 5;
+const STOPPED_SHARE_GROWING: u32 = 3;
 const STOPPED_SHARE: u32 = 40;
 const PAUSE_MIN: Duration = Duration::from_millis(10);
 /// The same while it grows. Each such snapshot is 1/64 larger than the one before, so that there are few.

@@ -11,8 +11,8 @@ use pagetrace_replay::{Replayed, ReplayedProcess, RssState};
 use super::allocator_of::allocator_of;
 use super::go_text;
 use super::report_model::{
-    At, Buffer, Classes, Defect, EventCounts, Final, Gap, Gaps, KernelFigures, Lost, NamedBytes, Objects, PageCounts,
-    Peak, Process, Report, Rss, Site, SnapshotFacts, Source, StackShares, Stacks, TimelinePoint,
+    At, Buffer, Cgroup, Classes, Defect, EventCounts, Final, Gap, Gaps, KernelFigures, Lost, NamedBytes, Objects,
+    PageCounts, Peak, Process, Report, Rss, Site, SnapshotFacts, Source, StackShares, Stacks, TimelinePoint,
 };
 use crate::symbols::{SymbolOptions, Symbols};
 
@@ -54,6 +54,7 @@ pub fn report_of(trace: &Trace<'_>, replayed: &Replayed, asked: &'static str, op
                 _ => None,
             },
             pages_in_use: replayed.peak.map(|peak| peak.pages_in_use),
+            near_since_ns: replayed.near_peak_since.map(since_start),
         },
         last: Final {
             pages_in_use: pages.map(|pages| pages.in_use),
@@ -107,6 +108,12 @@ fn process_of(replayed: &Replayed, it: &ReplayedProcess, symbols: &Symbols<'_>) 
             EndStatus::Running => Some("running".into()),
         },
         running: it.running,
+        largest_rss_bytes: it.largest_rss,
+        peak_share_of_hwm: it
+            .largest_rss
+            .zip(it.peak_rss)
+            .filter(|(_, peak)| *peak > 0)
+            .map(|(largest, peak)| largest as f64 / peak as f64),
         rss: it.rss.as_ref().map(|rss| rss_of(rss, since_start(rss.time), at_exit)),
         objects: Objects {
             live: it.objects.map(|objects| objects.live),
@@ -197,6 +204,16 @@ fn rss_of(rss: &RssState, time_ns: u64, process_has_snapshot_at_exit: bool) -> R
             page_tables: kernel.page_tables,
             rss_file: kernel.rss_file,
             rss_shmem: kernel.rss_shmem,
+            cgroup: Cgroup {
+                current: kernel.cgroup.current,
+                limit: kernel.cgroup.limit,
+                anonymous: kernel.cgroup.anonymous,
+                file: kernel.cgroup.file,
+                shmem: kernel.cgroup.shmem,
+                slab: kernel.cgroup.slab,
+                page_tables: kernel.cgroup.page_tables,
+                kernel_stacks: kernel.cgroup.kernel_stacks,
+            },
         },
     }
 }

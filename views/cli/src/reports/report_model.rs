@@ -124,6 +124,8 @@ pub struct PageCounts {
 pub struct Peak {
     pub time_ns: Option<u64>,
     pub pages_in_use: Option<u64>,
+    /// When RSS came within 2 % of its peak, where that was before it and the peak is shown.
+    pub near_since_ns: Option<u64>,
 }
 
 /// The end of the trace.
@@ -164,6 +166,11 @@ pub struct Process {
     pub end_status: Option<String>,
     /// Whether it ran at the moment of the report.
     pub running: bool,
+    /// The largest RSS of its snapshots, whenever that was.
+    pub largest_rss_bytes: Option<u64>,
+    /// That as a share of the largest RSS that it ever had by the kernel's count, `VmHWM`. Below 1 where it grew and shrank
+    /// between two looks at it.
+    pub peak_share_of_hwm: Option<f64>,
     pub rss: Option<Rss>,
     pub objects: Objects,
     /// Those with the most live bytes first.
@@ -277,6 +284,24 @@ pub struct KernelFigures {
     pub page_tables: Option<u64>,
     pub rss_file: Option<u64>,
     pub rss_shmem: Option<u64>,
+    pub cgroup: Cgroup,
+}
+
+/// Figures of the memory control group, which are about all processes in it: the group with the lowest limit of those
+/// that the process is in.
+#[derive(Debug, serde::Serialize)]
+#[allow(missing_docs)]
+pub struct Cgroup {
+    pub current: Option<u64>,
+    /// `None` also without a limit.
+    pub limit: Option<u64>,
+    pub anonymous: Option<u64>,
+    /// Page cache.
+    pub file: Option<u64>,
+    pub shmem: Option<u64>,
+    pub slab: Option<u64>,
+    pub page_tables: Option<u64>,
+    pub kernel_stacks: Option<u64>,
 }
 
 /// Objects of a process. Live ones at the moment of the report, the other counts over the whole trace.
