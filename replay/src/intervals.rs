@@ -96,6 +96,20 @@ impl Intervals {
         both
     }
 
+    /// What is in this set and not in the other.
+    pub(crate) fn difference(&self, other: &Intervals) -> Intervals {
+        let mut rest = Intervals::default();
+        for range in self.iter() {
+            let mut from = range.start;
+            for hole in other.within(range.clone()) {
+                rest.insert(from..hole.start);
+                from = hole.end;
+            }
+            rest.insert(from..range.end);
+        }
+        rest
+    }
+
     /// Whether no number is in the set.
     pub(crate) fn is_empty(&self) -> bool {
         self.end_of.is_empty()
@@ -149,6 +163,7 @@ mod tests {
         assert!(found.windows(2).all(|pair| pair[0].end < pair[1].start), "merged: {found:?}");
         let both = set.intersection(&other);
         assert_eq!(both.iter().flatten().collect::<BTreeSet<_>>(), &model & &other_model);
+        assert_eq!(set.difference(&other).iter().flatten().collect::<BTreeSet<_>>(), &model - &other_model);
         for start in (0..150).step_by(7) {
             for end in (start + 1..160).step_by(11) {
                 assert_eq!(set.intersects(start..end), (start..end).any(|n| model.contains(&n)));

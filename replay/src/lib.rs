@@ -45,6 +45,9 @@ pub use stack_shares::StackShares;
 pub mod metadata;
 pub use metadata::Metadata;
 
+pub mod page_events;
+pub use page_events::PageEvents;
+
 mod prediction;
 pub use prediction::predicted_anonymous_pages;
 

@@ -9,6 +9,7 @@ use pagetrace_format::{Address, FileHeader, ProcessId, TraceNanos};
 
 use crate::metadata::Metadata;
 use crate::objects::SiteId;
+use crate::page_events::PageEvents;
 
 /// Everything that one pass over a trace found.
 #[derive(Clone, Debug)]
@@ -181,6 +182,8 @@ pub struct ReplayedProcess {
     pub rss: Option<RssState>,
     /// Its objects, `None` where none were seen.
     pub objects: Option<ObjectState>,
+    /// What the kernel's events say of its pages, `None` where no source of page events was active for it.
+    pub page_events: Option<PageEvents>,
     /// Sites with live or pinned bytes, or that ever allocated, most live bytes first.
     pub sites: Vec<Site>,
 }

@@ -62,6 +62,9 @@ impl PendingFree {
 pub unsafe fn thread_started(_low: usize, _high: usize) {}
 
 #[inline(always)]
+pub fn code_unloaded() {}
+
+#[inline(always)]
 pub fn thread_ended() {}
 
 #[inline(always)]

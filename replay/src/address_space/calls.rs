@@ -136,6 +136,7 @@ impl AddressSpace {
             let shift = to.start.wrapping_sub(from.start);
             let areas: Vec<(Range<u64>, Area)> = self.areas.within(moved.clone()).collect();
             let pages: Vec<Range<u64>> = self.resident.within(moved.clone()).collect();
+            let touches = self.touches.copy(moved.clone());
             if flags & MREMAP_DONTUNMAP == 0 {
                 self.unmap(from.clone());
             } else {
@@ -145,6 +146,7 @@ impl AddressSpace {
             for (part, area) in areas {
                 self.areas.insert(part.start.wrapping_add(shift)..part.end.wrapping_add(shift), area);
             }
+            self.touches.paste(touches, from.start, to.start..to.start + kept);
             for part in pages {
                 self.resident.insert(part.start.wrapping_add(shift)..part.end.wrapping_add(shift));
             }
@@ -222,7 +224,7 @@ impl AddressSpace {
             let found: Vec<Range<u64>> = self.resident.within(first..last).collect();
             for pages_there in found {
                 let end = pages_there.end.checked_next_multiple_of(pages).unwrap_or(last);
-                self.resident.insert((pages_there.start & !mask)..end.min(last));
+                self.make_resident((pages_there.start & !mask)..end.min(last));
             }
         }
     }

@@ -9,15 +9,22 @@
 
 mod areas;
 mod calls;
+mod range_map;
+mod touches;
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
-use hashbrown::HashSet;
+use hashbrown::{HashMap, HashSet};
 use pagetrace_format::kernel_event::FaultAccess;
 use pagetrace_format::records::{HugePages, Machine};
-use pagetrace_format::{Address, FileId, KernelEvent, KernelEventKind, MappedRange, PageFault, PageShift};
+use pagetrace_format::{
+    Address, FileId, KernelEvent, KernelEventKind, MappedRange, PageCall, PageFault, PageShift, StackId, TraceNanos,
+};
 
 use self::areas::{Area, AreaKind, Areas, Traits};
+use self::touches::{Touch, Touches};
+pub use self::touches::{TouchCause, TouchSite};
 use crate::intervals::Intervals;
 use crate::metadata::Metadata;
 
@@ -36,6 +43,12 @@ pub(crate) struct AddressSpace {
     huge: HugeRule,
     areas: Areas,
     resident: Intervals,
+    /// Pages of files and of shared memory with a fault.
+    touched_files: Intervals,
+    touches: Touches,
+    /// What the event at hand is, in case that it makes pages resident.
+    cause: Cause,
+    counts: EventTotals,
     /// Files with executable mappings, or mapped by exec: their writable private mappings are data of programs.
     programs: HashSet<FileId>,
     /// Start and end of the heap of brk(2) in bytes, once a call told.
@@ -46,6 +59,27 @@ pub(crate) struct AddressSpace {
     called: bool,
     /// Whether it began as a copy of another.
     forked: bool,
+}
+
+/// What makes pages resident.
+#[derive(Clone, Copy, Debug)]
+struct Cause {
+    time: TraceNanos,
+    tid: u32,
+    site: TouchSite,
+}
+
+/// Events of a process by what they were.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct EventTotals {
+    /// Faults with a stack.
+    pub(crate) by_stack: HashMap<StackId, u64>,
+    /// Faults of which the instruction alone is known.
+    pub(crate) instruction_only: u64,
+    /// Faults of which not even that is known.
+    pub(crate) unknown: u64,
+    /// System calls.
+    pub(crate) calls: BTreeMap<PageCall, u64>,
 }
 
 /// When a touch of anonymous memory gets a huge page.
@@ -78,6 +112,10 @@ impl AddressSpace {
             },
             areas: Areas::default(),
             resident: Intervals::default(),
+            touched_files: Intervals::default(),
+            touches: Touches::new(),
+            cause: Cause { time: TraceNanos(0), tid: 0, site: TouchSite::of(TouchCause::Exec) },
+            counts: EventTotals::default(),
             programs: HashSet::new(),
             heap: None,
             future: FutureLock::No,
@@ -92,6 +130,7 @@ impl AddressSpace {
         let mut child = self.clone();
         child.forked = true;
         child.future = FutureLock::No;
+        child.counts = EventTotals::default();
         for (range, area) in self.areas.iter() {
             if area.traits.has(Traits::NOT_FORKED) {
                 child.unmap(range);
@@ -108,6 +147,25 @@ impl AddressSpace {
         &self.resident
     }
 
+    /// Pages of files and of shared memory with a fault, as long as they are mapped.
+    pub(crate) fn touched_files(&self) -> &Intervals {
+        &self.touched_files
+    }
+
+    /// Events so far, those of a parent left out.
+    pub(crate) fn counts(&self) -> &EventTotals {
+        &self.counts
+    }
+
+    /// Resident pages by the site that touched them first, a parent's before a fork included.
+    pub(crate) fn pages_by_site(&self) -> impl Iterator<Item = (TouchSite, u64)> {
+        let pages_of = self.touches.pages_by_site(&self.resident);
+        pages_of
+            .into_iter()
+            .filter(|&(_, pages)| pages > 0)
+            .map(|(site, pages)| (self.touches.sites()[site as usize], pages))
+    }
+
     /// Whether a page lies in a mapping.
     #[cfg(test)]
     pub(crate) fn is_mapped(&self, page: u64) -> bool {
@@ -116,16 +174,36 @@ impl AddressSpace {
 
     /// Takes over one event of the process. Forks are for the caller.
     pub(crate) fn apply(&mut self, event: &KernelEvent, metadata: &Metadata) {
+        self.cause = Cause { time: event.time, tid: event.tid, site: TouchSite::of(TouchCause::Exec) };
         match &event.kind {
             KernelEventKind::Exec { arguments } => self.exec(*arguments),
             KernelEventKind::Mapped(mapped) => self.mapped(mapped, metadata),
-            KernelEventKind::Fault(fault) => self.fault(fault),
+            KernelEventKind::Fault(fault) => {
+                self.count_fault(fault);
+                self.cause.site = TouchSite {
+                    cause: if fault.in_kernel { TouchCause::KernelFault } else { TouchCause::Fault },
+                    instruction: fault.instruction,
+                    stack: fault.stack,
+                };
+                self.fault(fault);
+            }
             KernelEventKind::Call(call) => {
+                *self.counts.calls.entry(call.call).or_default() += 1;
                 self.called = true;
+                self.cause.site = TouchSite { stack: call.stack, ..TouchSite::of(TouchCause::Call(call.call)) };
                 self.call(call, metadata);
             }
             _ => {}
         }
+    }
+
+    fn count_fault(&mut self, fault: &PageFault) {
+        let count = match (fault.stack, fault.instruction) {
+            (StackId::UNKNOWN, Address(0)) => &mut self.counts.unknown,
+            (StackId::UNKNOWN, _) => &mut self.counts.instruction_only,
+            (stack, _) => self.counts.by_stack.entry(stack).or_default(),
+        };
+        *count += 1;
     }
 
     /// Exec writes arguments, environment and the auxiliary vector to the new stack before the program runs. A program
@@ -144,7 +222,7 @@ impl AddressSpace {
             // Nothing of the kind is larger: a quarter of the stack's limit (execve(2)).
             if range.end - range.start <= STACK_GROWTH_BYTES_MAX >> self.shift.get() {
                 self.presume(range.clone());
-                self.resident.insert(range);
+                self.make_resident(range);
             }
         }
     }
@@ -176,7 +254,7 @@ impl AddressSpace {
                 self.programs.insert(file);
             }
             if !self.called && protection & Area::WRITE != 0 {
-                self.resident.insert(range.end - 1..range.end);
+                self.make_resident(range.end - 1..range.end);
             }
         }
     }
@@ -213,6 +291,8 @@ impl AddressSpace {
         };
         if gets_page {
             self.fill(page..page + 1);
+        } else if area.kind != AreaKind::Anonymous {
+            self.touched_files.insert(page..page + 1);
         }
     }
 
@@ -221,9 +301,25 @@ impl AddressSpace {
     fn fill(&mut self, range: Range<u64>) {
         let Some(last) = range.end.checked_sub(1).filter(|&last| range.start <= last) else { return };
         let (first_huge, last_huge) = (self.huge_page(range.start), self.huge_page(last));
-        self.resident.insert(range);
+        self.make_resident(range);
         for huge in [first_huge, last_huge].into_iter().flatten() {
-            self.resident.insert(huge);
+            self.make_resident(huge);
+        }
+    }
+
+    /// Makes pages resident, and takes down the event at hand as the first touch of those that were not.
+    fn make_resident(&mut self, range: Range<u64>) {
+        let there: Vec<Range<u64>> = self.resident.within(range.clone()).collect();
+        let mut from = range.start;
+        for hole_end in there.iter().map(|part| (part.start, part.end)).chain([(range.end, range.end)]) {
+            let new = from..hole_end.0;
+            from = hole_end.1;
+            if !new.is_empty() {
+                self.resident.insert(new.clone());
+                let site = self.touches.site(self.cause.site);
+                let touch = Touch { time: self.cause.time, tid: self.cause.tid, site };
+                self.touches.add(new, touch, &self.resident);
+            }
         }
     }
 
@@ -276,6 +372,7 @@ impl AddressSpace {
 
     fn unmap(&mut self, range: Range<u64>) {
         self.areas.remove(range.clone());
+        self.touched_files.remove(range.clone());
         self.resident.remove(range);
     }
 

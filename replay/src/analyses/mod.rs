@@ -1,5 +1,6 @@
 //! What the state of a process means: who owns resident pages, what RSS consists of, which moment to show.
 
+pub(crate) mod agreement;
 pub(crate) mod owners;
 pub(crate) mod peak;
 pub(crate) mod residency;

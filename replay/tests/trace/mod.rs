@@ -8,8 +8,9 @@ use pagetrace_format::snapshot::{
     KernelFigures, Mapping, PageFlags, Permissions, ResidencySource, ResidentRun, SnapshotReason,
 };
 use pagetrace_format::{
-    Address, Event, EventColumns, EventKind, FileHeader, ObjectAlloc, ObjectFree, ObjectFunction, Origin, PageCount,
-    PageShift, ProcessId, Snapshot, StackId, StreamId, Trace, TraceNanos, TraceWriter, VERSION,
+    Address, Event, EventColumns, EventKind, FileHeader, KernelColumns, KernelEvent, KernelEventKind, ObjectAlloc,
+    ObjectFree, ObjectFunction, Origin, PageCount, PageShift, ProcessId, Snapshot, StackId, StreamId, Trace,
+    TraceNanos, TraceWriter, VERSION,
 };
 use pagetrace_replay::{Moment, Replayed, replay};
 
@@ -36,6 +37,15 @@ impl Builder {
         let mut columns = EventColumns::new();
         events.iter().for_each(|event| columns.push(*event));
         self.writer.events(StreamId(stream), &columns).unwrap();
+        self
+    }
+
+    /// What the kernel said of a process: time and event, in order.
+    pub fn kernel_events(mut self, process: u32, events: &[(u64, KernelEventKind)]) -> Builder {
+        let mut columns = KernelColumns::new();
+        let tid = 100 + process;
+        events.iter().for_each(|&(time, kind)| columns.push(KernelEvent { time: TraceNanos(time), tid, kind }));
+        self.writer.kernel_events(ProcessId(process), &columns).unwrap();
         self
     }
 

@@ -18,18 +18,28 @@ use super::sys;
 use super::traced_calls::TRACED;
 use super::tracepoints::EnterExit;
 
-/// The numbers of the tracepoints of each call of [`TRACED`], and whether they come from the cache.
+/// What was found.
+#[derive(Debug)]
+pub struct NumbersFound {
+    /// The numbers of the tracepoints of each call of [`TRACED`].
+    pub each: Vec<Option<EnterExit>>,
+    /// Where they were searched for and not in the cache: as long as this is open, the searching process keeps what it
+    /// has opened.
+    pub searcher: Option<OwnedFd>,
+}
+
+/// Finds the numbers of the tracepoints of each call of [`TRACED`].
 ///
 /// # Errors
 /// Those of fork(2) and pipe(2), or the kernel lets this user open no tracepoint.
-pub fn find_each(use_cache: bool) -> io::Result<(Vec<Option<EnterExit>>, bool)> {
+pub fn find_each(use_cache: bool) -> io::Result<NumbersFound> {
     if use_cache && let Some(each) = read_cache() {
-        return Ok((each, true));
+        return Ok(NumbersFound { each, searcher: None });
     }
-    let each = search_elsewhere()?;
+    let (each, searcher) = search_elsewhere()?;
     // Without a cache the next recording searches again, which costs a tenth of a second.
     let _ = write_cache(&each);
-    Ok((each, false))
+    Ok(NumbersFound { each, searcher: Some(searcher) })
 }
 
 /// Numbers are 16 bits in a record.
@@ -38,14 +48,17 @@ const IDS_END: u32 = 1 << 16;
 const GAP_MAX: u32 = 3000;
 const RING_BYTES: usize = 256 << 10;
 
-fn search_elsewhere() -> io::Result<Vec<Option<EnterExit>>> {
+fn search_elsewhere() -> io::Result<(Vec<Option<EnterExit>>, OwnedFd)> {
+    let (wait_end, searcher) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     let (read_end, write_end) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     let descriptor = write_end.as_raw_fd();
     let mut out = File::from(write_end);
-    sys::fork_detached(&[descriptor], || {
+    sys::fork_detached(&[descriptor, wait_end.as_raw_fd()], || {
         let (found, opened) = search();
         let _ = out.write_all(&words_of(&found.unwrap_or_default()));
         drop(out);
+        // Until nobody has the other end any more.
+        let _ = rustix::io::read(&wait_end, &mut [0_u8; 1]);
         drop(opened);
     })?;
     let mut words = Vec::new();
@@ -58,7 +71,7 @@ fn search_elsewhere() -> io::Result<Vec<Option<EnterExit>>> {
         })
         .collect();
     if each.len() == TRACED.len() && each.iter().any(Option::is_some) {
-        Ok(each)
+        Ok((each, searcher))
     } else {
         Err(io::Error::new(io::ErrorKind::PermissionDenied, "no tracepoint of a system call may be opened"))
     }
@@ -199,7 +212,7 @@ mod tests {
                 return;
             }
         };
-        assert_eq!(search_elsewhere().expect("root may open tracepoints"), expected);
+        assert_eq!(search_elsewhere().expect("root may open tracepoints").0, expected);
     }
 
     #[test]

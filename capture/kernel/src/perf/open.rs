@@ -8,7 +8,7 @@ use perf_event_open_sys::bindings::perf_event_attr;
 
 use super::attributes::{Mode, kernel_faults, page_faults_and_sideband, sampled_stacks, tracepoint};
 use super::found::{Found, PerfOptions, refusal};
-use super::marker_search;
+use super::marker_search::{self, NumbersFound};
 use super::record::{Body, PerfRecord, SampleKind, read_records};
 use super::ring::Ring;
 use super::sys;
@@ -26,6 +26,9 @@ const EVENTS_A_THREAD_MAX: usize = 256;
 pub struct PerfEvents {
     processors: Vec<Processor>,
     kinds: HashMap<u64, SampleKind>,
+    /// While it is open a process that searched for tracepoints keeps them: closing them would hold up every thread that
+    /// starts with events.
+    searcher: Option<OwnedFd>,
 }
 
 #[derive(Debug)]
@@ -73,7 +76,8 @@ impl PerfEvents {
         }
         found.calls = Err("the kernel lets this user open no tracepoint of a system call".into());
         for use_cache in [true, false] {
-            let Ok((mut each, cached)) = marker_search::find_each(use_cache) else { break };
+            let Ok(NumbersFound { mut each, searcher }) = marker_search::find_each(use_cache) else { break };
+            let cached = searcher.is_none();
             if !all_needed(&each, NEEDED) {
                 break;
             }
@@ -85,6 +89,7 @@ impl PerfEvents {
             let calls = CallTracepoints::Each(each);
             match PerfEvents::open_plan(&plan(&calls, None, stacks, &mut found), &processors) {
                 Ok(mut events) => {
+                    events.searcher = searcher;
                     if events.tells_of_calls() {
                         found.calls = Ok(missing);
                         return Ok((events.with_rings_told(&mut found), found));
@@ -131,7 +136,7 @@ impl PerfEvents {
     }
 
     fn open_plan(plan: &Plan, processors: &[u32]) -> io::Result<PerfEvents> {
-        let mut opened = PerfEvents { processors: Vec::new(), kinds: HashMap::new() };
+        let mut opened = PerfEvents { processors: Vec::new(), kinds: HashMap::new(), searcher: None };
         let mut ring_bytes = plan.ring_bytes;
         for &processor in processors {
             let mut events: Vec<OwnedFd> = Vec::with_capacity(plan.events.len());
@@ -206,7 +211,13 @@ fn planned_events(
     // Where a tracepoint tells what a fault wanted it is the source of faults. Not of those in the kernel: it also tells
     // of faults that the kernel does not serve, for example where it copies a stack for a sample.
     let leader = page_faults_and_sideband(if faults.is_some() { Mode::Kernel } else { Mode::User });
-    let mut events = vec![(leader, SampleKind::Fault, None)];
+    let mut events = Vec::new();
+    if stacks {
+        // In front: of two events with one fault the one that was opened last is first, and the second one's record
+        // gets all that the first's has (seen on Linux 6.18).
+        events.push((sampled_stacks(options.stack_period, options.stack_bytes), SampleKind::Fault, None));
+    }
+    events.push((leader, SampleKind::Fault, None));
     match faults {
         Some(FaultTracepoints { user, kernel }) => {
             events.push((tracepoint(user, true), SampleKind::UserFault, None));
@@ -214,9 +225,6 @@ fn planned_events(
         }
         None if kernel_mode => events.push((kernel_faults(), SampleKind::Fault, None)),
         None => {}
-    }
-    if stacks {
-        events.push((sampled_stacks(options.stack_period, options.stack_bytes), SampleKind::Stack, None));
     }
     let mut pair = |EnterExit { enter, exit }: EnterExit, filter: Option<String>, kernel_too| {
         events.push((tracepoint(enter, kernel_too), SampleKind::Enter, filter.clone()));

@@ -18,6 +18,8 @@ use super::traced_calls::{Effect, TracedCall, traced_call};
 const HELD_BACK_NS_MAX: u64 = 50_000_000;
 /// Records of one fault come within this time of each other.
 const ONE_FAULT_NS_MAX: u64 = 1_000_000;
+/// The place of the instruction pointer among the registers.
+const INSTRUCTION: usize = 8;
 /// What is younger than this may still get the rest of it.
 const SETTLED_NS: u64 = 200_000;
 
@@ -139,7 +141,9 @@ struct LastFault {
 enum Place {
     Told(Told),
     /// Kept for a call that has not returned.
-    Kept { time: u64 },
+    Kept {
+        time: u64,
+    },
     /// Nothing came.
     Empty,
 }
@@ -218,7 +222,12 @@ impl Timeline {
             }
             Body::StackSample { address, registers, stack } => {
                 let sample = Box::new(StackSample { registers: *registers, stack });
-                self.settle_stack((time, address), tid, sample);
+                if let Some(sample) = self.settle_stack((time, address), tid, sample) {
+                    let instruction = sample.registers[INSTRUCTION];
+                    let (in_kernel, access, stack) = (false, FaultAccess::Unknown, Some(sample));
+                    let place = self.place(told(ToldKind::Fault { address, instruction, in_kernel, access, stack }));
+                    self.last_faults.insert(tid, LastFault { time, address, place });
+                }
             }
             Body::Enter { number, arguments } => self.begin(pid, tid, time, number, arguments),
             Body::Exit { number, result } => self.end(tid, time, number, result),
@@ -245,17 +254,21 @@ impl Timeline {
         }
     }
 
-    fn settle_stack(&mut self, fault: (u64, u64), tid: u32, sample: Box<StackSample>) {
+    /// Joins a stack with its fault. Given back where it is the fault's own record: then there are two alike.
+    fn settle_stack(&mut self, fault: (u64, u64), tid: u32, sample: Box<StackSample>) -> Option<Box<StackSample>> {
         let place = self.last_faults.get(&tid).filter(|last| is_same(fault, (last.time, last.address)));
         let place = place.and_then(|last| self.places.get_mut(last.place.checked_sub(self.first_place)? as usize));
-        match place {
-            Some(Place::Told(Told { kind: ToldKind::Fault { stack: stack @ None, .. }, .. })) => *stack = Some(sample),
-            // The fault's own record can have the later time.
-            _ => {
-                let unused = self.early_stacks.insert(tid, (fault.0, fault.1, sample));
-                self.missed.stacks += u64::from(unused.is_some());
-            }
+        if let Some(Place::Told(Told { kind: ToldKind::Fault { stack: stack @ None, .. }, .. })) = place {
+            *stack = Some(sample);
+            return None;
         }
+        // The fault's own record comes behind it.
+        let earlier = self.early_stacks.insert(tid, (fault.0, fault.1, sample))?;
+        if (earlier.0, earlier.1) == fault {
+            return self.early_stacks.remove(&tid).map(|early| early.2);
+        }
+        self.missed.stacks += 1;
+        None
     }
 
     fn begin(&mut self, pid: u32, tid: u32, time: u64, number: i64, arguments: [u64; 6]) {

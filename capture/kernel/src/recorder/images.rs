@@ -35,7 +35,7 @@ pub struct Images {
     /// Numbers of all images that have one, those that are gone included.
     ids: HashMap<u32, ProcessId>,
     /// Processes whose image is not known yet.
-    known: Vec<(ProcessId, u32, u64)>,
+    known: Vec<Known>,
     /// Images whose exec was seen before its turn, by pid and time.
     early: HashMap<(u32, u64), u32>,
     dropped: u64,
@@ -67,6 +67,15 @@ pub struct Image {
     overflowed: u64,
 }
 
+/// A process that has a number.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    id: ProcessId,
+    pid: u32,
+    origin: ProcessOrigin,
+    start: u64,
+}
+
 /// How an image began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Begin {
@@ -81,7 +90,8 @@ pub enum Begin {
 impl Images {
     /// A process has a number now.
     pub fn process_known(&mut self, process: &Process) {
-        self.known.push((process.id, process.pid, process.start.0));
+        let Process { id, pid, origin, start, .. } = *process;
+        self.known.push(Known { id, pid, origin, start: start.0 });
     }
 
     /// An exec was seen, before its turn: what can be read of the program now may be gone when that comes.
@@ -169,9 +179,9 @@ impl Images {
     /// `complete`. Images that ended and that nobody will look at any more become processes of their own.
     pub fn resolve(&mut self, complete: u64, next_id: &mut dyn FnMut() -> ProcessId, records: &mut Vec<Record>) {
         let mut known = std::mem::take(&mut self.known);
-        known.retain(|&(id, pid, start)| {
-            let start = start.saturating_add(CLOCKS_AGREE_NS);
-            start >= complete && !self.over || !self.match_process(id, pid, start)
+        known.retain(|process| {
+            let is_told = self.over || process.start.saturating_add(CLOCKS_AGREE_NS) < complete;
+            !is_told || !self.match_process(process)
         });
         if !self.over {
             // Of a process that ended with no event there is no image.
@@ -180,15 +190,20 @@ impl Images {
         self.adopt_unseen(next_id, records);
     }
 
-    fn match_process(&mut self, id: ProcessId, pid: u32, start: u64) -> bool {
-        let without_number = self.images.iter_mut().filter(|(_, image)| image.pid == pid && image.id.is_none());
-        let begun = without_number.filter(|(_, image)| image.begin_time <= start || image.begin == Begin::Unseen);
-        let Some((&number, image)) = begun.max_by_key(|(_, image)| (image.begin != Begin::Unseen, image.begin_time))
-        else {
-            return false;
-        };
-        image.id = Some(id);
-        self.ids.insert(number, id);
+    fn match_process(&mut self, process: &Known) -> bool {
+        let begun_by = process.start.saturating_add(CLOCKS_AGREE_NS);
+        let of_pid = self.images.iter_mut().filter(|(_, image)| image.pid == process.pid && image.id.is_none());
+        let fitting = of_pid.filter(|(_, image)| match (process.origin, image.begin) {
+            (_, Begin::Unseen) => true,
+            // The clock is read before the fork, or by the child.
+            (ProcessOrigin::Fork, begin) => begin == Begin::Fork,
+            (ProcessOrigin::Found, _) => image.begin_time <= begun_by,
+            (_, begin) => begin == Begin::Exec && image.begin_time <= begun_by,
+        });
+        let distance = |image: &Image| (image.begin == Begin::Unseen, image.begin_time.abs_diff(process.start));
+        let Some((&number, image)) = fitting.min_by_key(|(_, image)| distance(image)) else { return false };
+        image.id = Some(process.id);
+        self.ids.insert(number, process.id);
         true
     }
 

@@ -154,10 +154,16 @@ fn a_stack_joins_its_fault_whichever_is_first() {
         record(21, 1, fault(0x2000)),
         record(30, 1, fault(0x3000)),
         record(31, 2, sample(0x3000)),
+        record(40, 1, sample(0x4000)),
+        record(40, 1, sample(0x4000)),
         record(3 * MS, 1, sample(0x3000)),
     ]);
-    let expected =
-        [(10, 1, "fault 0x1000 Unknown stack"), (21, 1, "fault 0x2000 Unknown stack"), (30, 1, "fault 0x3000 Unknown")];
+    let expected = [
+        (10, 1, "fault 0x1000 Unknown stack"),
+        (21, 1, "fault 0x2000 Unknown stack"),
+        (30, 1, "fault 0x3000 Unknown"),
+        (40, 1, "fault 0x4000 Unknown stack"),
+    ];
     assert_eq!(texts(&out), expected);
     assert_eq!(missed.stacks, 0, "those that may still get their fault are not missed yet");
 }
