@@ -69,6 +69,19 @@ impl Intervals {
         self.end_of.iter().map(|(start, end)| end - start).fold(0, u64::saturating_add)
     }
 
+    /// The smallest number in the set that is not below `number`.
+    pub(crate) fn first_from(&self, number: u64) -> Option<u64> {
+        if self.contains(number) {
+            return Some(number);
+        }
+        self.end_of.range(number..).next().map(|(&start, _)| start)
+    }
+
+    /// The largest number in the set below `number`.
+    pub(crate) fn last_before(&self, number: u64) -> Option<u64> {
+        self.end_of.range(..number).next_back().map(|(_, &end)| end.min(number) - 1)
+    }
+
     /// Whether `number` is in the set.
     pub(crate) fn contains(&self, number: u64) -> bool {
         self.end_of.range(..=number).next_back().is_some_and(|(_, &end)| number < end)
@@ -163,6 +176,10 @@ mod tests {
         assert!(found.windows(2).all(|pair| pair[0].end < pair[1].start), "merged: {found:?}");
         let both = set.intersection(&other);
         assert_eq!(both.iter().flatten().collect::<BTreeSet<_>>(), &model & &other_model);
+        for n in 0..160 {
+            assert_eq!(set.first_from(n), model.range(n..).next().copied());
+            assert_eq!(set.last_before(n), model.range(..n).next_back().copied());
+        }
         assert_eq!(set.difference(&other).iter().flatten().collect::<BTreeSet<_>>(), &model - &other_model);
         for start in (0..150).step_by(7) {
             for end in (start + 1..160).step_by(11) {

@@ -94,7 +94,7 @@ impl Outcome {
                 site.bytes = site.bytes.saturating_add(object.size);
                 site.usable_bytes = site.usable_bytes.saturating_add(object.usable);
             }
-            shown.live_chunk_bytes = state.glibc.then_some(chunk_bytes);
+            shown.live_chunk_bytes = state.is_glibc().then_some(chunk_bytes);
         }
         self.shown = Some(shown);
     }

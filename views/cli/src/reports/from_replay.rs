@@ -9,6 +9,7 @@ use pagetrace_replay::page_events::Agreement;
 use pagetrace_replay::results::{self, DefectKind, MomentRule};
 use pagetrace_replay::{Replayed, ReplayedProcess, RssState};
 
+use super::allocator_of::allocator_of;
 use super::report_model::{
     At, Buffer, Classes, Defect, EventCounts, Final, Gap, Gaps, KernelFigures, Lost, NamedBytes, Objects, PageCounts,
     Peak, Process, Report, Rss, Site, SnapshotFacts, Source, StackShares, Stacks, TimelinePoint,
@@ -182,6 +183,7 @@ fn rss_of(rss: &RssState, time_ns: u64, process_has_snapshot_at_exit: bool, agre
         largest_other_anonymous: explanation.map_or_else(Vec::new, |it| {
             it.other_anonymous.iter().map(|it| named(it.name.clone(), it.resident_bytes)).collect()
         }),
+        allocator: allocator_of(explanation),
         snapshot: SnapshotFacts {
             reason: match rss.reason {
                 SnapshotReason::Interval => "interval",
