@@ -14,7 +14,7 @@ use crate::results::{Defect, DefectKind};
 
 /// The kernel events of a trace in the order in which they took effect.
 #[derive(Debug)]
-pub(crate) struct KernelTimeline<'t, 'b> {
+pub struct KernelTimeline<'t, 'b> {
     trace: &'t Trace<'b>,
     processes: Vec<ProcessChunks>,
     waiting: BinaryHeap<Reverse<Due>>,
@@ -48,7 +48,8 @@ struct Due {
 
 impl<'t, 'b> KernelTimeline<'t, 'b> {
     /// Finds the chunks of each process and reads the first event of each.
-    pub(crate) fn new(trace: &'t Trace<'b>) -> KernelTimeline<'t, 'b> {
+    #[must_use]
+    pub fn new(trace: &'t Trace<'b>) -> KernelTimeline<'t, 'b> {
         let mut processes: Vec<ProcessChunks> = Vec::new();
         let mut slot_of: HashMap<ProcessId, usize> = HashMap::new();
         for (index, chunk) in trace.chunks().iter().enumerate() {
@@ -72,12 +73,14 @@ impl<'t, 'b> KernelTimeline<'t, 'b> {
     }
 
     /// The time of the event that [`KernelTimeline::next`] gives, `None` after the last.
-    pub(crate) fn next_time(&self) -> Option<TraceNanos> {
+    #[must_use]
+    pub fn next_time(&self) -> Option<TraceNanos> {
         self.waiting.peek().map(|Reverse(due)| due.time)
     }
 
     /// The next event and its process, `None` after the last.
-    pub(crate) fn next(&mut self) -> Option<(ProcessId, KernelEvent)> {
+    #[expect(clippy::should_implement_trait, reason = "a loop over it has to look at the timeline in between")]
+    pub fn next(&mut self) -> Option<(ProcessId, KernelEvent)> {
         let Reverse(due) = *self.waiting.peek()?;
         let process = &mut self.processes[due.slot as usize];
         let id = process.id;
@@ -107,7 +110,8 @@ impl<'t, 'b> KernelTimeline<'t, 'b> {
     }
 
     /// What could not be read so far.
-    pub(crate) fn into_defects(self) -> Vec<Defect> {
+    #[must_use]
+    pub fn into_defects(self) -> Vec<Defect> {
         self.defects
     }
 

@@ -54,6 +54,9 @@ pub use prediction::predicted_anonymous_pages;
 pub mod timeline;
 pub use timeline::Timeline;
 
+pub mod kernel_timeline;
+pub use kernel_timeline::KernelTimeline;
+
 mod error;
 pub use error::ReplayError;
 
@@ -64,7 +67,6 @@ mod address_space;
 mod analyses;
 mod intervals;
 mod kernel_states;
-mod kernel_timeline;
 mod outcome;
 mod page_map;
 mod page_states;

@@ -9,6 +9,7 @@ use crate::analyses::peak::{RssPeak, peak_of_rss};
 use crate::error::ReplayError;
 use crate::kernel_states::KernelStates;
 use crate::metadata::Metadata;
+use crate::objects::PARTS;
 use crate::outcome::Outcome;
 use crate::page_states::PageAction;
 use crate::process_state::ProcessState;
@@ -186,6 +187,8 @@ enum Action {
     Start(usize),
     /// Recording is on again, an index into [`Metadata::gaps`].
     Resume(usize),
+    /// A process enters a part of its life.
+    EnterPart(usize, u8),
     Snapshot(usize),
     ShownMoment,
     /// Recording goes off, an index into [`Metadata::gaps`].
@@ -225,6 +228,13 @@ impl<'t, 'b> Replay<'t, 'b> {
                 due.push(Due { time: info.process.start, action: Action::Start(index) });
             }
             due.push(Due { time: info.last, action: Action::End(index) });
+            if info.seen {
+                let (start, life_ns) = (info.process.start.0, info.last.0.saturating_sub(info.process.start.0));
+                for part in 1..PARTS {
+                    let time = TraceNanos(start + life_ns / PARTS as u64 * part as u64);
+                    due.push(Due { time, action: Action::EnterPart(index, part as u8) });
+                }
+            }
             outcomes.push(Outcome::new(metadata, index, &shown));
         }
         for (index, gap) in metadata.gaps.iter().enumerate() {
@@ -355,6 +365,11 @@ impl<'t, 'b> Replay<'t, 'b> {
                 }
                 self.forget(gap);
             }
+            Action::EnterPart(process, part) => {
+                if let Some(state) = &mut self.states[process] {
+                    state.objects.enter_part(part);
+                }
+            }
             Action::Snapshot(snapshot) => self.snapshot(snapshot),
             Action::ShownMoment => {
                 self.kernel.capture();
@@ -420,7 +435,7 @@ impl<'t, 'b> Replay<'t, 'b> {
         let outcome = &mut self.found.outcomes[process];
         outcome.capture(state.as_ref());
         let Some(state) = state else { return };
-        outcome.take_totals(&state);
+        outcome.take_totals(&self.metadata.processes[process], &state);
         let counts = state.page_states.counts;
         subtract_counts(&mut self.now, &counts);
         add_counts(&mut self.found.final_pages, &counts);

@@ -191,6 +191,8 @@ pub struct ReplayedProcess {
     pub peak_rss: Option<u64>,
     /// Its objects, `None` where none were seen.
     pub objects: Option<ObjectState>,
+    /// Sites that look as if they leaked, at its end, most bytes first.
+    pub leaks: Vec<Leak>,
     /// What the kernel's events say of its pages, `None` where no source of page events was active for it.
     pub page_events: Option<PageEvents>,
     /// Sites with live or pinned bytes, or that ever allocated, most live bytes first.
@@ -202,6 +204,13 @@ impl ReplayedProcess {
     #[must_use]
     pub fn status(&self) -> EndStatus {
         self.end.map_or(EndStatus::Unknown, |end| end.status)
+    }
+
+    /// The largest RSS of its snapshots as a share of the largest that it ever had, where both are known.
+    #[must_use]
+    pub fn peak_share(&self) -> Option<f64> {
+        let (largest, peak) = (self.largest_rss?, self.peak_rss?);
+        (peak > 0).then(|| largest as f64 / peak as f64)
     }
 }
 
@@ -233,6 +242,28 @@ pub struct ObjectState {
     /// Objects that the process was born with, by fork.
     pub inherited: u64,
 }
+
+/// A site whose objects came steadily through the process's life and stayed, at the process's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leak {
+    /// Which site.
+    pub site: SiteId,
+    /// Live bytes as asked for.
+    pub bytes: u64,
+    /// Live objects.
+    pub objects: u64,
+    /// The oldest of them is at least so old, in nanoseconds.
+    pub oldest_ns: u64,
+    /// In how many of [`LIFE_PARTS`] equal parts of the process's life objects came that stayed.
+    pub growing_parts: u32,
+    /// Objects that it freed young, within an eighth of the process's life.
+    pub freed_young: u64,
+    /// Objects that it freed later.
+    pub freed_old: u64,
+}
+
+/// Into how many equal parts the life of a process is cut to see what stays.
+pub const LIFE_PARTS: u32 = crate::objects::PARTS as u32;
 
 /// A call site and what it holds.
 #[derive(Clone, Debug, PartialEq, Eq)]

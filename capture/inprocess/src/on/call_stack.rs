@@ -28,7 +28,7 @@ use core::ptr;
 
 use pagetrace_format::records::StackEnd;
 
-use self::last_walk::{Registers, Walk};
+use self::last_walk::{Registers, Sources, TooMany, Walk};
 use self::reader::Reader;
 use self::rule::{Kind, Rule, Saved};
 use super::process::PROCESS;
@@ -134,22 +134,41 @@ pub fn take(guard: &RecursionGuard, caller: Caller) -> CallStack {
         }
     }
     let rules = rule_cache::epoch();
-    record.keep_only(u64::from(rules) << 32 | u64::from(PROCESS.active()));
+    record.keep_only(u64::from(rules) << 32 | u64::from(PROCESS.active()), bounds.1);
     let registers =
         Registers { return_address: caller.return_address, stack_pointer, frame_pointer: caller.frame_pointer };
-    let unwinding = || Unwinding { registers, bounds, of_thread: thread.stack.get(), rules, trusted: true };
-    let unchanged = record.unchanged((stack_pointer, bounds.1));
-    let frames = unwinding().walk(Walk::new(record), unchanged).or_else(|| {
-        // Together with the last walk's they are too many: the innermost are taken.
-        record.forget(0);
-        unwinding().walk(Walk::new(record), 0)
-    });
-    frames.filter(|&frames| frames > 0).map_or(single, |frames| CallStack::Recorded(record, frames))
+    let begin = || Unwinding {
+        registers,
+        sources: Sources::default(),
+        bounds,
+        of_thread: thread.stack.get(),
+        rules,
+        trusted: true,
+    };
+    let frames = match Walk::begin(record, registers) {
+        Err(frames) => frames,
+        Ok(mut walk) => {
+            let mut end = begin().walk(&mut walk);
+            if end.is_err() && walk.has_known() {
+                walk = Walk::begin_anew(record);
+                end = begin().walk(&mut walk);
+            }
+            let frames = walk.finish(*end.as_ref().unwrap_or(&Some(StackEnd::Cut)));
+            if end.is_err() {
+                // Its outermost frame is another one as soon as the stack grows.
+                record.is_not_for_next();
+            }
+            frames
+        }
+    };
+    if frames == 0 { single } else { CallStack::Recorded(record, frames) }
 }
 
 /// Goes from frame to frame.
 struct Unwinding {
     registers: Registers,
+    /// Where they were read.
+    sources: Sources,
     /// Of the stack that the registers are on.
     bounds: (usize, usize),
     /// Of the thread's own, which a signal may have interrupted.
@@ -161,22 +180,12 @@ struct Unwinding {
 }
 
 impl Unwinding {
+    /// To the end of the stack, or to a frame of the last walk: then there is none to tell.
     #[inline]
-    fn walk(mut self, mut walk: Walk, unchanged: usize) -> Option<usize> {
-        let record = walk.record();
-        let mut known = unchanged;
-        let end = loop {
-            while known > 0 && record.stack_pointer(known - 1) < self.registers.stack_pointer {
-                known -= 1;
-            }
-            if known > 0 && record.registers(known - 1) == self.registers {
-                return walk.finish(known, StackEnd::Unknown);
-            }
-            if walk.frames() == FRAMES_MAX {
-                let frames = walk.finish(0, StackEnd::Cut);
-                // Its outermost frame is another one as soon as the stack grows.
-                record.forget(0);
-                return frames;
+    fn walk(mut self, walk: &mut Walk) -> Result<Option<StackEnd>, TooMany> {
+        loop {
+            if walk.has_met(self.registers, self.sources) {
+                return Ok(None);
             }
             // The call is before the address to return to, perhaps the last instruction of its function.
             let call = self.registers.return_address.wrapping_sub(1);
@@ -185,26 +194,29 @@ impl Unwinding {
                 if self.trusted {
                     code_regions::learn_code(call);
                 } else if !code_regions::is_code(call) {
-                    break StackEnd::Cut;
+                    return Ok(Some(StackEnd::Cut));
                 }
             }
-            walk.add_frame(self.registers);
-            if let Err(end) = self.step(&mut walk, rule) {
-                break end;
+            walk.add_frame(self.registers, self.sources, rule.uses_frame_pointer())?;
+            if let Err(end) = self.step(walk, rule) {
+                return Ok(Some(end));
             }
-        };
-        walk.finish(0, end)
+        }
     }
 
     /// To the caller.
     #[inline]
     fn step(&mut self, walk: &mut Walk, rule: Rule) -> Result<(), StackEnd> {
         let Registers { stack_pointer, frame_pointer, .. } = self.registers;
+        let mut sources = Sources::default();
         let offset = rule.cfa_offset() as usize;
         let (rule, cfa) = match rule.kind() {
             Kind::FromStackPointer => (rule, stack_pointer.wrapping_add(offset)),
             Kind::FromFramePointer => (rule, frame_pointer.wrapping_add(offset)),
-            Kind::AtFramePointer => (rule, self.read(walk, frame_pointer.wrapping_add(offset))?),
+            Kind::AtFramePointer => {
+                sources.stack_pointer = frame_pointer.wrapping_add(offset);
+                (rule, self.read(sources.stack_pointer)?)
+            }
             Kind::ThreadStart => return Err(StackEnd::ThreadStart),
             Kind::Signal => return self.step_over_signal(walk),
             Kind::Beyond => return Err(StackEnd::Cut),
@@ -222,14 +234,16 @@ impl Unwinding {
         if cfa <= stack_pointer {
             return Err(StackEnd::Cut);
         }
-        let return_address = self.read(walk, cfa.wrapping_sub(size_of::<usize>()))?;
+        let return_address = self.read(cfa.wrapping_sub(size_of::<usize>()))?;
         let saved_offset = rule.saved_offset() as usize;
-        let frame_pointer = match rule.saved() {
-            Saved::InRegister => frame_pointer,
-            Saved::FromCfa => self.read(walk, cfa.wrapping_add(saved_offset))?,
-            Saved::FromFramePointer => self.read(walk, frame_pointer.wrapping_add(saved_offset))?,
+        sources.frame_pointer = match rule.saved() {
+            Saved::InRegister => 0,
+            Saved::FromCfa => cfa.wrapping_add(saved_offset),
+            Saved::FromFramePointer => frame_pointer.wrapping_add(saved_offset),
         };
+        let frame_pointer = if sources.frame_pointer == 0 { frame_pointer } else { self.read(sources.frame_pointer)? };
         self.registers = Registers { return_address, stack_pointer: cfa, frame_pointer };
+        self.sources = sources;
         Ok(())
     }
 
@@ -241,9 +255,9 @@ impl Unwinding {
         const STACK_POINTER: usize = 160;
         const INSTRUCTION: usize = 168;
         let context = self.registers.stack_pointer;
-        let frame_pointer = self.read(walk, context.wrapping_add(FRAME_POINTER))?;
-        let stack_pointer = self.read(walk, context.wrapping_add(STACK_POINTER))?;
-        let instruction = self.read(walk, context.wrapping_add(INSTRUCTION))?;
+        let frame_pointer = self.read(context.wrapping_add(FRAME_POINTER))?;
+        let stack_pointer = self.read(context.wrapping_add(STACK_POINTER))?;
+        let instruction = self.read(context.wrapping_add(INSTRUCTION))?;
         let on_same = (self.bounds.0..self.bounds.1).contains(&stack_pointer);
         if on_same && stack_pointer <= context {
             return Err(StackEnd::Cut);
@@ -254,15 +268,18 @@ impl Unwinding {
             }
             self.bounds = self.of_thread;
         }
+        // What the next walk would compare lies elsewhere.
+        walk.crosses_signal();
         // Readers of a stack look one byte before each address, too: so it has to be the byte after.
         let return_address = instruction.wrapping_add(1);
         self.registers = Registers { return_address, stack_pointer, frame_pointer };
+        self.sources = Sources::default();
         Ok(())
     }
 
     /// A word of the stack, not below the stack pointer.
     #[inline]
-    fn read(&self, walk: &mut Walk, address: usize) -> Result<usize, StackEnd> {
+    fn read(&self, address: usize) -> Result<usize, StackEnd> {
         let last = self.bounds.1.wrapping_sub(size_of::<usize>());
         if address < self.registers.stack_pointer || address > last || !address.is_multiple_of(size_of::<usize>()) {
             return Err(StackEnd::Cut);
@@ -270,9 +287,7 @@ impl Unwinding {
         // SAFETY: an aligned word between the stack pointer and the end of the stack that it is on, the thread's own or
         // that which it has for signals: all memory there is readable (the contract of `thread_started`, and of
         // sigaltstack(2)).
-        let word = unsafe { ptr::with_exposed_provenance::<usize>(address).read() };
-        walk.add_read(address, word);
-        Ok(word)
+        Ok(unsafe { ptr::with_exposed_provenance::<usize>(address).read() })
     }
 
     /// The rule of an address that the cache does not know.

@@ -10,6 +10,7 @@ use pagetrace_format::{Address, KernelColumns, ProcessId, StackId, TraceNanos};
 use crate::perf::MappedRecord;
 use crate::proc_maps::read_mappings;
 use crate::process_tree::stack_start;
+use crate::unwind::UnwoundStack;
 
 use super::kernel_streams::Output;
 use super::stack_tree::StackTree;
@@ -149,14 +150,16 @@ impl Images {
         self.current(pid, time).threads += 1;
     }
 
-    /// A thread of a process ended, and with the last one the process.
-    pub fn thread_ended(&mut self, pid: u32, time: u64) {
-        let Some(image) = self.current.get(&pid).and_then(|number| self.images.get_mut(number)) else { return };
+    /// A thread of a process ended, and with the last one the process: whether this was it.
+    pub fn thread_ended(&mut self, pid: u32, time: u64) -> bool {
+        let Some(image) = self.current.get(&pid).and_then(|number| self.images.get_mut(number)) else { return true };
         image.threads = image.threads.saturating_sub(1);
         if image.threads == 0 {
             image.end(time);
             self.current.remove(&pid);
+            return true;
         }
+        false
     }
 
     /// The recording ends: no image gets a number later.
@@ -323,7 +326,7 @@ impl Image {
     }
 
     /// The number of a stack.
-    pub fn stack(&mut self, (frames, end): (Vec<u64>, StackEnd)) -> StackId {
+    pub fn stack(&mut self, UnwoundStack { frames, end }: UnwoundStack) -> StackId {
         let next = StackId(FIRST_STACK + self.stack_ids.len() as u32);
         if let Some(&known) = self.stack_ids.get(&frames) {
             return known;

@@ -11,10 +11,13 @@ use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use pagetrace_format::kernel_event::{KernelEvent, KernelEventKind, MappedRange, PageFault, SystemCall};
-use pagetrace_format::records::{Loss, LossReason, MappedFile, Process, Record, Source, StackEnd};
+use pagetrace_format::records::{Loss, LossReason, MappedFile, Process, Record, Source};
+use pagetrace_format::snapshot::{Mapping, Permissions};
 use pagetrace_format::{Address, FileId, KernelColumns, ProcessId, StackId, TraceNanos};
 
 use crate::perf::{Body, Found, MappedRecord, PerfEvents, PerfOptions, StackSample, Timeline, Told, ToldKind};
+
+use crate::unwind::{StackUnwinder, UnwoundStack, UserRegisters};
 
 use super::images::{Image, Images};
 use super::kernel_sources::sources;
@@ -33,6 +36,7 @@ pub struct KernelStreams {
     perf: Option<PerfEvents>,
     found: Result<Found, String>,
     timeline: Timeline,
+    unwinder: StackUnwinder,
     /// When the rings were looked at last.
     looked: u64,
     images: Images,
@@ -94,6 +98,7 @@ impl KernelStreams {
             perf,
             found,
             timeline: Timeline::default(),
+            unwinder: StackUnwinder::new(),
             looked: now().0,
             images: Images::default(),
             files: HashMap::new(),
@@ -179,22 +184,37 @@ impl KernelStreams {
     fn tell(&mut self, told: Told, records: &mut Vec<Record>) {
         let Told { time, pid, tid, kind } = told;
         let kind = match kind {
-            ToldKind::Exec { name } => return self.images.begin_exec(pid, time, tid, name),
-            ToldKind::Forked { parent } => return self.images.begin_fork(pid, time, tid, parent),
+            ToldKind::Exec { name } => {
+                self.unwinder.executed(pid);
+                return self.images.begin_exec(pid, time, tid, name);
+            }
+            ToldKind::Forked { parent } => {
+                self.unwinder.forked(parent, pid);
+                return self.images.begin_fork(pid, time, tid, parent);
+            }
             ToldKind::ThreadStarted => return self.images.thread_started(pid, time),
-            ToldKind::ThreadEnded => return self.images.thread_ended(pid, time),
+            ToldKind::ThreadEnded => {
+                if self.images.thread_ended(pid, time) {
+                    self.unwinder.process_ended(pid);
+                }
+                return;
+            }
             ToldKind::Fault { address, instruction, in_kernel, access, stack } => {
-                let image = self.images.current(pid, time);
-                let stack = stack.map_or(StackId::UNKNOWN, |sample| image.stack(unwound(&sample)));
+                let frames = stack.and_then(|sample| unwound(&mut self.unwinder, pid, &sample));
+                let stack = frames.map_or(StackId::UNKNOWN, |frames| self.images.current(pid, time).stack(frames));
                 let (address, instruction) = (Address(address), Address(instruction));
                 KernelEventKind::Fault(PageFault { address, instruction, stack, access, in_kernel })
             }
             ToldKind::Call { call, arguments, result, mapped } => {
+                if let Some(mapped) = &mapped {
+                    tell_code(&mut self.unwinder, pid, mapped);
+                }
                 let file = mapped.map_or(FileId::NONE, |mapped| self.file_of_call(*mapped, records));
                 let stack = StackId::UNKNOWN;
                 KernelEventKind::Call(SystemCall { call, arguments, result, file, stack })
             }
             ToldKind::Mapped(mapped) => {
+                tell_code(&mut self.unwinder, pid, &mapped);
                 self.images.current(pid, time).name_by(&mapped);
                 let file = self.file(&mapped, records);
                 let MappedRecord { start, bytes, file_offset, protection, flags, .. } = *mapped;
@@ -235,8 +255,18 @@ impl KernelStreams {
     }
 }
 
-/// The instruction alone. Frames are return addresses, one past what they stand for.
-fn unwound(sample: &StackSample) -> (Vec<u64>, StackEnd) {
-    const INSTRUCTION: usize = 8;
-    (vec![sample.registers[INSTRUCTION].wrapping_add(1)], StackEnd::Cut)
+/// The frames of a stack; `None` of a 32-bit program, whose registers are others.
+fn unwound(unwinder: &mut StackUnwinder, pid: u32, sample: &StackSample) -> Option<UnwoundStack> {
+    let registers = UserRegisters::from_perf(&sample.registers)?;
+    (registers.instruction() != 0).then(|| unwinder.unwind(pid, &registers, &sample.stack))
+}
+
+/// What is mapped for execution is what stacks lead through.
+fn tell_code(unwinder: &mut StackUnwinder, pid: u32, mapped: &MappedRecord) {
+    let &MappedRecord { start, bytes, file_offset, device, inode, protection, ref path, .. } = mapped;
+    let Some(permissions) = u8::try_from(protection & 7).ok().map(Permissions) else { return };
+    if permissions.has(Permissions::EXECUTE) && inode != 0 {
+        let (start, end) = (Address(start), Address(start.saturating_add(bytes)));
+        unwinder.mapped(pid, &Mapping { start, end, permissions, file_offset, device, inode, path: path.clone() });
+    }
 }

@@ -80,6 +80,17 @@ impl Rule {
         }
     }
 
+    /// Whether the frame pointer is needed to follow it.
+    #[inline]
+    pub const fn uses_frame_pointer(self) -> bool {
+        match self.kind() {
+            Kind::FromFramePointer | Kind::AtFramePointer | Kind::NoTable | Kind::NoTableInLinker | Kind::Elsewhere => {
+                true
+            }
+            _ => matches!(self.saved(), Saved::FromFramePointer),
+        }
+    }
+
     /// Added to the base of the CFA, in bytes.
     #[inline]
     pub const fn cfa_offset(self) -> i64 {
