@@ -30,6 +30,8 @@ pub struct AllocatorState {
     pub free_resident_bytes: u64,
     /// Those that malloc_trim(3) with a pad of 0 would give back: the top of an arena beside the main one stays.
     pub trimmable_bytes: u64,
+    /// Resident free pages behind the last live chunk of each heap.
+    pub top_resident_bytes: u64,
     /// Bytes of blocks that were mapped for one object each, with their headers.
     pub mapped_block_bytes: u64,
     /// How many heaps arenas beside the main one have.

@@ -15,7 +15,7 @@ use super::report_model::{
     At, Buffer, Cgroup, Classes, Defect, EventCounts, Final, Gap, Gaps, KernelFigures, Leak, Lost, NamedBytes, Objects,
     PageCounts, Peak, Process, Report, Rss, Site, SnapshotFacts, Source, StackShares, Stacks, TimelinePoint,
 };
-use super::{from_page_events, go_text};
+use super::{from_page_events, give_back, go_text};
 use crate::symbols::{SymbolOptions, Symbols};
 
 /// Makes the report of a replayed trace; `asked` is the moment's name on the command line.
@@ -96,7 +96,8 @@ fn process_of(replayed: &Replayed, it: &ReplayedProcess, symbols: &Symbols<'_>) 
     // Go's page traces name no process: one stands in, of which nothing is known.
     let is_known = replayed.header.origin == Origin::Recorded;
     let at_exit = it.end.is_some_and(|end| end.snapshot_at_exit);
-    Process {
+    let mut process = Process {
+        advice: Vec::new(),
         pid: is_known.then_some(it.process.pid),
         exe: (!it.process.exe.is_empty()).then(|| it.process.exe.clone()),
         args: it.process.args.clone(),
@@ -155,7 +156,9 @@ fn process_of(replayed: &Replayed, it: &ReplayedProcess, symbols: &Symbols<'_>) 
                 allocated_bytes: site.allocated_bytes,
             })
             .collect(),
-    }
+    };
+    process.advice = give_back::advice(&process);
+    process
 }
 
 fn leak_of(leak: &results::Leak, it: &ReplayedProcess, symbols: &Symbols<'_>) -> Option<Leak> {

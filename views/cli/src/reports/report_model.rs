@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
+mod account;
+pub use account::{Advice, Allocator, Cgroup, Heap, Leak};
+
 /// A trace, explained.
 #[derive(Debug, serde::Serialize)]
 #[allow(missing_docs)] // The names of one word say it.
@@ -179,28 +182,12 @@ pub struct Process {
     pub objects: Objects,
     /// `None` where no source of page events was active.
     pub touches: Option<Touches>,
+    /// What would give memory back, and how much, most bytes first.
+    pub advice: Vec<Advice>,
     /// Sites that look as if they leaked, at the process's end, most bytes first.
     pub leaks: Vec<Leak>,
     /// Those with the most live bytes first.
     pub sites: Vec<Site>,
-}
-
-/// A site whose objects came steadily and stayed.
-#[derive(Debug, serde::Serialize)]
-#[allow(missing_docs)]
-pub struct Leak {
-    /// Place in `sites`.
-    pub site: usize,
-    /// As that of the site.
-    pub stack: Vec<String>,
-    /// Live bytes of it at the end.
-    pub bytes: u64,
-    /// Live objects of it at the end.
-    pub objects: u64,
-    /// The oldest of them is at least so old.
-    pub oldest_ns: u64,
-    /// The evidence, as a sentence.
-    pub why: String,
 }
 
 /// What the RSS of a process consists of.
@@ -231,43 +218,6 @@ pub struct Rss {
     pub allocator: Allocator,
     pub snapshot: SnapshotFacts,
     pub kernel: KernelFigures,
-}
-
-/// The allocator of a process. What needs the layout of its memory is known of glibc's.
-#[derive(Debug, serde::Serialize)]
-pub struct Allocator {
-    /// `glibc`, `jemalloc`, `mimalloc`, `tcmalloc` or `other`, by the file that has `malloc`.
-    pub kind: Option<&'static str>,
-    /// Chunks of live objects with their headers: `uordblks + hblkhd` of mallinfo2(3), thread caches counted as free.
-    pub live_chunk_bytes: Option<u64>,
-    /// The rest of the heaps, resident or not: `fordblks`.
-    pub free_heap_bytes: Option<u64>,
-    /// Resident pages of heaps that are free as a whole.
-    pub free_resident_bytes: Option<u64>,
-    /// Those of them that malloc_trim(0) would give back.
-    pub trimmable_bytes: Option<u64>,
-    /// Blocks that were mapped for one object each.
-    pub mapped_block_bytes: Option<u64>,
-    /// Heaps of arenas beside the main one.
-    pub arena_heaps: Option<u64>,
-    /// The largest heaps by resident bytes.
-    pub arenas: Vec<Heap>,
-}
-
-/// A range that glibc cuts chunks from.
-#[derive(Debug, serde::Serialize)]
-#[allow(missing_docs)]
-pub struct Heap {
-    /// `main heap`, `arena heap`, or `mapped heap` of a main arena that could not grow by brk(2).
-    pub kind: &'static str,
-    /// In hexadecimal digits.
-    pub start: String,
-    pub bytes: u64,
-    pub resident_bytes: u64,
-    pub live_chunk_bytes: u64,
-    pub free_bytes: u64,
-    pub free_resident_bytes: u64,
-    pub trimmable_bytes: u64,
 }
 
 /// RSS classes in the order in which they are explained.
@@ -314,23 +264,6 @@ pub struct KernelFigures {
     pub rss_file: Option<u64>,
     pub rss_shmem: Option<u64>,
     pub cgroup: Cgroup,
-}
-
-/// Figures of the memory control group, which are about all processes in it: the group with the lowest limit of those
-/// that the process is in.
-#[derive(Debug, serde::Serialize)]
-#[allow(missing_docs)]
-pub struct Cgroup {
-    pub current: Option<u64>,
-    /// `None` also without a limit.
-    pub limit: Option<u64>,
-    pub anonymous: Option<u64>,
-    /// Page cache.
-    pub file: Option<u64>,
-    pub shmem: Option<u64>,
-    pub slab: Option<u64>,
-    pub page_tables: Option<u64>,
-    pub kernel_stacks: Option<u64>,
 }
 
 /// Objects of a process. Live ones at the moment of the report, the other counts over the whole trace.
