@@ -2,6 +2,8 @@
 
 mod harness;
 
+mod advice;
+
 mod agreement;
 
 mod classes;
