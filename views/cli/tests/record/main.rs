@@ -6,6 +6,8 @@ mod advice;
 
 mod agreement;
 
+mod allocators;
+
 mod classes;
 
 mod processes;
