@@ -154,6 +154,11 @@ impl Image {
         self.ended.is_some()
     }
 
+    /// Whether it ended so lately.
+    pub(super) fn has_ended_within(&self, time: Duration) -> bool {
+        self.ended.is_some_and(|(_, seen)| seen.elapsed() < time)
+    }
+
     /// Nothing more will come.
     pub(super) fn end(&mut self, time: u64) {
         self.ended.get_or_insert((time, Instant::now()));

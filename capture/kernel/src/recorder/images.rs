@@ -204,9 +204,9 @@ impl Images {
     pub fn take_chunks(&mut self, due: impl Fn(&Image) -> bool, count: usize, output: &mut Output) {
         let (ids, over) = (&self.ids, self.over);
         self.images.retain(|_, image| {
-            let Some(id) = image.id.filter(|_| due(image) && (over || image.arguments_until.is_none())) else {
-                return true;
-            };
+            // A process that shares its memory, after vfork(2), may still turn out to do so.
+            let settled = image.arguments_until.is_none() && !image.has_ended_within(2 * JOINED_WITHIN);
+            let Some(id) = image.id.filter(|_| due(image) && (over || settled)) else { return true };
             let parent = image.parent.and_then(|parent| ids.get(&parent).copied());
             if image.begin == Begin::Fork
                 && !image.begin_told
