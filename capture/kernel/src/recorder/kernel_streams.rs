@@ -19,7 +19,8 @@ use crate::perf::{Body, Found, MappedRecord, PerfEvents, PerfOptions, StackSampl
 
 use crate::unwind::{StackUnwinder, UnwoundStack, UserRegisters};
 
-use super::images::{Image, Images};
+use super::image::Image;
+use super::images::Images;
 use super::kernel_sources::sources;
 use super::tick_mapper::now;
 
