@@ -50,6 +50,7 @@ pub const TRACED: &[TracedCall] = &[
     fills("pread64", libc::SYS_pread64),
     page("mlock", libc::SYS_mlock, PageCall::Mlock),
     TracedCall { name: "getrandom", number: libc::SYS_getrandom, effect: Effect::FillsBuffer(0, 1) },
+    fills("getdents64", libc::SYS_getdents64),
     fills_vector("readv", libc::SYS_readv),
     TracedCall { name: "recvmsg", number: libc::SYS_recvmsg, effect: Effect::FillsMessage(1) },
     page("mprotect", libc::SYS_mprotect, PageCall::Mprotect),

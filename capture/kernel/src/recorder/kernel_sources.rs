@@ -62,5 +62,5 @@ pub fn sources(found: &Result<Found, String>, missed: Missed, dropped: u64) -> V
 }
 
 fn is_read(name: &str) -> bool {
-    ["read", "pread64", "readv", "preadv", "preadv2", "recvfrom", "recvmsg", "getrandom"].contains(&name)
+    ["read", "pread64", "readv", "preadv", "preadv2", "recvfrom", "recvmsg", "getrandom", "getdents64"].contains(&name)
 }
