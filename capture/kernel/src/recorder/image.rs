@@ -3,15 +3,14 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use pagetrace_format::kernel_event::{KernelEvent, KernelEventKind};
+use pagetrace_format::kernel_event::{KernelEvent, KernelEventKind, PageCall, SystemCall};
 use pagetrace_format::records::{EndStatus, Process, ProcessEnd, ProcessOrigin, Record, StackEnd};
-use pagetrace_format::{Address, ProcessId, StackId, TraceNanos};
+use pagetrace_format::{Address, FileId, ProcessId, StackId, TraceNanos};
 
 use crate::perf::MappedRecord;
-use crate::proc_maps::read_mappings;
-use crate::process_tree::stack_start;
 use crate::unwind::UnwoundStack;
 
+use super::program_arguments::ProgramArguments;
 use super::stack_tree::StackTree;
 
 /// The arguments of a program are set up within this time of its exec.
@@ -37,7 +36,7 @@ pub struct Image {
     pub(super) ended: Option<(u64, Instant)>,
     pub(super) replaced: bool,
     pub(super) name: String,
-    pub(super) arguments: Option<(Address, Address)>,
+    pub(super) arguments: Option<ProgramArguments>,
     pub(super) arguments_until: Option<Instant>,
     pub(super) events: Vec<KernelEvent>,
     pub(super) since: Instant,
@@ -173,12 +172,17 @@ impl Image {
         if std::mem::replace(&mut self.begin_told, true) {
             return;
         }
-        let kind = match (self.begin, parent) {
-            (Begin::Exec, _) => KernelEventKind::Exec { arguments: self.arguments },
-            (Begin::Fork, Some(parent)) => KernelEventKind::Fork { parent },
+        let kinds = match (self.begin, parent) {
+            (Begin::Exec, _) => {
+                let exec = KernelEventKind::Exec { arguments: self.arguments.map(|it| it.strings) };
+                [Some(exec), self.arguments.map(|it| filled(it.table))]
+            }
+            (Begin::Fork, Some(parent)) => [Some(KernelEventKind::Fork { parent }), None],
             _ => return,
         };
-        self.events.insert(0, KernelEvent { time: TraceNanos(self.begin_time), tid: self.begin_tid, kind });
+        let (time, tid) = (TraceNanos(self.begin_time), self.begin_tid);
+        let begin = kinds.into_iter().flatten().map(|kind| KernelEvent { time, tid, kind });
+        self.events.splice(0..0, begin);
     }
 
     /// The records of a process that the recorder never saw.
@@ -194,20 +198,22 @@ impl Image {
     }
 }
 
+/// The kernel wrote from a first address up to a last.
+fn filled((low, high): (Address, Address)) -> KernelEventKind {
+    let bytes = high.0 - low.0;
+    KernelEventKind::Call(SystemCall {
+        call: PageCall::Filled,
+        arguments: [low.0, bytes, 0, 0, 0, 0],
+        result: bytes as i64,
+        file: FileId::NONE,
+        stack: StackId::UNKNOWN,
+    })
+}
+
 /// Stacks have numbers in their own image only.
 fn without_stack(mut event: KernelEvent) -> KernelEvent {
     if let KernelEventKind::Fault(fault) = &mut event.kind {
         fault.stack = StackId::UNKNOWN;
     }
     event
-}
-
-/// What the kernel filled in the stack of a program that begins: from the number of its arguments, which is where the
-/// stack pointer starts, to the stack's end (fs/binfmt_elf.c, `create_elf_tables`).
-pub(super) fn arguments_of(pid: u32) -> Option<(Address, Address)> {
-    let start = stack_start(pid).ok().filter(|&start| start != 0)?;
-    let mappings = read_mappings(pid).ok()?;
-    let stack = mappings.iter().find(|it| it.start.0 <= start && start < it.end.0)?;
-    let page = rustix::param::page_size() as u64;
-    Some((Address(start & !(page - 1)), stack.end))
 }

@@ -12,6 +12,7 @@ mod kernel_sources;
 mod kernel_streams;
 mod machine;
 mod processes;
+mod program_arguments;
 mod session_file;
 mod stack_tree;
 mod sys;
