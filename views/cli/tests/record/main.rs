@@ -18,4 +18,6 @@ mod killed;
 
 mod places;
 
+mod kernel_events;
+
 mod symbols;
