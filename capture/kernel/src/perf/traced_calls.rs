@@ -48,6 +48,7 @@ pub const TRACED: &[TracedCall] = &[
     fills("read", libc::SYS_read),
     fills("recvfrom", libc::SYS_recvfrom),
     fills("pread64", libc::SYS_pread64),
+    fills("getdents64", libc::SYS_getdents64),
     page("mlock", libc::SYS_mlock, PageCall::Mlock),
     TracedCall { name: "getrandom", number: libc::SYS_getrandom, effect: Effect::FillsBuffer(0, 1) },
     fills_vector("readv", libc::SYS_readv),

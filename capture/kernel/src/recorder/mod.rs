@@ -11,6 +11,7 @@ mod images;
 mod kernel_sources;
 mod kernel_streams;
 mod machine;
+mod new_stack;
 mod processes;
 mod session_file;
 mod stack_tree;
