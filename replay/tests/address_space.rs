@@ -358,6 +358,33 @@ fn huge_pages_come_whole_where_a_program_asked_or_always() {
 }
 
 #[test]
+fn a_place_with_a_table_of_small_pages_gets_no_huge_page() {
+    let place = memory(HUGE, HUGE);
+    let again = [HUGE + 5..HUGE + 6];
+    // Dropped at once it is as new, dropped piece by piece it is not.
+    let whole = [place, touch(HUGE), madvise(HUGE, HUGE, 4), touch(HUGE + 5)];
+    check_on(HugePages::Always, &whole, &[HUGE..2 * HUGE]);
+    let small = [place, madvise(HUGE, HUGE, 15), touch(HUGE), touch(HUGE + 9), madvise(HUGE, HUGE, 14)];
+    let with = |events: &[KernelEventKind]| small.iter().chain(events).copied().collect::<Vec<_>>();
+    check_on(HugePages::Always, &with(&[madvise(HUGE, HUGE, 4), touch(HUGE + 5)]), &[HUGE..2 * HUGE]);
+    check_on(HugePages::Always, &with(&[madvise(HUGE, 1, 4), madvise(HUGE + 9, 1, 4), touch(HUGE + 5)]), &again);
+    let parts = [place, touch(HUGE), madvise(HUGE, 300, 4), madvise(HUGE + 300, HUGE - 300, 4), touch(HUGE + 5)];
+    check_on(HugePages::Always, &parts, &again);
+    // A small page of zeros has a table too; a huge one has not.
+    let read = access(HUGE + 3, FaultAccess::Read);
+    let zeros = [place, madvise(HUGE, HUGE, 15), read, madvise(HUGE, HUGE, 14), touch(HUGE + 5)];
+    check_on(HugePages::Always, &zeros, &again);
+    check_on(HugePages::Always, &[place, read, touch(HUGE + 5)], &[HUGE..2 * HUGE]);
+    // With the last mapping in a place its table goes.
+    check_on(HugePages::Always, &with(&[munmap(HUGE, HUGE), place, touch(HUGE + 5)]), &[HUGE..2 * HUGE]);
+    check_on(
+        HugePages::Always,
+        &with(&[munmap(HUGE, 9), munmap(HUGE + 9, HUGE), place, touch(HUGE)]),
+        &[HUGE..2 * HUGE],
+    );
+}
+
+#[test]
 fn collapse_makes_huge_pages_of_what_is_there() {
     let events = [memory(HUGE, 3 * HUGE), touch(HUGE + 3), madvise(HUGE, 3 * HUGE, 25)];
     check_on(HugePages::Madvise, &events, &[HUGE..2 * HUGE]);

@@ -1,6 +1,7 @@
 //! Any events leave an address space in which what is resident is mapped, and whose pages all have a first touch.
 
 use pagetrace_format::kernel_event::FaultAccess;
+use pagetrace_format::records::HugePages;
 use pagetrace_format::{PageCall, SystemCall};
 use proptest::prelude::*;
 
