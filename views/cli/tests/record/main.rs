@@ -2,7 +2,11 @@
 
 mod harness;
 
+mod advice;
+
 mod agreement;
+
+mod allocators;
 
 mod classes;
 
