@@ -18,7 +18,7 @@ impl Caller {
     /// No stack is taken.
     pub const UNKNOWN: Caller = Caller { return_address: 0, stack_pointer: 0, frame_pointer: 0 };
 
-    /// The function that calls this one, and the stack above it as far as it has frame pointers.
+    /// The function that calls this one, and the stack above it.
     #[inline(always)]
     #[must_use]
     pub fn here() -> Caller {
@@ -47,6 +47,12 @@ pub enum Function {
 #[inline]
 pub fn attach(malloc: usize) {
     twin::attach(malloc);
+}
+
+/// Says where the allocator's real `malloc` is, as [`attach`] does, before the process has joined a session.
+#[inline]
+pub fn real_malloc_is_at(address: usize) {
+    twin::real_malloc_is_at(address);
 }
 
 /// Whether events are recorded at this moment.
@@ -107,6 +113,13 @@ pub fn object_free_at(time: Ticks, address: usize, function: Function) {
 pub unsafe fn thread_started(low: usize, high: usize) {
     // SAFETY: the caller's promise is the same.
     unsafe { twin::thread_started(low, high) }
+}
+
+/// Tells that code is gone, as after dlclose(3): other code may come to its place, whose stacks are followed in another
+/// way. Without it that is noticed by itself in most cases, and a stack may be wrong until then.
+#[inline]
+pub fn code_unloaded() {
+    twin::code_unloaded();
 }
 
 /// Hands over this thread's buffer. Later events of the thread start a new one. Happens by itself when a thread of

@@ -18,6 +18,9 @@ pub fn caller() -> Caller {
 pub fn attach(_malloc: usize) {}
 
 #[inline(always)]
+pub fn real_malloc_is_at(_address: usize) {}
+
+#[inline(always)]
 pub fn is_recording() -> bool {
     false
 }
@@ -60,6 +63,9 @@ impl PendingFree {
 /// None needed: it does nothing.
 #[inline(always)]
 pub unsafe fn thread_started(_low: usize, _high: usize) {}
+
+#[inline(always)]
+pub fn code_unloaded() {}
 
 #[inline(always)]
 pub fn thread_ended() {}

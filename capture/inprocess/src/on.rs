@@ -14,7 +14,7 @@ mod owned_buffer;
 
 mod object_events;
 
-mod frames;
+mod call_stack;
 mod kept_stacks;
 mod stack_bounds;
 mod stack_table;
@@ -96,7 +96,8 @@ pub fn caller() -> Caller {
     unsafe {
         core::arch::asm!(
             "lea {}, [rip]",
-            "mov {}, rsp",
+            // As if this were a call: below its return address, that is.
+            "lea {}, [rsp - 8]",
             "mov {}, rbp",
             out(reg) return_address,
             out(reg) stack_pointer,
@@ -109,6 +110,10 @@ pub fn caller() -> Caller {
 
 pub fn attach(malloc: usize) {
     attach::attach(malloc);
+}
+
+pub fn real_malloc_is_at(address: usize) {
+    attach::real_malloc_is_at(address);
 }
 
 #[inline]
@@ -177,6 +182,10 @@ pub unsafe fn thread_started(low: usize, high: usize) {
     thread_state::current().stack.set((low, high));
 }
 
+pub fn code_unloaded() {
+    call_stack::code_unloaded();
+}
+
 pub fn thread_ended() {
     if PROCESS.is_recording()
         && let Some(guard) = RecursionGuard::enter()
@@ -184,6 +193,7 @@ pub fn thread_ended() {
         let buffer = &guard.thread().buffer;
         buffer.release();
         buffer.leave_mark();
+        call_stack::leave(guard.thread());
         owned_buffer::leave_pages(buffer);
         // A tid may come again, a stream does not.
         buffer.forget_process();

@@ -11,8 +11,8 @@ mod trace_descriptor;
 pub use memory::{install_guard, map_shared, populate, protect, remove_guard, remove_shared};
 pub use private_memory::{map_populated, map_zeroed, reserve_addresses, reserved_addresses, unmap};
 pub use threads::{
-    at_exit, at_fork, barrier_on_all_processors, main_stack_mark, register_barrier, sleep_ns, start_thread,
-    thread_pointer, thread_runs, unix_ns, watch_this_thread, watch_thread_ends, with_signals_blocked,
+    alternate_stack, at_exit, at_fork, barrier_on_all_processors, main_stack_mark, register_barrier, sleep_ns,
+    start_thread, thread_pointer, thread_runs, unix_ns, watch_this_thread, watch_thread_ends, with_signals_blocked,
     without_cancellation, yield_processor,
 };
 pub use trace_descriptor::{

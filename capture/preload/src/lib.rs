@@ -9,6 +9,8 @@ mod hooks;
 
 mod threads;
 
+mod libraries;
+
 mod process_ends;
 
 mod start;

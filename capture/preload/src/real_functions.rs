@@ -16,6 +16,8 @@ macro_rules! real {
                 return;
             }
             $(ADDRESSES.$field.store(next_definition($symbol), Ordering::Release);)*
+            // A library's constructor that allocates comes before ours, and joins the session with its first object.
+            pagetrace::real_malloc_is_at(ADDRESSES.malloc.load(Ordering::Acquire));
             LOOKED_UP.store(true, Ordering::Release);
         }
 
@@ -74,8 +76,18 @@ real! {
     usable_size = c"malloc_usable_size": unsafe extern "C" fn(*mut c_void) -> usize;
     /// pthread_create(3).
     pthread_create = c"pthread_create": PthreadCreate;
+    /// dlclose(3).
+    close_library = c"dlclose": unsafe extern "C" fn(*mut c_void) -> c_int;
     /// _exit(2).
     exit_now = c"_exit": unsafe extern "C" fn(c_int) -> !;
+}
+
+/// dlclose(3), looked up anew.
+#[cold]
+pub fn close_library_of_later() -> Option<unsafe extern "C" fn(*mut c_void) -> c_int> {
+    let address = next_definition(c"dlclose");
+    // SAFETY: null, or the address of a definition of this symbol, which has this type by POSIX.
+    unsafe { core::mem::transmute::<usize, Option<unsafe extern "C" fn(*mut c_void) -> c_int>>(address) }
 }
 
 static LOOKING_UP: AtomicBool = AtomicBool::new(false);

@@ -10,7 +10,7 @@ use pagetrace_format::{Address, ProcessId, StackId, TraceNanos};
 
 use super::process::{INHERITED, PROCESS, lifecycle};
 use super::scratch::Scratch;
-use super::{buckets, drain, figures, frames, go_buffers, modules, tick_line, trace_file};
+use super::{buckets, call_stack, drain, figures, go_buffers, modules, tick_line, trace_file};
 use crate::sys;
 
 const OBJECTS_MISSED: &str = "objects of allocators that the tracer is not linked into, and what came before its start";
@@ -82,7 +82,7 @@ pub fn modules(look: bool, scratch: &mut Scratch) {
     }
     let process = process_id(PROCESS.serial());
     modules::for_each_module(text, &mut |module| {
-        frames::learn_code_between(module.start, module.end);
+        call_stack::learn_code_between(module.start, module.end);
         let found = ModuleRef {
             process,
             start: module.start,

@@ -13,7 +13,7 @@ use super::scratch::{self, Scratch};
 use super::settings::Builder;
 use super::switch_lock::SwitchLock;
 use super::{
-    OBJECTS, SHARED_BUFFER, announcements, attach, catch_up, drain, flusher, fork_hooks, frames, go_buffers, marks,
+    OBJECTS, SHARED_BUFFER, announcements, attach, call_stack, catch_up, drain, flusher, fork_hooks, go_buffers, marks,
     modules, own_session, page_sets, self_snapshot, thread_state, tick_line, trace_file,
 };
 use crate::error::Error;
@@ -63,7 +63,7 @@ pub fn init(builder: Builder) -> Result<(), Error> {
     PROCESS.modules_seen.forget();
     PROCESS.last_snapshot.iter().for_each(|figure| figure.store(0, Ordering::Relaxed));
     with_scratch(session, |scratch| {
-        modules::for_each_range(scratch.text, &mut frames::learn_code_between);
+        modules::for_each_range(scratch.text, &mut call_stack::learn_code_between);
         begin_trace(page_shift, scratch, builder.snapshots);
     })?;
     if let Err(error) = flusher::start() {
@@ -172,6 +172,7 @@ pub fn off(mode: Off) -> Result<(), Error> {
         if !keeps {
             OBJECTS.release();
             super::stack_table::release();
+            call_stack::release();
         }
         own_session::close(session).map_err(Error::Memory)?;
         scratch::release();
@@ -252,6 +253,7 @@ fn finish_locked() -> Result<(), Error> {
         if quiet {
             // Under the lock: a forked relative may be about to write.
             super::stack_table::release();
+            call_stack::release();
             // Best effort: the trace is whole, and the memory goes with the process.
             let _ = own_session::close(session);
             scratch::release();

@@ -22,6 +22,7 @@ use pagetrace_format::encode::{self, EVENT_WORDS_MAX};
 use pagetrace_format::session::{BlockHeader, block_state};
 
 use super::block_wait::{give_back, obtain_block};
+use super::call_stack::CallStack;
 use super::marks::{self, Mark};
 use super::page_sets::{self, Node};
 use super::process::{INHERITED, PROCESS, active};
@@ -391,14 +392,12 @@ impl Entered<'_> {
     }
 
     /// Writes a stack, for which [`Entered::reserve`] has made room, and publishes it.
-    pub fn append_stack(&mut self, id: u32, frames: &[u64]) {
-        let first = encode::stack(
-            frames.len() as u16,
-            pagetrace_format::StackId(id),
-            pagetrace_format::records::StackEnd::Unknown,
-        );
-        let used = self.put(self.buffer.used.get(), &first);
-        let used = self.put(used, frames);
+    pub fn append_stack(&mut self, id: u32, stack: &CallStack) {
+        let first = encode::stack(stack.len() as u16, pagetrace_format::StackId(id), stack.end());
+        let mut used = self.put(self.buffer.used.get(), &first);
+        for frame in stack.frames() {
+            used = self.put(used, &[frame]);
+        }
         self.publish(used);
     }
 

@@ -6,6 +6,7 @@ use core::sync::atomic::Ordering;
 use pagetrace_format::session::{BlockHeader, Session, block_state};
 use pagetrace_format::{StackId, encode};
 
+use super::call_stack::CallStack;
 use super::process::PROCESS;
 use super::{block_wait, own_session, thread_state};
 use crate::sys;
@@ -16,7 +17,7 @@ const NAP_NS: u64 = 100_000;
 
 /// Writes one stack. Whether there was a block for it.
 #[cold]
-pub fn append(id: u32, frames: &[u64]) -> bool {
+pub fn append(id: u32, stack: &CallStack) -> bool {
     sys::keeping_errno(|| {
         let Some(session) = PROCESS.session() else { return false };
         let Some(mark) = thread_state::current().buffer.mark() else { return false };
@@ -37,7 +38,7 @@ pub fn append(id: u32, frames: &[u64]) -> bool {
         claim(header);
         let written = own_session::open_block(session, index).is_ok();
         if written {
-            write(session, index, header, id, frames);
+            write(session, index, header, id, stack);
             header.hand_over();
         } else {
             block_wait::give_back(session, index);
@@ -65,11 +66,11 @@ fn claim(header: &BlockHeader) {
     header.state.store(block_state::OWNED, Ordering::Release);
 }
 
-fn write(session: Session, index: u32, header: &BlockHeader, id: u32, frames: &[u64]) {
+fn write(session: Session, index: u32, header: &BlockHeader, id: u32, stack: &CallStack) {
     let Some(words) = session.words(index) else { return };
-    let first = encode::stack(frames.len() as u16, StackId(id), pagetrace_format::records::StackEnd::Unknown);
-    for (to, &word) in words.iter().zip(first.iter().chain(frames)) {
+    let first = encode::stack(stack.len() as u16, StackId(id), stack.end());
+    for (to, word) in words.iter().zip(first.into_iter().chain(stack.frames())) {
         to.store(word, Ordering::Relaxed);
     }
-    header.committed_words.store((first.len() + frames.len()) as u32, Ordering::Release);
+    header.committed_words.store((first.len() + stack.len()) as u32, Ordering::Release);
 }

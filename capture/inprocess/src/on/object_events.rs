@@ -13,7 +13,7 @@ use super::object_table::Removed;
 use super::process::PROCESS;
 use super::recursion_guard::RecursionGuard;
 use super::stack_table::{self, Place};
-use super::{OBJECTS, frames, object_ids};
+use super::{OBJECTS, call_stack, object_ids};
 use crate::hooks::{Caller, Function};
 
 /// Where an object comes from.
@@ -35,11 +35,10 @@ pub fn alloc(address: usize, size: usize, usable: usize, function: Function, sit
     let bucket = match site {
         Site::Bucket(bucket) => bucket,
         Site::Stack(caller) => {
-            let mut addresses = [0; frames::FRAMES_MAX];
-            let count = frames::walk(&guard, caller, &mut addresses);
+            let stack = call_stack::take(&guard, caller);
             match &mut entered {
-                Ok(entered) => stack_table::id_of(&mut Place::Buffer(entered), &addresses[..count]),
-                Err(NotWritten::Off) => stack_table::id_of(&mut Place::Kept, &addresses[..count]),
+                Ok(entered) => stack_table::id_of(&mut Place::Buffer(entered), &stack),
+                Err(NotWritten::Off) => stack_table::id_of(&mut Place::Kept, &stack),
                 // The event is lost, and its object has no site.
                 Err(NotWritten::Lost) => 0,
             }

@@ -314,6 +314,7 @@ impl Inherited {
     /// # Safety
     /// As [`Session::new`]; and nobody uses an earlier session any more.
     pub unsafe fn set_session(&self, base: *const u8, layout: SessionLayout) {
+        sys::linker::find_out();
         self.process_slots.store(layout.process_slots, Ordering::Relaxed);
         self.block_count.store(layout.block_count, Ordering::Relaxed);
         self.block_bytes.store(layout.block_bytes, Ordering::Relaxed);

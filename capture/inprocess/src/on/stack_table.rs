@@ -8,6 +8,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use pagetrace_format::encode::STACK_FRAMES_MAX;
 
+use super::call_stack::CallStack;
 use super::event_buffer::Entered;
 use super::kept_stacks;
 use super::process::PROCESS;
@@ -24,13 +25,20 @@ const PROBES_MAX: usize = 64;
 
 /// The number of the stack, 0 for none. Writes the frames if it is new.
 #[inline]
-pub fn id_of(place: &mut Place<'_, '_>, frames: &[u64]) -> u32 {
-    if frames.is_empty() {
+pub fn id_of(place: &mut Place<'_, '_>, stack: &CallStack) -> u32 {
+    if stack.len() == 0 {
         return 0;
     }
-    match find_or_insert(place, frames, FULL_STACKS_MAX) {
-        Some(id) => id,
-        None => count_lost_stack(find_or_insert(place, &frames[..1], u32::MAX)),
+    let known = stack.id();
+    if known != 0 {
+        return known;
+    }
+    match find_or_insert(place, stack, FULL_STACKS_MAX) {
+        Some(id) => {
+            stack.set_id(id);
+            id
+        }
+        None => count_lost_stack(find_or_insert(place, &stack.innermost(), u32::MAX)),
     }
 }
 
@@ -50,13 +58,13 @@ impl Place<'_, '_> {
         }
     }
 
-    fn append(&mut self, id: u32, frames: &[u64]) -> bool {
+    fn append(&mut self, id: u32, stack: &CallStack) -> bool {
         match self {
             Place::Buffer(entered) => {
-                entered.append_stack(id, frames);
+                entered.append_stack(id, stack);
                 true
             }
-            Place::Kept => kept_stacks::append(id, frames),
+            Place::Kept => kept_stacks::append(id, stack),
         }
     }
 }
@@ -70,22 +78,22 @@ fn count_lost_stack(id: Option<u32>) -> u32 {
 }
 
 #[inline]
-fn find_or_insert(place: &mut Place<'_, '_>, frames: &[u64], ids_max: u32) -> Option<u32> {
+fn find_or_insert(place: &mut Place<'_, '_>, stack: &CallStack, ids_max: u32) -> Option<u32> {
     let table = PROCESS.stack_table()?;
-    let hash = hash_of(frames);
+    let hash = stack.hash();
     let tag = hash >> 32 | 1 << 31;
     for probe in 0..PROBES_MAX {
         let slot = &table[(hash as usize).wrapping_add(probe) % SLOTS];
         let mut seen = slot.load(Ordering::Relaxed);
         if seen == 0 {
             // The frames must be sure of their place before anyone can refer to them.
-            if PROCESS.stacks_in_table() >= ids_max || !place.reserve(frames.len()) {
+            if PROCESS.stacks_in_table() >= ids_max || !place.reserve(stack.len()) {
                 return None;
             }
             let id = PROCESS.next_stack();
             match slot.compare_exchange(0, tag << 32 | u64::from(id), Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => {
-                    if place.append(id, frames) {
+                    if place.append(id, stack) {
                         return Some(id);
                     }
                     // Nobody is to refer to it; who does meanwhile has a number without frames, as counted.
@@ -102,18 +110,6 @@ fn find_or_insert(place: &mut Place<'_, '_>, frames: &[u64], ids_max: u32) -> Op
     None
 }
 
-#[inline]
-fn hash_of(frames: &[u64]) -> u64 {
-    // Multiply and fold, as in FxHash and wyhash: addresses differ in their low and middle bits.
-    let mut hash = frames.len() as u64 ^ 0x9e37_79b9_7f4a_7c15;
-    for &frame in frames {
-        let product = u128::from(hash ^ frame) * 0xa076_1d64_78bd_642f_e703_7ed1_a0b4_28db_u128 as u64 as u128;
-        hash = (product >> 64) as u64 ^ product as u64;
-        hash = hash.rotate_left(23) ^ frame;
-    }
-    hash ^ hash >> 29
-}
-
 /// Gives the table's memory back: all stacks are new again.
 pub fn release() {
     if let Some(table) = PROCESS.stack_table() {
@@ -123,4 +119,4 @@ pub fn release() {
     }
 }
 
-const _: () = assert!(super::frames::FRAMES_MAX <= STACK_FRAMES_MAX);
+const _: () = assert!(super::call_stack::FRAMES_MAX <= STACK_FRAMES_MAX);

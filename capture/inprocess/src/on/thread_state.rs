@@ -2,6 +2,7 @@
 
 use core::cell::Cell;
 
+use super::call_stack::LastWalk;
 use super::event_buffer::EventBuffer;
 
 /// One thread's state. All zero at first.
@@ -17,6 +18,8 @@ pub struct ThreadState {
     pub stack: Cell<(usize, usize)>,
     /// Object ids that are this thread's to give: the next, and the one behind the last.
     pub object_ids: Cell<(u64, u64)>,
+    /// Its last call stack, null before the first.
+    pub last_walk: Cell<*const LastWalk>,
 }
 
 /// The calling thread's state.
@@ -48,13 +51,13 @@ core::arch::global_asm!(
     ".globl pagetrace_thread_state",
     ".hidden pagetrace_thread_state",
     ".type pagetrace_thread_state,@object",
-    ".size pagetrace_thread_state,128",
+    ".size pagetrace_thread_state,192",
     "pagetrace_thread_state:",
-    ".zero 128",
+    ".zero 192",
     ".popsection",
 );
 
 #[cfg(not(target_arch = "x86_64"))]
 compile_error!("the tracer's thread-local state is written for x86-64 only; build without the feature `enabled`");
 
-const _: () = assert!(size_of::<ThreadState>() <= 128 && align_of::<ThreadState>() <= 64);
+const _: () = assert!(size_of::<ThreadState>() <= 192 && align_of::<ThreadState>() <= 64);

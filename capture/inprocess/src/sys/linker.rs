@@ -1,6 +1,10 @@
-//! What the dynamic linker has loaded (dl_iterate_phdr(3)).
+//! What the dynamic linker has loaded (dl_iterate_phdr(3), `_dl_find_object` of glibc's <dlfcn.h>).
 
 use core::ffi::{CStr, c_int, c_void};
+use core::mem::{MaybeUninit, transmute};
+use core::ptr;
+use core::slice;
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 /// A program or library that is loaded.
 #[derive(Clone, Copy, Debug)]
@@ -29,4 +33,186 @@ unsafe extern "C" fn shown(info: *mut libc::dl_phdr_info, _: usize, data: *mut c
         unsafe { CStr::from_ptr(name) }.to_bytes()
     };
     c_int::from(!visit(&LoadedObject { name }))
+}
+
+/// `struct dl_find_object` of glibc's <bits/dl_find_object.h> on x86-64.
+#[repr(C)]
+struct FoundObject {
+    flags: u64,
+    map_start: usize,
+    map_end: usize,
+    link_map: usize,
+    eh_frame: usize,
+    reserved: [u64; 7],
+}
+
+type FindObject = unsafe extern "C" fn(*mut c_void, *mut FoundObject) -> c_int;
+
+/// The address of `_dl_find_object`, 0 where there is none (glibc before 2.35, other C libraries).
+static FIND_OBJECT: AtomicUsize = AtomicUsize::new(0);
+/// Addresses in the program itself and in the dynamic linker, 0 where there is none.
+static IN_PROGRAM: AtomicUsize = AtomicUsize::new(0);
+static IN_LINKER: AtomicUsize = AtomicUsize::new(0);
+
+/// Finds out how to ask for loaded files. Not for hooks: dlsym(3) takes a lock of the linker's.
+pub fn find_out() {
+    // SAFETY: reads numbers of the auxiliary vector (getauxval(3)).
+    let (program, linker) = unsafe { (libc::getauxval(libc::AT_PHDR), libc::getauxval(libc::AT_BASE)) };
+    IN_PROGRAM.store(program as usize, Ordering::Relaxed);
+    IN_LINKER.store(linker as usize, Ordering::Relaxed);
+    FIND_OBJECT.store(find_object_address(), Ordering::Release);
+}
+
+#[cfg(not(target_feature = "crt-static"))]
+fn find_object_address() -> usize {
+    // SAFETY: a valid C string (dlsym(3)). Not a reference by name: programs are to run with older C libraries.
+    unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"_dl_find_object".as_ptr()) as usize }
+}
+
+#[cfg(target_feature = "crt-static")]
+fn find_object_address() -> usize {
+    let address;
+    // SAFETY: reads a word of the global offset table, which is zero where no library defines the symbol.
+    unsafe {
+        core::arch::asm!(
+            ".weak _dl_find_object",
+            "mov {}, qword ptr [rip + _dl_find_object@GOTPCREL]",
+            out(reg) address,
+            options(pure, readonly, nostack, preserves_flags),
+        );
+    }
+    address
+}
+
+/// Which of the loaded files it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// The program: never unloaded.
+    Program,
+    /// The dynamic linker: never unloaded.
+    Linker,
+    /// Any other.
+    Library,
+}
+
+/// A file whose code is loaded.
+#[derive(Clone, Copy, Debug)]
+pub struct LoadedFile {
+    start: usize,
+    end: usize,
+    link_map: usize,
+    /// Address of its index of unwind tables (`.eh_frame_hdr`), 0 where it has none.
+    pub index: usize,
+    /// Which it is.
+    pub place: Place,
+}
+
+/// The file whose code is at this address. Waits for nobody, and may be called in a signal handler.
+pub fn file_at(address: usize) -> Option<LoadedFile> {
+    let find = FIND_OBJECT.load(Ordering::Acquire);
+    if find == 0 {
+        return None;
+    }
+    // SAFETY: the address of the function of that name, which has this type.
+    let find = unsafe { transmute::<usize, FindObject>(find) };
+    let mut found = MaybeUninit::<FoundObject>::zeroed();
+    // SAFETY: any address may be asked for, and the result is written to the local, which is as large as declared.
+    if unsafe { find(ptr::with_exposed_provenance_mut(address), found.as_mut_ptr()) } != 0 {
+        return None;
+    }
+    // SAFETY: zeroed, and written by the call.
+    let FoundObject { map_start, map_end, link_map, eh_frame, .. } = unsafe { found.assume_init() };
+    let holds = |address: usize| (map_start..map_end).contains(&address);
+    let place = if holds(IN_PROGRAM.load(Ordering::Relaxed)) {
+        Place::Program
+    } else if holds(IN_LINKER.load(Ordering::Relaxed)) {
+        Place::Linker
+    } else {
+        Place::Library
+    };
+    Some(LoadedFile { start: map_start, end: map_end, link_map, index: eh_frame, place })
+}
+
+impl LoadedFile {
+    /// A number that another file at the same addresses is not likely to have.
+    pub fn number(&self) -> u64 {
+        let words = [self.start, self.end, self.index, self.link_map];
+        words
+            .iter()
+            .fold(0, |hash: u64, &word| (hash ^ word as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29))
+    }
+
+    /// The bytes of its segment that holds the unwind tables, and their address. `None` where it has no tables, or where
+    /// they are writable.
+    ///
+    /// # Safety
+    /// The file stays loaded as long as the bytes are used.
+    pub unsafe fn tables<'a>(&self) -> Option<(&'a [u8], usize)> {
+        const PT_LOAD: u32 = 1;
+        const PT_GNU_EH_FRAME: u32 = 0x6474_e550;
+        const READABLE: u32 = 4;
+        const WRITABLE: u32 = 2;
+        if self.index == 0 || self.end - self.start < size_of::<Elf64Header>() {
+            return None;
+        }
+        let header = ptr::with_exposed_provenance::<Elf64Header>(self.start);
+        // SAFETY: the first page of a loaded file is readable and begins with its header wherever the file's first segment
+        // is loaded; the magic number says whether it is.
+        let header = unsafe { header.read_unaligned() };
+        if header.magic != *b"\x7fELF" || usize::from(header.program_header_bytes) != size_of::<ProgramHeader>() {
+            return None;
+        }
+        let count = usize::from(header.program_headers);
+        let offset = header.program_headers_offset as usize;
+        /// Where the file's headers are loaded for certain.
+        const FIRST_PAGE: usize = 4096;
+        if offset.checked_add(count * size_of::<ProgramHeader>())? > FIRST_PAGE {
+            return None;
+        }
+        let first = ptr::with_exposed_provenance::<ProgramHeader>(self.start + offset);
+        // SAFETY: within the first page, as checked; unaligned reads need no alignment.
+        let headers = || (0..count).map(|index| unsafe { first.add(index).read_unaligned() });
+        let index = headers().find(|header| header.kind == PT_GNU_EH_FRAME)?.address as usize;
+        let base = self.index.wrapping_sub(index);
+        let holds = |header: &ProgramHeader| {
+            header.kind == PT_LOAD && (header.address..header.address + header.file_bytes).contains(&(index as u64))
+        };
+        let segment = headers().find(holds)?;
+        let start = base.wrapping_add(segment.address as usize);
+        let bytes = segment.file_bytes as usize;
+        if segment.flags & (READABLE | WRITABLE) != READABLE || start < self.start || start + bytes > self.end {
+            return None;
+        }
+        // SAFETY: a segment of a loaded file, mapped for reading and not for writing.
+        Some((unsafe { slice::from_raw_parts(ptr::with_exposed_provenance(start), bytes) }, start))
+    }
+}
+
+/// The fields of `Elf64_Ehdr` (elf(5)) up to the number of program headers.
+#[repr(C)]
+struct Elf64Header {
+    magic: [u8; 4],
+    identification: [u8; 12],
+    kind_and_machine: [u16; 2],
+    version: u32,
+    entry: u64,
+    program_headers_offset: u64,
+    section_headers_offset: u64,
+    flags: u32,
+    header_bytes: u16,
+    program_header_bytes: u16,
+    program_headers: u16,
+}
+
+/// `Elf64_Phdr` (elf(5)).
+#[repr(C)]
+struct ProgramHeader {
+    kind: u32,
+    flags: u32,
+    offset: u64,
+    address: u64,
+    physical: u64,
+    file_bytes: u64,
+    memory_bytes: u64,
+    align: u64,
 }

@@ -73,6 +73,17 @@ pub fn main_stack_mark() -> usize {
     unsafe { libc::getauxval(libc::AT_RANDOM) as usize }
 }
 
+/// Lowest address and one past the highest of the stack for signals, if this thread is on it (sigaltstack(2)).
+pub fn alternate_stack() -> Option<(usize, usize)> {
+    let mut stack = MaybeUninit::<libc::stack_t>::zeroed();
+    // SAFETY: changes nothing and writes to the local.
+    let known = unsafe { libc::sigaltstack(ptr::null(), stack.as_mut_ptr()) } == 0;
+    // SAFETY: all zeros is a valid value.
+    let stack = unsafe { stack.assume_init() };
+    let low = stack.ss_sp as usize;
+    (known && stack.ss_flags & libc::SS_ONSTACK != 0).then(|| (low, low.saturating_add(stack.ss_size)))
+}
+
 /// Starts a detached thread that gets no signals.
 pub fn start_thread(
     stack_bytes: usize,

@@ -8,6 +8,7 @@ use pagetrace_format::{Chunk, ChunkKind, EventKind, Origin, ProcessId, StackId, 
 use pagetrace_replay::results::{self, DefectKind, MomentRule};
 use pagetrace_replay::{Replayed, ReplayedProcess, RssState};
 
+use super::allocator_of::allocator_of;
 use super::go_text;
 use super::report_model::{
     At, Buffer, Classes, Defect, EventCounts, Final, Gap, Gaps, KernelFigures, Lost, NamedBytes, Objects, PageCounts,
@@ -168,6 +169,7 @@ fn rss_of(rss: &RssState, time_ns: u64, process_has_snapshot_at_exit: bool) -> R
         largest_other_anonymous: explanation.map_or_else(Vec::new, |it| {
             it.other_anonymous.iter().map(|it| named(it.name.clone(), it.resident_bytes)).collect()
         }),
+        allocator: allocator_of(explanation),
         snapshot: SnapshotFacts {
             reason: match rss.reason {
                 SnapshotReason::Interval => "interval",

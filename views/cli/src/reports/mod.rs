@@ -13,6 +13,7 @@ mod go_text;
 mod page_text;
 
 mod advice;
+mod allocator_of;
 
 mod quantities;
 

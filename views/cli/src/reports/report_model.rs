@@ -192,8 +192,46 @@ pub struct Rss {
     pub largest_retained: Vec<NamedBytes>,
     /// Anonymous mappings of no known owner.
     pub largest_other_anonymous: Vec<NamedBytes>,
+    pub allocator: Allocator,
     pub snapshot: SnapshotFacts,
     pub kernel: KernelFigures,
+}
+
+/// The allocator of a process. What needs the layout of its memory is known of glibc's.
+#[derive(Debug, serde::Serialize)]
+pub struct Allocator {
+    /// `glibc`, `jemalloc`, `mimalloc`, `tcmalloc` or `other`, by the file that has `malloc`.
+    pub kind: Option<&'static str>,
+    /// Chunks of live objects with their headers: `uordblks + hblkhd` of mallinfo2(3), thread caches counted as free.
+    pub live_chunk_bytes: Option<u64>,
+    /// The rest of the heaps, resident or not: `fordblks`.
+    pub free_heap_bytes: Option<u64>,
+    /// Resident pages of heaps that are free as a whole.
+    pub free_resident_bytes: Option<u64>,
+    /// Those of them that malloc_trim(0) would give back.
+    pub trimmable_bytes: Option<u64>,
+    /// Blocks that were mapped for one object each.
+    pub mapped_block_bytes: Option<u64>,
+    /// Heaps of arenas beside the main one.
+    pub arena_heaps: Option<u64>,
+    /// The largest heaps by resident bytes.
+    pub arenas: Vec<Heap>,
+}
+
+/// A range that glibc cuts chunks from.
+#[derive(Debug, serde::Serialize)]
+#[allow(missing_docs)]
+pub struct Heap {
+    /// `main heap`, `arena heap`, or `mapped heap` of a main arena that could not grow by brk(2).
+    pub kind: &'static str,
+    /// In hexadecimal digits.
+    pub start: String,
+    pub bytes: u64,
+    pub resident_bytes: u64,
+    pub live_chunk_bytes: u64,
+    pub free_bytes: u64,
+    pub free_resident_bytes: u64,
+    pub trimmable_bytes: u64,
 }
 
 /// RSS classes in the order in which they are explained.

@@ -1,0 +1,313 @@
+//! Call stacks: by the unwind tables of the loaded files, by frame pointers where there are none.
+//!
+//! Compilers leave frame pointers out, so a walk follows the tables that every file carries for exceptions. What they
+//! say of an address is kept as one packed word ([`rule`]) in a table for the process ([`rule_cache`]), and a walk stops as
+//! soon as it meets the frames of the thread's last one ([`last_walk`]).
+//!
+//! # What is read
+//! The thread's own stack, between the stack pointer and the end of the stack, in whole words: wherever a rule leads
+//! outside, the stack is cut there. And the tables of a file that is loaded: `_dl_find_object` waits for nobody and may be called
+//! in signal handlers. A file whose code is to be returned to stays loaded meanwhile, so its tables can be read
+//! without a lock. A return address that was reached by a frame pointer alone may be none; from there on only the
+//! tables of the program itself are read, which is never unloaded, and rules that are known.
+//!
+//! Rules of registers other than the frame pointer are not followed: only hand-written code bases a frame on
+//! them (the linker's lazy binding on `rbx`), and the stack is cut there.
+
+mod cfi;
+mod code_regions;
+mod eh_frame;
+mod last_walk;
+mod reader;
+mod rule;
+mod rule_cache;
+#[cfg(test)]
+mod tests;
+
+use core::ptr;
+
+use pagetrace_format::records::StackEnd;
+
+use self::last_walk::{Registers, Sources, TooMany, Walk};
+use self::reader::Reader;
+use self::rule::{Kind, Rule, Saved};
+use super::process::PROCESS;
+use super::recursion_guard::RecursionGuard;
+use crate::hooks::Caller;
+use crate::sys;
+use crate::sys::linker::{self, Place};
+
+pub use code_regions::learn_code_between;
+pub use last_walk::{FRAMES_MAX, LastWalk, leave};
+pub use rule_cache::{code_unloaded, release};
+
+/// A stack: in the thread's record, until the next one is taken, or a single frame.
+#[derive(Clone, Copy)]
+pub enum CallStack {
+    /// Nothing is known.
+    Empty,
+    /// The innermost frame, the others being left out.
+    Single(u64),
+    /// So many frames in the record.
+    Recorded(&'static LastWalk, usize),
+}
+
+impl CallStack {
+    /// How many frames.
+    #[inline]
+    pub fn len(&self) -> usize {
+        match self {
+            CallStack::Empty => 0,
+            CallStack::Single(_) => 1,
+            CallStack::Recorded(_, frames) => *frames,
+        }
+    }
+
+    /// A hash of all frames and of how far they reach.
+    #[inline]
+    pub fn hash(&self) -> u64 {
+        match self {
+            CallStack::Empty => 0,
+            CallStack::Single(frame) => last_walk::mixed(0, *frame),
+            CallStack::Recorded(record, frames) => record.hash(frames - 1),
+        }
+    }
+
+    /// The number that it has been given since the recording or the loaded code changed last, 0 for none.
+    #[inline]
+    pub fn id(&self) -> u32 {
+        match self {
+            CallStack::Recorded(record, frames) => record.id(frames - 1),
+            _ => 0,
+        }
+    }
+
+    /// Notes its number.
+    #[inline]
+    pub fn set_id(&self, id: u32) {
+        if let CallStack::Recorded(record, frames) = self {
+            record.set_id(frames - 1, id);
+        }
+    }
+
+    /// How far it reaches.
+    pub fn end(&self) -> StackEnd {
+        match self {
+            CallStack::Empty => StackEnd::Unknown,
+            CallStack::Single(_) => StackEnd::Cut,
+            CallStack::Recorded(record, _) => record.end(),
+        }
+    }
+
+    /// The return addresses, innermost first.
+    pub fn frames(&self) -> impl ExactSizeIterator<Item = u64> + use<> {
+        let stack = *self;
+        (0..stack.len()).map(move |index| match stack {
+            CallStack::Empty => 0,
+            CallStack::Single(frame) => frame,
+            CallStack::Recorded(record, frames) => record.return_address(frames - 1 - index),
+        })
+    }
+
+    /// Its innermost frame alone.
+    pub fn innermost(&self) -> CallStack {
+        self.frames().next().map_or(CallStack::Empty, CallStack::Single)
+    }
+}
+
+/// Takes the stack of `caller`.
+#[inline]
+pub fn take(guard: &RecursionGuard, caller: Caller) -> CallStack {
+    if caller.return_address == 0 {
+        return CallStack::Empty;
+    }
+    let thread = guard.thread();
+    // As it is after the return.
+    let stack_pointer = caller.stack_pointer.wrapping_add(size_of::<usize>());
+    let single = CallStack::Single(caller.return_address as u64);
+    let Some(record) = last_walk::of(thread) else { return single };
+    let mut bounds = thread.stack.get();
+    if !(bounds.0..bounds.1).contains(&caller.stack_pointer) {
+        match sys::alternate_stack() {
+            Some(alternate) if (alternate.0..alternate.1).contains(&caller.stack_pointer) => bounds = alternate,
+            _ => return single,
+        }
+    }
+    let rules = rule_cache::epoch();
+    record.keep_only(u64::from(rules) << 32 | u64::from(PROCESS.active()), bounds.1);
+    let registers =
+        Registers { return_address: caller.return_address, stack_pointer, frame_pointer: caller.frame_pointer };
+    let begin = || Unwinding {
+        registers,
+        sources: Sources::default(),
+        bounds,
+        of_thread: thread.stack.get(),
+        rules,
+        trusted: true,
+    };
+    let frames = match Walk::begin(record, registers) {
+        Err(frames) => frames,
+        Ok(mut walk) => {
+            let mut end = begin().walk(&mut walk);
+            if end.is_err() && walk.has_known() {
+                walk = Walk::begin_anew(record);
+                end = begin().walk(&mut walk);
+            }
+            let frames = walk.finish(*end.as_ref().unwrap_or(&Some(StackEnd::Cut)));
+            if end.is_err() {
+                // Its outermost frame is another one as soon as the stack grows.
+                record.is_not_for_next();
+            }
+            frames
+        }
+    };
+    if frames == 0 { single } else { CallStack::Recorded(record, frames) }
+}
+
+/// Goes from frame to frame.
+struct Unwinding {
+    registers: Registers,
+    /// Where they were read.
+    sources: Sources,
+    /// Of the stack that the registers are on.
+    bounds: (usize, usize),
+    /// Of the thread's own, which a signal may have interrupted.
+    of_thread: (usize, usize),
+    /// The epoch of the rules.
+    rules: u32,
+    /// Whether the address is sure to be a return address.
+    trusted: bool,
+}
+
+impl Unwinding {
+    /// To the end of the stack, or to a frame of the last walk: then there is none to tell.
+    #[inline]
+    fn walk(mut self, walk: &mut Walk) -> Result<Option<StackEnd>, TooMany> {
+        loop {
+            if walk.has_met(self.registers, self.sources) {
+                return Ok(None);
+            }
+            // The call is before the address to return to, perhaps the last instruction of its function.
+            let call = self.registers.return_address.wrapping_sub(1);
+            let rule = rule_cache::get(call, self.rules).unwrap_or_else(|| self.find(call));
+            if rule.kind() == Kind::Elsewhere {
+                if self.trusted {
+                    code_regions::learn_code(call);
+                } else if !code_regions::is_code(call) {
+                    return Ok(Some(StackEnd::Cut));
+                }
+            }
+            walk.add_frame(self.registers, self.sources, rule.uses_frame_pointer())?;
+            if let Err(end) = self.step(walk, rule) {
+                return Ok(Some(end));
+            }
+        }
+    }
+
+    /// To the caller.
+    #[inline]
+    fn step(&mut self, walk: &mut Walk, rule: Rule) -> Result<(), StackEnd> {
+        let Registers { stack_pointer, frame_pointer, .. } = self.registers;
+        let mut sources = Sources::default();
+        let offset = rule.cfa_offset() as usize;
+        let (rule, cfa) = match rule.kind() {
+            Kind::FromStackPointer => (rule, stack_pointer.wrapping_add(offset)),
+            Kind::FromFramePointer => (rule, frame_pointer.wrapping_add(offset)),
+            Kind::AtFramePointer => {
+                sources.stack_pointer = frame_pointer.wrapping_add(offset);
+                (rule, self.read(sources.stack_pointer)?)
+            }
+            Kind::ThreadStart => return Err(StackEnd::ThreadStart),
+            Kind::Signal => return self.step_over_signal(walk),
+            Kind::Beyond => return Err(StackEnd::Cut),
+            // The linker's first function marks itself so for those who walk by frame pointers.
+            Kind::NoTableInLinker if frame_pointer == 0 => return Err(StackEnd::ThreadStart),
+            Kind::NoTable | Kind::NoTableInLinker | Kind::Elsewhere => {
+                if frame_pointer == 0 {
+                    return Err(StackEnd::Unknown);
+                }
+                self.trusted = false;
+                (Rule::FRAME_POINTER, frame_pointer.wrapping_add(16))
+            }
+        };
+        // Outwards, or it would never end.
+        if cfa <= stack_pointer {
+            return Err(StackEnd::Cut);
+        }
+        let return_address = self.read(cfa.wrapping_sub(size_of::<usize>()))?;
+        let saved_offset = rule.saved_offset() as usize;
+        sources.frame_pointer = match rule.saved() {
+            Saved::InRegister => 0,
+            Saved::FromCfa => cfa.wrapping_add(saved_offset),
+            Saved::FromFramePointer => frame_pointer.wrapping_add(saved_offset),
+        };
+        let frame_pointer = if sources.frame_pointer == 0 { frame_pointer } else { self.read(sources.frame_pointer)? };
+        self.registers = Registers { return_address, stack_pointer: cfa, frame_pointer };
+        self.sources = sources;
+        Ok(())
+    }
+
+    /// To what the signal has interrupted: `struct rt_sigframe` of the kernel (arch/x86/include/asm/sigframe.h) without
+    /// the return address, so `struct ucontext` and in it, from byte 40, the registers of `struct sigcontext`.
+    #[cold]
+    fn step_over_signal(&mut self, walk: &mut Walk) -> Result<(), StackEnd> {
+        const FRAME_POINTER: usize = 120;
+        const STACK_POINTER: usize = 160;
+        const INSTRUCTION: usize = 168;
+        let context = self.registers.stack_pointer;
+        let frame_pointer = self.read(context.wrapping_add(FRAME_POINTER))?;
+        let stack_pointer = self.read(context.wrapping_add(STACK_POINTER))?;
+        let instruction = self.read(context.wrapping_add(INSTRUCTION))?;
+        let on_same = (self.bounds.0..self.bounds.1).contains(&stack_pointer);
+        if on_same && stack_pointer <= context {
+            return Err(StackEnd::Cut);
+        }
+        if !on_same {
+            if self.bounds == self.of_thread || !(self.of_thread.0..self.of_thread.1).contains(&stack_pointer) {
+                return Err(StackEnd::Cut);
+            }
+            self.bounds = self.of_thread;
+        }
+        // What the next walk would compare lies elsewhere.
+        walk.crosses_signal();
+        // Readers of a stack look one byte before each address, too: so it has to be the byte after.
+        let return_address = instruction.wrapping_add(1);
+        self.registers = Registers { return_address, stack_pointer, frame_pointer };
+        self.sources = Sources::default();
+        Ok(())
+    }
+
+    /// A word of the stack, not below the stack pointer.
+    #[inline]
+    fn read(&self, address: usize) -> Result<usize, StackEnd> {
+        let last = self.bounds.1.wrapping_sub(size_of::<usize>());
+        if address < self.registers.stack_pointer || address > last || !address.is_multiple_of(size_of::<usize>()) {
+            return Err(StackEnd::Cut);
+        }
+        // SAFETY: an aligned word between the stack pointer and the end of the stack that it is on, the thread's own or
+        // that which it has for signals: all memory there is readable (the contract of `thread_started`, and of
+        // sigaltstack(2)).
+        Ok(unsafe { ptr::with_exposed_provenance::<usize>(address).read() })
+    }
+
+    /// The rule of an address that the cache does not know.
+    #[cold]
+    #[inline(never)]
+    fn find(&self, address: usize) -> Rule {
+        let Some(file) = linker::file_at(address) else { return Rule::plain(Kind::Elsewhere) };
+        if !self.trusted && file.place == Place::Library {
+            return Rule::plain(Kind::Beyond);
+        }
+        // SAFETY: the file stays loaded as long as its tables are read: it is never unloaded, or the address is one that
+        // this thread is going to return to (see above).
+        let tables = unsafe { file.tables() };
+        let rule = match tables {
+            Some((bytes, at)) => eh_frame::rule_at(Reader::new(bytes, at), file.index, address),
+            None => Rule::plain(Kind::NoTable),
+        };
+        let without_table = rule.kind() == Kind::NoTable;
+        let rule = if without_table && file.place == Place::Linker { Rule::plain(Kind::NoTableInLinker) } else { rule };
+        rule_cache::put(address, self.rules, rule, file.number());
+        rule
+    }
+}

@@ -1,0 +1,132 @@
+//! The rules that were found, shared by all threads, without locks.
+//!
+//! An entry is two words, the key combined with the rule, and the rule. A reader that sees halves of two entries gets a
+//! key that is nobody's. The key holds an epoch besides: another one begins when code is unloaded, since other code may
+//! come to its place.
+//!
+//! # Code that goes away
+//! [`code_unloaded`] is called after dlclose(3) where that is interposed. The C library unloads what it has loaded by
+//! itself (conversions, name services) without it, and a linked tracer interposes nothing. So each page of code notes
+//! what file it was last seen to belong to: the first rule of another file there begins an epoch. A rule that is
+//! out of date all the same, since every return address of the new code was one of the old, costs a wrong stack and
+//! nothing else: whatever a rule says, only the thread's own stack is read.
+
+use core::ptr;
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+
+use super::rule::Rule;
+use crate::sys;
+
+/// Rules that there is place for; a power of two. A program under load uses some hundreds, an interpreter thousands.
+const ENTRIES: usize = 1 << 14;
+/// Pages of code whose file is noted.
+const PAGES: usize = 1 << 12;
+const BYTES: usize = size_of::<Cache>();
+const PAGE_SHIFT: u32 = 12;
+const EPOCH_SHIFT: u32 = 48;
+/// Addresses of programs are below this (Documentation/arch/x86/x86_64/mm.rst).
+const ADDRESS_BITS: u64 = (1 << 47) - 1;
+
+struct Entry {
+    mixed: AtomicU64,
+    rule: AtomicU64,
+}
+
+struct Cache {
+    entries: [Entry; ENTRIES],
+    pages: [AtomicU64; PAGES],
+}
+
+static CACHE: AtomicPtr<Cache> = AtomicPtr::new(ptr::null_mut());
+static EPOCH: AtomicU32 = AtomicU32::new(0);
+
+/// The present epoch.
+#[inline]
+pub fn epoch() -> u32 {
+    EPOCH.load(Ordering::Relaxed)
+}
+
+/// Code may have gone from its address: no rule that was found before holds.
+pub fn code_unloaded() {
+    let epoch = EPOCH.fetch_add(1, Ordering::AcqRel).wrapping_add(1);
+    // Keys hold so many bits of it.
+    if epoch.is_multiple_of(1 << (64 - EPOCH_SHIFT)) {
+        release();
+    }
+}
+
+/// Gives the memory back. All rules are new again.
+pub fn release() {
+    let cache = CACHE.load(Ordering::Acquire);
+    if !cache.is_null() {
+        // SAFETY: the tracer's own mapping of atomics, of which zeros are an empty entry.
+        unsafe { sys::give_pages_back(cache.cast(), BYTES) };
+    }
+}
+
+/// The rule of this address, if it is known.
+#[inline]
+pub fn get(address: usize, epoch: u32) -> Option<Rule> {
+    // SAFETY: null, or a mapping of this size that is never unmapped.
+    let cache = unsafe { CACHE.load(Ordering::Acquire).as_ref() }?;
+    let key = key_of(address, epoch);
+    let first = index_of(address);
+    for index in [first, first ^ 1] {
+        let entry = &cache.entries[index];
+        let rule = entry.rule.load(Ordering::Relaxed);
+        if entry.mixed.load(Ordering::Relaxed) ^ rule == key {
+            return Some(Rule(rule));
+        }
+    }
+    None
+}
+
+/// Keeps the rule of this address, which lies in a file known by this number.
+#[cold]
+pub fn put(address: usize, epoch: u32, rule: Rule, file: u64) {
+    let Some(cache) = mapped() else { return };
+    let page = address as u64 >> PAGE_SHIFT;
+    // A page's number has 35 bits, so that 29 of the file's number fit.
+    let seen = page << 29 | file & ((1 << 29) - 1);
+    let before = cache.pages[page as usize % PAGES].swap(seen, Ordering::Relaxed);
+    if before != seen && before >> 29 == page && before != 0 {
+        code_unloaded();
+        return;
+    }
+    let first = index_of(address);
+    let empty = [first, first ^ 1].into_iter().find(|&index| {
+        let entry = &cache.entries[index];
+        (entry.mixed.load(Ordering::Relaxed) ^ entry.rule.load(Ordering::Relaxed)) >> EPOCH_SHIFT
+            != key_of(0, epoch) >> EPOCH_SHIFT
+            || entry.rule.load(Ordering::Relaxed) == 0
+    });
+    let entry = &cache.entries[empty.unwrap_or(first ^ (page as usize & 1))];
+    entry.rule.store(rule.0, Ordering::Relaxed);
+    entry.mixed.store(key_of(address, epoch) ^ rule.0, Ordering::Relaxed);
+}
+
+#[inline]
+fn key_of(address: usize, epoch: u32) -> u64 {
+    address as u64 & ADDRESS_BITS | u64::from(epoch) << EPOCH_SHIFT
+}
+
+#[inline]
+fn index_of(address: usize) -> usize {
+    let spread = (address as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (spread >> (64 - ENTRIES.trailing_zeros())) as usize
+}
+
+fn mapped() -> Option<&'static Cache> {
+    let cache = CACHE.load(Ordering::Acquire);
+    if cache.is_null() {
+        // SAFETY: anywhere.
+        let memory = unsafe { sys::map_zeroed(ptr::null(), BYTES) }?;
+        let made = memory.cast_mut().cast::<Cache>();
+        if CACHE.compare_exchange(ptr::null_mut(), made, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+            // SAFETY: nobody has seen this mapping.
+            unsafe { sys::unmap(memory, BYTES) };
+        }
+    }
+    // SAFETY: as in `get`.
+    unsafe { CACHE.load(Ordering::Acquire).as_ref() }
+}
