@@ -3,7 +3,9 @@
 use std::cmp::Reverse;
 
 use pagetrace_format::records::StackEnd;
-use pagetrace_format::{KernelEvent, KernelEventKind, PageShift, ProcessId, Snapshot, StackId, Trace, TraceNanos};
+use pagetrace_format::{
+    Address, KernelEvent, KernelEventKind, PageShift, ProcessId, Snapshot, StackId, Trace, TraceNanos,
+};
 
 use crate::address_space::{AddressSpace, TouchSite};
 use crate::analyses::agreement::AgreementTally;
@@ -136,7 +138,9 @@ impl KernelProcess {
 fn frames_of(site: &TouchSite, id: ProcessId, metadata: &Metadata) -> Vec<Frame> {
     let frames = if site.stack == StackId::UNKNOWN { Vec::new() } else { metadata.frames(id, site.stack) };
     if frames.is_empty() && site.instruction.0 != 0 {
-        return vec![Frame { address: site.instruction, module: metadata.module_of(id, site.instruction) }];
+        // As stacks have it: one past a byte of the instruction.
+        let address = Address(site.instruction.0.wrapping_add(1));
+        return vec![Frame { address, module: metadata.module_of(id, site.instruction) }];
     }
     frames
 }
