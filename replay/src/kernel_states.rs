@@ -7,7 +7,7 @@ use pagetrace_format::{
     Address, KernelEvent, KernelEventKind, PageShift, ProcessId, Snapshot, StackId, Trace, TraceNanos,
 };
 
-use crate::address_space::{AddressSpace, TouchSite};
+use crate::address_space::{AddressSpace, TouchCause, TouchSite};
 use crate::analyses::agreement::AgreementTally;
 use crate::kernel_timeline::KernelTimeline;
 use crate::metadata::Metadata;
@@ -134,13 +134,14 @@ impl KernelProcess {
     }
 }
 
-/// A parent's stacks are not those of a child: of what was touched before a fork the instruction is left.
+/// The frames of a site, or else its instruction. A parent's stacks are not those of a child: of what was touched before
+/// a fork the instruction is left. Instructions of the kernel are none of the program's.
 fn frames_of(site: &TouchSite, id: ProcessId, metadata: &Metadata) -> Vec<Frame> {
     let frames = if site.stack == StackId::UNKNOWN { Vec::new() } else { metadata.frames(id, site.stack) };
-    if frames.is_empty() && site.instruction.0 != 0 {
-        // As stacks have it: one past a byte of the instruction.
-        let address = Address(site.instruction.0.wrapping_add(1));
-        return vec![Frame { address, module: metadata.module_of(id, site.instruction) }];
+    if !frames.is_empty() || site.instruction.0 == 0 || site.cause != TouchCause::Fault {
+        return frames;
     }
-    frames
+    // Frames are return addresses, which lie behind what they are about.
+    let address = Address(site.instruction.0.saturating_add(1));
+    vec![Frame { address, module: metadata.module_of(id, address) }]
 }

@@ -65,7 +65,8 @@ impl FaultCounts {
 pub struct FirstTouch {
     /// How and from where.
     pub site: TouchSite,
-    /// The frames of its stack, innermost first; without one the instruction alone, where that is known.
+    /// The frames of its stack, innermost first; without one the instruction alone, where that is known, given as if it
+    /// were a return address: one more than its own.
     pub frames: Vec<Frame>,
     /// Resident pages.
     pub pages: u64,

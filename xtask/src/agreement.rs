@@ -236,9 +236,9 @@ fn lost_events(trace: &[u8]) -> Result<u64> {
 
 /// Why there is nothing to compare, `None` where there is.
 fn inactive_sources(trace: &[u8], reads: bool) -> Result<Option<String>> {
-    let mut needed = vec!["page faults", "page system calls"];
+    let mut needed = vec!["page_faults", "page_system_calls"];
     if reads {
-        needed.push("read family results");
+        needed.push("read_family_results");
     }
     for record in records(&Trace::open(trace)?)? {
         if let Record::Source(source) = record {

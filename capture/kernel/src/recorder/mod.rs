@@ -6,6 +6,7 @@
 
 mod abandoned;
 mod drain;
+mod image;
 mod images;
 mod kernel_sources;
 mod kernel_streams;

@@ -14,4 +14,6 @@ mod killed;
 
 mod places;
 
+mod kernel_events;
+
 mod symbols;
