@@ -343,9 +343,8 @@ impl Walk {
         Walk { record, known: 0, inner: FRAMES, keeps: true }
     }
 
-    /// It leaves the stack for another one, so that the next cannot be compared with it.
-    pub fn crosses_signal(&mut self) {
-        self.known = 0;
+    /// The next walk cannot be compared with it.
+    pub fn is_not_for_next(&mut self) {
         self.keeps = false;
     }
 
@@ -409,11 +408,11 @@ impl Walk {
         record.outer.store(kept, Ordering::Relaxed);
         record.inner.store(inner, Ordering::Relaxed);
         let outside = kept.checked_sub(1).map(|last| &record.frame[last]);
-        let mut hash = outside
-            .map_or(SEED ^ record.end.load(Ordering::Relaxed) as u64, |frame| frame.hash.load(Ordering::Relaxed));
+        let seed = SEED ^ u64::from(record.end.load(Ordering::Relaxed));
+        let mut hash = outside.map_or(seed, |frame| frame.hash.load(Ordering::Relaxed));
         let mut source = outside.map_or(0, |frame| frame.source.load(Ordering::Relaxed));
-        for frame in &record.frame[inner..] {
-            hash = mixed(hash, frame.return_address.load(Ordering::Relaxed) as u64);
+        for (depth, frame) in (kept as u64..).zip(&record.frame[inner..]) {
+            hash = hash.wrapping_add(mixed(depth, frame.return_address.load(Ordering::Relaxed) as u64));
             frame.hash.store(hash, Ordering::Relaxed);
             frame.id.store(0, Ordering::Relaxed);
             let inherits = source & flag::ADDRESS == 0 && source & flag::NEEDS_FRAME_POINTER != 0;
@@ -429,9 +428,10 @@ impl Walk {
 
 const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// Multiply and fold, as in FxHash and wyhash: addresses differ in their low and middle bits.
+/// What a frame adds to the hash of its stack: multiply and fold, as in wyhash. Addresses differ in their low and middle
+/// bits. A sum, since no frame's part then waits for another's.
 #[inline]
-pub fn mixed(hash: u64, frame: u64) -> u64 {
-    let product = u128::from(hash ^ frame).wrapping_mul(0xe703_7ed1_a0b4_28db);
-    (product >> 64) as u64 ^ product as u64 ^ frame.rotate_left(17)
+pub fn mixed(depth: u64, frame: u64) -> u64 {
+    let product = u128::from(frame ^ depth.wrapping_mul(SEED)) * 0xe703_7ed1_a0b4_28db;
+    (product >> 64) as u64 ^ product as u64
 }

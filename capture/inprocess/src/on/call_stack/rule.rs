@@ -91,6 +91,12 @@ impl Rule {
         }
     }
 
+    /// Whether it is what a table says.
+    #[inline]
+    pub const fn has_table(self) -> bool {
+        !matches!(self.kind(), Kind::NoTable | Kind::NoTableInLinker | Kind::Elsewhere)
+    }
+
     /// Added to the base of the CFA, in bytes.
     #[inline]
     pub const fn cfa_offset(self) -> i64 {
