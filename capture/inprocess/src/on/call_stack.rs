@@ -77,7 +77,7 @@ impl CallStack {
     #[inline]
     pub fn id(&self) -> u32 {
         match self {
-            CallStack::Recorded(record, frames) => record.id(frames - 1),
+            CallStack::Recorded(record, frames) => record.id(record.hash(frames - 1)),
             _ => 0,
         }
     }
@@ -86,7 +86,7 @@ impl CallStack {
     #[inline]
     pub fn set_id(&self, id: u32) {
         if let CallStack::Recorded(record, frames) = self {
-            record.set_id(frames - 1, id);
+            record.set_id(record.hash(frames - 1), id);
         }
     }
 
@@ -137,21 +137,16 @@ pub fn take(guard: &RecursionGuard, caller: Caller) -> CallStack {
     record.keep_only(u64::from(rules) << 32 | u64::from(PROCESS.active()), bounds.1);
     let registers =
         Registers { return_address: caller.return_address, stack_pointer, frame_pointer: caller.frame_pointer };
-    let frames = match Walk::begin(record, registers) {
-        Err(frames) => frames,
-        Ok(walk) => {
-            let unwinding = Unwinding { registers, bounds, of_thread: thread.stack.get(), rules };
-            let (mut walk, mut end) = unwinding.run(walk);
-            if end.is_err() && walk.has_known() {
-                (walk, end) = unwinding.run(Walk::begin_anew(record));
-            }
-            if end.is_err() {
-                // Its outermost frame is another one as soon as the stack grows.
-                walk.is_not_for_next();
-            }
-            walk.finish(end.unwrap_or(Some(StackEnd::Cut)))
-        }
-    };
+    let unwinding = Unwinding { registers, bounds, of_thread: thread.stack.get(), rules };
+    let (mut walk, mut end) = unwinding.run(Walk::begin(record, stack_pointer));
+    if end.is_err() && walk.has_known() {
+        (walk, end) = unwinding.run(Walk::begin_anew(record));
+    }
+    if end.is_err() {
+        // Its outermost frame is another one as soon as the stack grows.
+        walk.is_not_for_next();
+    }
+    let frames = walk.finish(end.unwrap_or(Some(StackEnd::Cut)));
     if frames == 0 { single } else { CallStack::Recorded(record, frames) }
 }
 

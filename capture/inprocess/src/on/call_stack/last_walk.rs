@@ -26,6 +26,8 @@ use crate::sys;
 /// Frames of a walk at the most.
 pub const FRAMES_MAX: usize = STACK_FRAMES_MAX;
 const FRAMES: usize = FRAMES_MAX + 1;
+/// One in so many walks looks at all frames of the last one.
+const LOOKS_AT_ALL: usize = 16;
 
 /// A thread's record.
 #[repr(C)]
@@ -36,6 +38,10 @@ pub struct LastWalk {
     epoch: AtomicU64,
     /// One past the highest address of the stack.
     high: AtomicUsize,
+    walks: AtomicUsize,
+    /// The hash of the last stack that was given a number, and that.
+    numbered: AtomicU64,
+    number: AtomicU64,
     /// Where the parts end and begin.
     outer: AtomicUsize,
     inner: AtomicUsize,
@@ -55,8 +61,6 @@ struct Frame {
     stack_pointer_source: AtomicUsize,
     /// Of the addresses from the outermost frame to this one, and how far that reaches.
     hash: AtomicU64,
-    /// The number of a stack that ends with this frame, 0 for unknown.
-    id: AtomicU32,
 }
 
 /// Above all addresses.
@@ -163,18 +167,12 @@ impl LastWalk {
         self.is_not_for_next();
         self.outer.store(0, Ordering::Relaxed);
         self.inner.store(FRAMES, Ordering::Relaxed);
+        self.number.store(0, Ordering::Relaxed);
     }
 
     /// Makes the next walk begin anew.
     pub fn is_not_for_next(&self) {
         self.epoch.store(0, Ordering::Relaxed);
-    }
-
-    /// How many frames there are.
-    #[inline]
-    fn len(&self) -> usize {
-        let (outer, inner) = self.parts();
-        outer + FRAMES - inner
     }
 
     /// A frame, counted from the outermost.
@@ -191,29 +189,16 @@ impl LastWalk {
         (outer, self.inner.load(Ordering::Relaxed).clamp(outer, FRAMES))
     }
 
-    /// How many frames there are, the outermost first, from which on the stack from `low` up is what it was.
+    /// How many of the first `frames` frames, the outermost first, lead on as they did, the stack from `low` up being as it
+    /// is.
     #[inline]
-    fn unchanged(&self, low: usize) -> usize {
+    fn unchanged(&self, frames: usize, low: usize) -> usize {
         let last = self.high.load(Ordering::Relaxed).wrapping_sub(size_of::<usize>());
         let (outer, inner) = self.parts();
-        let mut unchanged = 0;
-        // The innermost frame's registers were not read in the stack.
-        for frame in
-            self.frame[..outer].iter().chain(&self.frame[inner..]).take((outer + FRAMES - inner).saturating_sub(1))
-        {
-            if !frame.is_unchanged(low, last.wrapping_sub(low)) {
-                break;
-            }
-            unchanged += 1;
-        }
         // What a frame was reached by says nothing of what it leads to.
-        (unchanged + 1).min(outer + FRAMES - inner)
-    }
-
-    /// Whether the last walk began with these registers and all that it read is the same.
-    #[inline]
-    fn is_same(&self, registers: Registers, unchanged: usize) -> bool {
-        unchanged > 0 && unchanged == self.len() && self.at(unchanged - 1).leads_on_as(registers)
+        let Some(reads) = frames.checked_sub(1) else { return 0 };
+        let read = self.frame[..outer].iter().chain(&self.frame[inner..]).take(reads);
+        1 + read.take_while(|frame| frame.is_unchanged(low, last.wrapping_sub(low))).count()
     }
 
     /// Leaves the outermost `kept` frames, all of them in the outer part.
@@ -221,7 +206,7 @@ impl LastWalk {
     fn keep(&self, kept: usize) {
         let (outer, inner) = self.parts();
         for index in outer..kept {
-            self.frame[index].copy_from(&self.frame[inner - outer + index]);
+            self.frame[index].copy_from(&self.frame[(inner - outer + index).min(FRAMES - 1)]);
         }
         self.outer.store(kept, Ordering::Relaxed);
         self.inner.store(FRAMES, Ordering::Relaxed);
@@ -238,16 +223,17 @@ impl LastWalk {
         self.at(frame).hash.load(Ordering::Relaxed)
     }
 
-    /// The number of that stack, 0 for unknown.
+    /// The number of the stack with this hash, 0 for unknown.
     #[inline]
-    pub fn id(&self, frame: usize) -> u32 {
-        self.at(frame).id.load(Ordering::Relaxed)
+    pub fn id(&self, hash: u64) -> u32 {
+        if self.numbered.load(Ordering::Relaxed) == hash { self.number.load(Ordering::Relaxed) as u32 } else { 0 }
     }
 
     /// Notes it.
     #[inline]
-    pub fn set_id(&self, frame: usize, id: u32) {
-        self.at(frame).id.store(id, Ordering::Relaxed);
+    pub fn set_id(&self, hash: u64, id: u32) {
+        self.numbered.store(hash, Ordering::Relaxed);
+        self.number.store(u64::from(id), Ordering::Relaxed);
     }
 
     /// How far its outermost frame reaches.
@@ -308,7 +294,6 @@ impl Frame {
         self.source.store(from.source.load(Ordering::Relaxed), Ordering::Relaxed);
         self.stack_pointer_source.store(words(from), Ordering::Relaxed);
         self.hash.store(from.hash.load(Ordering::Relaxed), Ordering::Relaxed);
-        self.id.store(from.id.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 }
 
@@ -327,15 +312,20 @@ pub struct Walk {
 pub struct TooMany;
 
 impl Walk {
-    /// Begins one at these registers. `Err` with the number of frames if it would find what the last one did.
+    /// Begins one with a stack pointer.
+    ///
+    /// Mostly it may lead to the outer part only, which shrinks as soon as it changes: where the innermost frames are others
+    /// each time, it costs more to find out how many of them are the same than to walk, since no processor can foresee it.
+    /// Now and then all frames are looked at, so that the outer part grows.
     #[inline]
-    pub fn begin(record: &'static LastWalk, registers: Registers) -> Result<Walk, usize> {
-        let unchanged = record.unchanged(registers.stack_pointer);
-        if record.is_same(registers, unchanged) {
-            return Err(unchanged);
-        }
+    pub fn begin(record: &'static LastWalk, stack_pointer: usize) -> Walk {
+        let walks = record.walks.load(Ordering::Relaxed).wrapping_add(1);
+        record.walks.store(walks, Ordering::Relaxed);
+        let (outer, inner) = record.parts();
+        let frames = if walks.is_multiple_of(LOOKS_AT_ALL) { outer + FRAMES - inner } else { outer };
+        let unchanged = record.unchanged(frames, stack_pointer);
         record.keep(unchanged);
-        Ok(Walk { record, known: unchanged, inner: FRAMES, keeps: true })
+        Walk { record, known: unchanged, inner: FRAMES, keeps: true }
     }
 
     /// Begins one that leads to nothing that is known.
@@ -414,7 +404,6 @@ impl Walk {
         for (depth, frame) in (kept as u64..).zip(&record.frame[inner..]) {
             hash = hash.wrapping_add(mixed(depth, frame.return_address.load(Ordering::Relaxed) as u64));
             frame.hash.store(hash, Ordering::Relaxed);
-            frame.id.store(0, Ordering::Relaxed);
             let inherits = source & flag::ADDRESS == 0 && source & flag::NEEDS_FRAME_POINTER != 0;
             source = frame.source.load(Ordering::Relaxed);
             if inherits || source & flag::USES_FRAME_POINTER != 0 {
