@@ -116,7 +116,7 @@ impl CallStack {
 }
 
 /// Takes the stack of `caller`.
-#[inline]
+#[inline(never)]
 pub fn take(guard: &RecursionGuard, caller: Caller) -> CallStack {
     if caller.return_address == 0 {
         return CallStack::Empty;
@@ -138,15 +138,19 @@ pub fn take(guard: &RecursionGuard, caller: Caller) -> CallStack {
     let registers =
         Registers { return_address: caller.return_address, stack_pointer, frame_pointer: caller.frame_pointer };
     let unwinding = Unwinding { registers, bounds, of_thread: thread.stack.get(), rules };
-    let (mut walk, mut end) = unwinding.run(Walk::begin(record, stack_pointer));
-    if end.is_err() && walk.has_known() {
-        (walk, end) = unwinding.run(Walk::begin_anew(record));
-    }
-    if end.is_err() {
-        // Its outermost frame is another one as soon as the stack grows.
-        walk.is_not_for_next();
-    }
-    let frames = walk.finish(end.unwrap_or(Some(StackEnd::Cut)));
+    let mut walk = Walk::begin(record, stack_pointer);
+    let end = loop {
+        match unwinding.run(&mut walk) {
+            Ok(end) => break end,
+            Err(TooMany) if walk.has_known() => walk = Walk::begin_anew(record),
+            Err(TooMany) => {
+                // Its outermost frame is another one as soon as the stack grows.
+                walk.is_not_for_next();
+                break Some(StackEnd::Cut);
+            }
+        }
+    };
+    let frames = walk.finish(end);
     if frames == 0 { single } else { CallStack::Recorded(record, frames) }
 }
 
@@ -166,14 +170,14 @@ const WORD: usize = size_of::<usize>();
 
 impl Unwinding {
     /// To the end of the stack, or to a frame of the last walk: then there is no end to tell.
-    #[inline]
-    fn run(mut self, mut walk: Walk) -> (Walk, Result<Option<StackEnd>, TooMany>) {
+    #[inline(always)]
+    fn run(mut self, walk: &mut Walk) -> Result<Option<StackEnd>, TooMany> {
         let mut sources = Sources::default();
         // Whether the address is sure to be a return address.
         let mut trusted = true;
         loop {
             if walk.has_met(self.registers, sources) {
-                return (walk, Ok(None));
+                return Ok(None);
             }
             // The call is before the address to return to, perhaps the last instruction of its function.
             let call = self.registers.return_address.wrapping_sub(1);
@@ -182,12 +186,10 @@ impl Unwinding {
                 if trusted {
                     code_regions::learn_code(call);
                 } else if !code_regions::is_code(call) {
-                    return (walk, Ok(Some(StackEnd::Cut)));
+                    return Ok(Some(StackEnd::Cut));
                 }
             }
-            if walk.add_frame(self.registers, sources, rule.uses_frame_pointer()).is_err() {
-                return (walk, Err(TooMany));
-            }
+            walk.add_frame(self.registers, sources, rule.uses_frame_pointer())?;
             let step = if rule == Rule::FRAME_POINTER {
                 self.step_by_frame_pointer()
             } else if rule.kind() == Kind::Signal {
@@ -203,7 +205,7 @@ impl Unwinding {
             };
             match step {
                 Ok(read) => sources = read,
-                Err(end) => return (walk, Ok(Some(end))),
+                Err(end) => return Ok(Some(end)),
             }
         }
     }

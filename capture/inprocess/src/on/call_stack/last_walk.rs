@@ -96,7 +96,7 @@ static FIRST: AtomicPtr<LastWalk> = AtomicPtr::new(ptr::null_mut());
 const BYTES: usize = size_of::<LastWalk>();
 
 /// This thread's record. `None` without memory for one.
-#[inline]
+#[inline(always)]
 pub fn of(thread: &ThreadState) -> Option<&'static LastWalk> {
     // SAFETY: null, or a record, which is never unmapped.
     let known = unsafe { thread.last_walk.get().as_ref() };
@@ -153,7 +153,7 @@ fn make() -> Option<&'static LastWalk> {
 
 impl LastWalk {
     /// Forgets everything if that is of another epoch, or of another stack.
-    #[inline]
+    #[inline(always)]
     pub fn keep_only(&self, epoch: u64, high: usize) {
         if self.epoch.load(Ordering::Relaxed) != epoch || self.high.load(Ordering::Relaxed) != high {
             self.forget();
@@ -176,14 +176,14 @@ impl LastWalk {
     }
 
     /// A frame, counted from the outermost.
-    #[inline]
+    #[inline(always)]
     fn at(&self, index: usize) -> &Frame {
         let (outer, inner) = self.parts();
         let index = if index < outer { index } else { inner - outer + index };
         &self.frame[index.min(FRAMES - 1)]
     }
 
-    #[inline]
+    #[inline(always)]
     fn parts(&self) -> (usize, usize) {
         let outer = self.outer.load(Ordering::Relaxed).min(FRAMES);
         (outer, self.inner.load(Ordering::Relaxed).clamp(outer, FRAMES))
@@ -191,7 +191,7 @@ impl LastWalk {
 
     /// How many of the first `frames` frames, the outermost first, lead on as they did, the stack from `low` up being as it
     /// is.
-    #[inline]
+    #[inline(always)]
     fn unchanged(&self, frames: usize, low: usize) -> usize {
         let last = self.high.load(Ordering::Relaxed).wrapping_sub(size_of::<usize>());
         let (outer, inner) = self.parts();
@@ -202,7 +202,7 @@ impl LastWalk {
     }
 
     /// Leaves the outermost `kept` frames, all of them in the outer part.
-    #[inline]
+    #[inline(always)]
     fn keep(&self, kept: usize) {
         let (outer, inner) = self.parts();
         for index in outer..kept {
@@ -218,19 +218,19 @@ impl LastWalk {
     }
 
     /// The hash of a stack that ends with this frame.
-    #[inline]
+    #[inline(always)]
     pub fn hash(&self, frame: usize) -> u64 {
         self.at(frame).hash.load(Ordering::Relaxed)
     }
 
     /// The number of the stack with this hash, 0 for unknown.
-    #[inline]
+    #[inline(always)]
     pub fn id(&self, hash: u64) -> u32 {
         if self.numbered.load(Ordering::Relaxed) == hash { self.number.load(Ordering::Relaxed) as u32 } else { 0 }
     }
 
     /// Notes it.
-    #[inline]
+    #[inline(always)]
     pub fn set_id(&self, hash: u64, id: u32) {
         self.numbered.store(hash, Ordering::Relaxed);
         self.number.store(u64::from(id), Ordering::Relaxed);
@@ -244,7 +244,7 @@ impl LastWalk {
 
 impl Frame {
     /// Whether the words from which its registers were read are what they were.
-    #[inline]
+    #[inline(always)]
     fn is_unchanged(&self, low: usize, reach: usize) -> bool {
         let stack_pointer = self.stack_pointer.load(Ordering::Relaxed);
         let source = self.source.load(Ordering::Relaxed);
@@ -266,7 +266,7 @@ impl Frame {
     }
 
     /// Whether a walk that has come to these registers goes on as it did from this frame.
-    #[inline]
+    #[inline(always)]
     fn leads_on_as(&self, registers: Registers) -> bool {
         self.stack_pointer.load(Ordering::Relaxed) == registers.stack_pointer
             && self.return_address.load(Ordering::Relaxed) == registers.return_address
@@ -274,7 +274,7 @@ impl Frame {
                 || self.source.load(Ordering::Relaxed) & flag::NEEDS_FRAME_POINTER == 0)
     }
 
-    #[inline]
+    #[inline(always)]
     fn set_source(&self, registers: Registers, sources: Sources, flags: usize) {
         let read = if sources.stack_pointer == 0 {
             0
@@ -317,7 +317,7 @@ impl Walk {
     /// Mostly it may lead to the outer part only, which shrinks as soon as it changes: where the innermost frames are others
     /// each time, it costs more to find out how many of them are the same than to walk, since no processor can foresee it.
     /// Now and then all frames are looked at, so that the outer part grows.
-    #[inline]
+    #[inline(always)]
     pub fn begin(record: &'static LastWalk, stack_pointer: usize) -> Walk {
         let walks = record.walks.load(Ordering::Relaxed).wrapping_add(1);
         record.walks.store(walks, Ordering::Relaxed);
@@ -344,7 +344,7 @@ impl Walk {
     }
 
     /// Whether it has come to a frame of the last one. `sources` is where these registers were read.
-    #[inline]
+    #[inline(always)]
     pub fn has_met(&mut self, registers: Registers, sources: Sources) -> bool {
         while let Some(frame) = self.known.checked_sub(1).map(|last| &self.record.frame[last]) {
             if frame.stack_pointer.load(Ordering::Relaxed) >= registers.stack_pointer {
@@ -362,7 +362,7 @@ impl Walk {
     }
 
     /// Adds a frame, whose registers were read in `sources`.
-    #[inline]
+    #[inline(always)]
     pub fn add_frame(
         &mut self,
         registers: Registers,
@@ -382,7 +382,7 @@ impl Walk {
     }
 
     /// Ends it, at a frame of the last walk or where the stack ends. How many frames the stack has.
-    #[inline]
+    #[inline(always)]
     pub fn finish(self, end: Option<StackEnd>) -> usize {
         let Walk { record, known, inner, keeps } = self;
         if !keeps {
@@ -419,7 +419,7 @@ const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// What a frame adds to the hash of its stack: multiply and fold, as in wyhash. Addresses differ in their low and middle
 /// bits. A sum, since no frame's part then waits for another's.
-#[inline]
+#[inline(always)]
 pub fn mixed(depth: u64, frame: u64) -> u64 {
     let product = u128::from(frame ^ depth.wrapping_mul(SEED)) * 0xe703_7ed1_a0b4_28db;
     (product >> 64) as u64 ^ product as u64
