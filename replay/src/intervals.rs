@@ -31,6 +31,57 @@ impl Intervals {
         self.end_of.insert(start, end);
     }
 
+    /// Takes all numbers of `range` away.
+    pub(crate) fn remove(&mut self, range: Range<u64>) {
+        let Range { start, end } = range;
+        if start >= end {
+            return;
+        }
+        if let Some((_, before_end)) = self.end_of.range_mut(..start).next_back()
+            && *before_end > start
+        {
+            let old_end = std::mem::replace(before_end, start);
+            if old_end > end {
+                self.end_of.insert(end, old_end);
+                return;
+            }
+        }
+        while let Some((&next, &next_end)) = self.end_of.range(start..end).next() {
+            self.end_of.remove(&next);
+            if next_end > end {
+                self.end_of.insert(end, next_end);
+            }
+        }
+    }
+
+    /// What is in this set and within `range`, in order.
+    pub(crate) fn within(&self, range: Range<u64>) -> impl Iterator<Item = Range<u64>> {
+        let first = self.end_of.range(..=range.start).next_back().map_or(range.start, |(&first, _)| first);
+        let from = if range.start < range.end { first..range.end } else { 0..0 };
+        self.end_of
+            .range(from)
+            .map(move |(&start, &end)| start.max(range.start)..end.min(range.end))
+            .filter(|part| part.start < part.end)
+    }
+
+    /// How many numbers are in the set.
+    pub(crate) fn count(&self) -> u64 {
+        self.end_of.iter().map(|(start, end)| end - start).fold(0, u64::saturating_add)
+    }
+
+    /// The smallest number in the set that is not below `number`.
+    pub(crate) fn first_from(&self, number: u64) -> Option<u64> {
+        if self.contains(number) {
+            return Some(number);
+        }
+        self.end_of.range(number..).next().map(|(&start, _)| start)
+    }
+
+    /// The largest number in the set below `number`.
+    pub(crate) fn last_before(&self, number: u64) -> Option<u64> {
+        self.end_of.range(..number).next_back().map(|(_, &end)| end.min(number) - 1)
+    }
+
     /// Whether `number` is in the set.
     pub(crate) fn contains(&self, number: u64) -> bool {
         self.end_of.range(..=number).next_back().is_some_and(|(_, &end)| number < end)
@@ -58,6 +109,20 @@ impl Intervals {
         both
     }
 
+    /// What is in this set and not in the other.
+    pub(crate) fn difference(&self, other: &Intervals) -> Intervals {
+        let mut rest = Intervals::default();
+        for range in self.iter() {
+            let mut from = range.start;
+            for hole in other.within(range.clone()) {
+                rest.insert(from..hole.start);
+                from = hole.end;
+            }
+            rest.insert(from..range.end);
+        }
+        rest
+    }
+
     /// Whether no number is in the set.
     pub(crate) fn is_empty(&self) -> bool {
         self.end_of.is_empty()
@@ -75,6 +140,26 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::BTreeSet;
 
+    fn check_removal(ranges: &[(u64, u64, bool)]) {
+        let (mut set, mut model) = (Intervals::default(), BTreeSet::new());
+        for &(start, length, insert) in ranges {
+            let range = start..start + length;
+            if insert {
+                set.insert(range.clone());
+                model.extend(range);
+            } else {
+                set.remove(range.clone());
+                model.retain(|number| !range.contains(number));
+            }
+        }
+        assert_eq!(set.iter().flatten().collect::<Vec<_>>(), model.iter().copied().collect::<Vec<_>>());
+        assert_eq!(set.count(), model.len() as u64);
+        for (start, end) in [(0, 150), (10, 11), (30, 60), (60, 30)] {
+            let part: Vec<u64> = model.iter().copied().filter(|&n| start <= n && n < end).collect();
+            assert_eq!(set.within(start..end).flatten().collect::<Vec<_>>(), part);
+        }
+    }
+
     fn check(ranges: &[(u64, u64)], others: &[(u64, u64)]) {
         let build = |ranges: &[(u64, u64)]| {
             let (mut set, mut model) = (Intervals::default(), BTreeSet::new());
@@ -91,6 +176,11 @@ mod tests {
         assert!(found.windows(2).all(|pair| pair[0].end < pair[1].start), "merged: {found:?}");
         let both = set.intersection(&other);
         assert_eq!(both.iter().flatten().collect::<BTreeSet<_>>(), &model & &other_model);
+        for n in 0..160 {
+            assert_eq!(set.first_from(n), model.range(n..).next().copied());
+            assert_eq!(set.last_before(n), model.range(..n).next_back().copied());
+        }
+        assert_eq!(set.difference(&other).iter().flatten().collect::<BTreeSet<_>>(), &model - &other_model);
         for start in (0..150).step_by(7) {
             for end in (start + 1..160).step_by(11) {
                 assert_eq!(set.intersects(start..end), (start..end).any(|n| model.contains(&n)));
@@ -106,6 +196,13 @@ mod tests {
             others in prop::collection::vec((0_u64..120, 0_u64..20), 0..24),
         ) {
             check(&ranges, &others);
+        }
+
+        #[test]
+        fn same_as_a_set_that_numbers_are_taken_from(
+            ranges in prop::collection::vec((0_u64..120, 0_u64..30, any::<bool>()), 0..40),
+        ) {
+            check_removal(&ranges);
         }
     }
 }

@@ -45,8 +45,17 @@ pub use stack_shares::StackShares;
 pub mod metadata;
 pub use metadata::Metadata;
 
+pub mod page_events;
+pub use page_events::PageEvents;
+
+mod prediction;
+pub use prediction::predicted_anonymous_pages;
+
 pub mod timeline;
 pub use timeline::Timeline;
+
+pub mod kernel_timeline;
+pub use kernel_timeline::KernelTimeline;
 
 mod error;
 pub use error::ReplayError;
@@ -54,8 +63,10 @@ pub use error::ReplayError;
 mod objects;
 pub use objects::SiteId;
 
+mod address_space;
 mod analyses;
 mod intervals;
+mod kernel_states;
 mod outcome;
 mod page_map;
 mod page_states;

@@ -1,15 +1,16 @@
 //! What a trace says beside its events: processes, threads, modules, stacks, losses, sources, and where its snapshots
 //! are. Read in one go before the events.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use hashbrown::HashMap;
 use pagetrace_format::records::{
-    Bucket, End, Gap, Loss, Module, Process, ProcessEnd, ProcessOrigin, Record, Source, Stack, StackEnd, StackFrames,
-    StackNode, Stream, Symbol, TracerMemory,
+    Bucket, End, Gap, Loss, Machine, MappedFile, Module, Process, ProcessEnd, ProcessOrigin, Record, Source, Stack,
+    StackEnd, StackFrames, StackNode, Stream, Symbol, TracerMemory,
 };
 use pagetrace_format::snapshot::{ResidencySource, SnapshotReason};
-use pagetrace_format::{Address, ChunkKind, PageShift, ProcessId, StackId, StreamId, Trace, TraceNanos};
+use pagetrace_format::{Address, ChunkKind, FileId, PageShift, ProcessId, StackId, StreamId, Trace, TraceNanos};
 
 use crate::results::{Defect, DefectKind, Frame};
 
@@ -35,6 +36,8 @@ pub struct Metadata {
     pub tracer_memory: Vec<TracerMemory>,
     /// Times in which recording was off, in order of their ends.
     pub gaps: Vec<Gap>,
+    /// How the machine hands out memory, `None` where the trace does not say.
+    pub machine: Option<Machine>,
     /// The end record, `None` in a trace that was cut.
     pub end: Option<End>,
     /// Snapshots in order of time.
@@ -49,6 +52,9 @@ pub struct Metadata {
     /// How far stacks reach, where the trace says it.
     stack_ends: HashMap<(ProcessId, StackId), StackEnd>,
     buckets: HashMap<(ProcessId, StackId), String>,
+    mapped_files: HashMap<FileId, MappedFile>,
+    /// The first id of each file, by device and inode.
+    first_ids: HashMap<(u64, u64), FileId>,
     modules_of: HashMap<ProcessId, Vec<u32>>,
     index_of: HashMap<ProcessId, usize>,
 }
@@ -99,8 +105,10 @@ impl Metadata {
             metadata.defects.push(Defect { offset: defect.offset, kind, events_lost: 0 });
         }
         let mut event_times: HashMap<StreamId, (TraceNanos, TraceNanos)> = HashMap::new();
+        let mut kernel_times: BTreeMap<ProcessId, (TraceNanos, TraceNanos)> = BTreeMap::new();
         for (index, chunk) in trace.chunks().iter().enumerate() {
             let damaged = |kind| Defect { offset: chunk.payload_offset, kind, events_lost: 0 };
+            let times = (chunk.header.first, chunk.header.last);
             match chunk.header.kind {
                 ChunkKind::RECORDS => match trace.records(chunk) {
                     Ok(records) => records.into_iter().for_each(|record| metadata.add(record)),
@@ -121,17 +129,17 @@ impl Metadata {
                     Err(_) => metadata.defects.push(damaged(DefectKind::DamagedSnapshot)),
                 },
                 ChunkKind::EVENTS | ChunkKind::PACKED_EVENTS => {
-                    let times =
-                        event_times.entry(chunk.header.stream).or_insert((chunk.header.first, chunk.header.last));
-                    times.0 = times.0.min(chunk.header.first);
-                    times.1 = times.1.max(chunk.header.last);
+                    widen(event_times.entry(chunk.header.stream).or_insert(times), times);
+                }
+                ChunkKind::KERNEL_EVENTS => {
+                    widen(kernel_times.entry(ProcessId(chunk.header.stream.0)).or_insert(times), times);
                 }
                 _ => {}
             }
         }
         metadata.snapshots.sort_by_key(|snapshot| snapshot.time);
         metadata.gaps.sort_by_key(|gap| gap.end);
-        metadata.settle(&event_times);
+        metadata.settle(&event_times, &kernel_times);
         metadata
     }
 
@@ -179,6 +187,13 @@ impl Metadata {
             Record::Loss(loss) => self.losses.push(loss),
             Record::Source(source) => self.sources.push(source),
             Record::TracerMemory(memory) => self.tracer_memory.push(memory),
+            Record::Machine(machine) => self.machine = Some(machine),
+            Record::MappedFile(file) => {
+                if file.inode != 0 {
+                    self.first_ids.entry((file.device, file.inode)).or_insert(file.id);
+                }
+                self.mapped_files.insert(file.id, file);
+            }
             Record::End(end) => self.end = Some(end),
             Record::Symbol(symbol) => self.symbols.push(symbol),
             _ => {}
@@ -192,7 +207,11 @@ impl Metadata {
     }
 
     /// Completes processes by what streams and snapshots say of them, and puts them into order.
-    fn settle(&mut self, event_times: &HashMap<StreamId, (TraceNanos, TraceNanos)>) {
+    fn settle(
+        &mut self,
+        event_times: &HashMap<StreamId, (TraceNanos, TraceNanos)>,
+        kernel_times: &BTreeMap<ProcessId, (TraceNanos, TraceNanos)>,
+    ) {
         let mut streams: Vec<_> = event_times.iter().map(|(&id, &times)| (id, times)).collect();
         streams.sort_unstable();
         for (id, (first, last)) in streams {
@@ -200,6 +219,9 @@ impl Metadata {
                 Some(stream) => stream.process,
                 None => self.processes.first().map_or(ProcessId(0), |info| info.process.id),
             };
+            self.mark_seen(process, first, last);
+        }
+        for (&process, &(first, last)) in kernel_times {
             self.mark_seen(process, first, last);
         }
         for snapshot in self.snapshots.clone() {
@@ -318,6 +340,23 @@ impl Metadata {
         })
     }
 
+    /// A file that page events of the kernel speak of.
+    #[must_use]
+    pub fn mapped_file(&self, file: FileId) -> Option<&MappedFile> {
+        self.mapped_files.get(&file)
+    }
+
+    /// The kernel's page size: that of the snapshots, which all have the same on one machine.
+    pub(crate) fn kernel_shift(&self, trace: &Trace<'_>) -> PageShift {
+        self.snapshots.first().map_or(trace.header().page_shift, |first| first.page_shift)
+    }
+
+    /// The first id that the trace has for the same file.
+    pub(crate) fn same_file(&self, file: FileId) -> FileId {
+        let found = self.mapped_files.get(&file).and_then(|it| self.first_ids.get(&(it.device, it.inode)));
+        found.copied().unwrap_or(file)
+    }
+
     /// The gap that a time lies in: recording of the process was off then.
     #[must_use]
     pub fn gap_at(&self, process: ProcessId, time: TraceNanos) -> Option<&Gap> {
@@ -333,4 +372,9 @@ impl Metadata {
         // No chain of forks is longer, unless the records of a damaged trace make a circle of it.
         std::iter::successors(Some(process), parent).take(self.processes.len() + 1)
     }
+}
+
+/// Widens a span of time by another one.
+fn widen(all: &mut (TraceNanos, TraceNanos), more: (TraceNanos, TraceNanos)) {
+    *all = (all.0.min(more.0), all.1.max(more.1));
 }

@@ -11,6 +11,7 @@ use crate::analyses::residency::{KnownRanges, explain};
 use crate::intervals::Intervals;
 use crate::metadata::{Metadata, ProcessInfo};
 use crate::objects::{ObjectTotals, SiteId};
+use crate::page_events::PageEvents;
 use crate::process_state::ProcessState;
 use crate::results::{MomentRule, ObjectState, ReplayedProcess, RssState, ShownMoment, Site};
 
@@ -93,7 +94,7 @@ impl Outcome {
                 site.bytes = site.bytes.saturating_add(object.size);
                 site.usable_bytes = site.usable_bytes.saturating_add(object.usable);
             }
-            shown.live_chunk_bytes = state.glibc.then_some(chunk_bytes);
+            shown.live_chunk_bytes = state.is_glibc().then_some(chunk_bytes);
         }
         self.shown = Some(shown);
     }
@@ -144,7 +145,12 @@ impl Outcome {
         self.inherited += state.inherited;
     }
 
-    pub(crate) fn into_process(self, metadata: &Metadata, moment: &ShownMoment) -> ReplayedProcess {
+    pub(crate) fn into_process(
+        self,
+        metadata: &Metadata,
+        moment: &ShownMoment,
+        page_events: Option<PageEvents>,
+    ) -> ReplayedProcess {
         let info = &metadata.processes[self.process];
         let each_end = matches!(moment.rule, MomentRule::EachEnd | MomentRule::PeakPages);
         let ended = info.end.is_some_and(|end| end.status != EndStatus::Running);
@@ -186,7 +192,7 @@ impl Outcome {
             inherited: self.inherited,
         };
         let process = info.process.clone();
-        ReplayedProcess { process, end: info.end, running, rss, objects: seen.then_some(objects), sites }
+        ReplayedProcess { process, end: info.end, running, rss, objects: seen.then_some(objects), page_events, sites }
     }
 
     fn sites(&self, metadata: &Metadata) -> Vec<Site> {

@@ -66,6 +66,11 @@ impl<T: Copy + Default + PartialEq> PageMap<T> {
         slot
     }
 
+    /// How many leaves there are.
+    pub(crate) fn leaf_count(&self) -> usize {
+        self.leaves.len()
+    }
+
     /// Every leaf, in no order: its first page and the values of its pages.
     pub(crate) fn leaves(&self) -> impl Iterator<Item = (u64, &[T])> {
         self.leaves.iter().map(|leaf| (leaf.number << LEAF_SHIFT, &leaf.pages[..]))

@@ -22,6 +22,8 @@ pub(crate) struct PageRecord {
     pub(crate) objects: u32,
     /// Whether an object was ever on the page since it was mapped.
     pub(crate) ever_held: bool,
+    /// Whether one of them was a chunk of a glibc heap, by its usable size.
+    pub(crate) ever_held_chunk: bool,
 }
 
 /// The page records of one process.
@@ -32,12 +34,19 @@ pub(crate) struct PageTable {
     large_ever_held: Intervals,
     /// Pages that held an object before a gap after which objects are unknown.
     held_before_gap: Intervals,
+    /// Those of them that held a chunk of a glibc heap.
+    chunks_before_gap: Intervals,
 }
 
 impl PageTable {
     pub(crate) fn new(shift: PageShift) -> PageTable {
-        let (large_ever_held, held_before_gap) = (Intervals::default(), Intervals::default());
-        PageTable { shift, pages: PageMap::new(), large_ever_held, held_before_gap }
+        PageTable {
+            shift,
+            pages: PageMap::new(),
+            large_ever_held: Intervals::default(),
+            held_before_gap: Intervals::default(),
+            chunks_before_gap: Intervals::default(),
+        }
     }
 
     pub(crate) fn shift(&self) -> PageShift {
@@ -56,6 +65,22 @@ impl PageTable {
             record.live_bytes = record.live_bytes.wrapping_add(bytes);
             record.objects = record.objects.wrapping_add(1);
             record.ever_held = true;
+            record.ever_held_chunk |= usable % 16 == 8;
+        });
+    }
+
+    /// The pages of a dead object were unmapped with it: whatever is there later is not the allocator's for its sake.
+    #[cold]
+    pub(crate) fn unmap(&mut self, address: u64, usable: u64) {
+        let span = Span::of(self.shift, address, usable);
+        if span.is_large() {
+            self.large_ever_held.remove(span.first + 1..span.last);
+        }
+        span.each_record(|page, _| {
+            let record = self.pages.get_mut(page);
+            if record.objects == 0 {
+                *record = PageRecord::default();
+            }
         });
     }
 
@@ -78,6 +103,7 @@ impl PageTable {
     /// Takes all objects away without saying that they died: their pages are the allocator's, and what they hold is
     /// not known.
     pub(crate) fn forget(&mut self) {
+        self.chunks_before_gap = self.ever_held_chunks();
         self.held_before_gap = self.ever_held();
         self.large_ever_held = Intervals::default();
         self.pages = PageMap::new();
@@ -92,17 +118,28 @@ impl PageTable {
     pub(crate) fn ever_held(&self) -> Intervals {
         let mut held = self.held_before_gap.clone();
         self.large_ever_held.iter().for_each(|range| held.insert(range));
+        self.add_pages(&mut held, |record| record.ever_held);
+        held
+    }
+
+    /// Pages that ever held a chunk of a glibc heap, inner pages of large ones left out.
+    pub(crate) fn ever_held_chunks(&self) -> Intervals {
+        let mut held = self.chunks_before_gap.clone();
+        self.add_pages(&mut held, |record| record.ever_held_chunk);
+        held
+    }
+
+    fn add_pages(&self, set: &mut Intervals, is_in: impl Fn(&PageRecord) -> bool) {
         for (first, pages) in self.pages.leaves() {
             let mut start = first;
-            for run in pages.chunk_by(|a, b| a.ever_held == b.ever_held) {
+            for run in pages.chunk_by(|a, b| is_in(a) == is_in(b)) {
                 let end = start + run.len() as u64;
-                if run[0].ever_held {
-                    held.insert(start..end);
+                if is_in(&run[0]) {
+                    set.insert(start..end);
                 }
                 start = end;
             }
         }
-        held
     }
 
     /// The pages that objects of [`PageTable::add`] cover whole without a record for each.
@@ -121,6 +158,7 @@ impl PageTable {
     pub(crate) fn prune(&mut self, mapped: &Intervals) {
         self.large_ever_held = self.large_ever_held.intersection(mapped);
         self.held_before_gap = self.held_before_gap.intersection(mapped);
+        self.chunks_before_gap = self.chunks_before_gap.intersection(mapped);
         self.pages.prune(|first, pages| {
             if mapped.covers(first..first + LEAF_PAGES) {
                 return;

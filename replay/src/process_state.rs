@@ -3,12 +3,13 @@
 use pagetrace_format::snapshot::Snapshot;
 use pagetrace_format::{Address, ObjectAlloc, ObjectFree, PageShift, ProcessId};
 
-use crate::analyses::owners::{can_hold_objects, is_glibc, mapping_of, pages_of};
+use crate::analyses::owners::{allocator_of, can_hold_objects, mapping_of, pages_of};
 use crate::intervals::Intervals;
 use crate::metadata::Metadata;
 use crate::objects::ObjectTable;
 use crate::page_states::PageStates;
 use crate::page_table::PageTable;
+use crate::results::AllocatorKind;
 
 /// Objects and pages of one process.
 #[derive(Clone, Debug)]
@@ -20,8 +21,8 @@ pub(crate) struct ProcessState {
     pub(crate) page_states: PageStates,
     /// Objects that it was born with.
     pub(crate) inherited: u64,
-    /// Whether its objects are those of glibc's malloc, so that the layout of their chunks is known.
-    pub(crate) glibc: bool,
+    /// Whose malloc its objects come from, where known: of glibc's the layout of chunks is known too.
+    pub(crate) allocator: Option<AllocatorKind>,
 }
 
 impl ProcessState {
@@ -41,7 +42,7 @@ impl ProcessState {
             pages: PageTable::new(kernel_shift),
             page_states: PageStates::new(trace_shift),
             inherited: 0,
-            glibc: module.is_some_and(|module| is_glibc(&metadata.modules[module].path)),
+            allocator: module.map(|module| allocator_of(&metadata.modules[module].path)),
         }
     }
 
@@ -55,7 +56,7 @@ impl ProcessState {
             objects,
             pages: self.pages.clone(),
             page_states: self.page_states.inherited(),
-            glibc: self.glibc,
+            allocator: self.allocator,
         }
     }
 
@@ -79,7 +80,16 @@ impl ProcessState {
     pub(crate) fn free(&mut self, free: &ObjectFree) {
         if let Some(object) = self.objects.free(free) {
             self.pages.remove(free.address.0, object.usable);
+            // glibc unmaps a block that it had mapped for one object at once.
+            if object.usable.is_multiple_of(16) && self.is_glibc() {
+                self.pages.unmap(free.address.0, object.usable);
+            }
         }
+    }
+
+    /// Whether its objects are those of glibc's malloc.
+    pub(crate) fn is_glibc(&self) -> bool {
+        self.allocator == Some(AllocatorKind::Glibc)
     }
 
     /// The recording was off. What page events would have said meanwhile is lost; the objects are still known only
@@ -100,7 +110,7 @@ impl ProcessState {
         }
         self.pages.prune(&mapped);
         if let Some(mapping) = mapping_of(&snapshot.mappings, self.malloc) {
-            self.glibc = is_glibc(&mapping.path);
+            self.allocator = Some(allocator_of(&mapping.path));
         }
     }
 
@@ -108,7 +118,7 @@ impl ProcessState {
     /// an ordinary chunk and 16 of a mapped one, and the usable size tells which it is (malloc/malloc.c).
     pub(crate) fn header_bytes(&self, usable: u64) -> Option<u64> {
         match usable % 16 {
-            _ if !self.glibc => None,
+            _ if !self.is_glibc() => None,
             8 => Some(8),
             0 => Some(16),
             _ => None,

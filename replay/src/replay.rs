@@ -7,6 +7,7 @@ use pagetrace_format::{Event, EventKind, Origin, PageRun, PageShift, Trace, Trac
 
 use crate::analyses::peak::peak_of_rss;
 use crate::error::ReplayError;
+use crate::kernel_states::KernelStates;
 use crate::metadata::Metadata;
 use crate::outcome::Outcome;
 use crate::page_states::PageAction;
@@ -75,12 +76,18 @@ pub fn replay(trace: &Trace<'_>, at: Moment, progress: &mut dyn FnMut(u64)) -> R
         }
     }
     progress(done);
-    let Found { events, pages, peak, final_pages, anomalies, outcomes } = replay.finish();
+    let (Found { events, pages, peak, final_pages, anomalies, outcomes }, kernel) = replay.finish();
+    let (page_events, damaged_kernel_events) = kernel.finish();
 
     let damaged_events = timeline.into_defects();
     metadata.defects.extend(damaged_events);
+    metadata.defects.extend(damaged_kernel_events);
     let lost = lost_events(&metadata);
-    let processes = outcomes.into_iter().map(|outcome| outcome.into_process(&metadata, &shown)).collect();
+    let processes = outcomes
+        .into_iter()
+        .zip(page_events)
+        .map(|(outcome, page_events)| outcome.into_process(&metadata, &shown, page_events))
+        .collect();
     let mut moment = shown;
     if moment.rule == MomentRule::PeakPages {
         match peak {
@@ -201,6 +208,7 @@ struct Replay<'t, 'b> {
     due: Vec<Due>,
     /// Events before this time have nothing due before them.
     next_due: TraceNanos,
+    kernel: KernelStates<'t, 'b>,
     states: Vec<Option<ProcessState>>,
     now: PageStateCounts,
     found: Found,
@@ -230,12 +238,14 @@ impl<'t, 'b> Replay<'t, 'b> {
             due.push(Due { time: shown.time, action: Action::ShownMoment });
         }
         due.sort_unstable_by(|a, b| b.cmp(a));
+        let kernel = KernelStates::new(trace, metadata);
         Replay {
             trace,
             metadata,
-            kernel_shift: metadata.snapshots.first().map_or(trace.header().page_shift, |first| first.page_shift),
-            next_due: due.last().map_or(TraceNanos(u64::MAX), |next| next.time),
+            kernel_shift: metadata.kernel_shift(trace),
+            next_due: due.last().map_or(TraceNanos(u64::MAX), |next| next.time).min(kernel.next_time()),
             due,
+            kernel,
             states: metadata.processes.iter().map(|_| None).collect(),
             now: PageStateCounts::default(),
             found: Found {
@@ -323,10 +333,13 @@ impl<'t, 'b> Replay<'t, 'b> {
         let goes_first = |action| matches!(action, Action::Start(_) | Action::Resume(_));
         while let Some(next) = self.due.pop_if(|next| next.time < time || next.time == time && goes_first(next.action))
         {
+            self.kernel.run_until(next.time, self.metadata);
             self.run(next.action);
         }
+        self.kernel.run_until(time, self.metadata);
         // What is due at this very time comes after all its events.
-        self.next_due = self.due.last().map_or(TraceNanos(u64::MAX), |next| next.time);
+        let next_due = self.due.last().map_or(TraceNanos(u64::MAX), |next| next.time);
+        self.next_due = next_due.min(self.kernel.next_time());
     }
 
     fn run(&mut self, action: Action) {
@@ -342,6 +355,7 @@ impl<'t, 'b> Replay<'t, 'b> {
             }
             Action::Snapshot(snapshot) => self.snapshot(snapshot),
             Action::ShownMoment => {
+                self.kernel.capture();
                 for (outcome, state) in self.found.outcomes.iter_mut().zip(&self.states) {
                     outcome.capture(state.as_ref());
                 }
@@ -378,11 +392,16 @@ impl<'t, 'b> Replay<'t, 'b> {
         let Some(process) = self.metadata.index(entry.process) else { return };
         let shown = self.found.outcomes[process].snapshot == Some(index);
         let known = self.states[process].as_ref().is_some_and(|state| !state.pages.is_empty());
-        if !shown && !known {
+        let predicted = self.kernel.space(process).is_some();
+        if !shown && !known && !predicted {
             return;
         }
         // It could be read before the events; a second failure is none to be reported twice.
         let Ok(snapshot) = self.trace.snapshot(&self.trace.chunks()[entry.chunk]) else { return };
+        self.kernel.compare(process, &snapshot);
+        if !shown && !known {
+            return;
+        }
         let same_pages = entry.page_shift == self.kernel_shift;
         let state = self.state(process);
         state.learn(&snapshot);
@@ -394,6 +413,7 @@ impl<'t, 'b> Replay<'t, 'b> {
     }
 
     fn end(&mut self, process: usize) {
+        self.kernel.end(process, self.metadata);
         let state = self.states[process].take();
         let outcome = &mut self.found.outcomes[process];
         outcome.capture(state.as_ref());
@@ -411,15 +431,16 @@ impl<'t, 'b> Replay<'t, 'b> {
         all.impossible_runs += impossible_runs;
     }
 
-    fn finish(mut self) -> Found {
+    fn finish(mut self) -> (Found, KernelStates<'t, 'b>) {
         while let Some(next) = self.due.pop() {
+            self.kernel.run_until(next.time, self.metadata);
             self.run(next.action);
         }
         // Events after a process's end, by the times of a damaged trace, have made states again.
         for process in 0..self.states.len() {
             self.end(process);
         }
-        self.found
+        (self.found, self.kernel)
     }
 }
 

@@ -87,6 +87,11 @@ impl Model {
     fn classes(&self, resident: &BTreeSet<u64>, page_bytes: u64) -> RssClasses {
         let in_anon = |page: u64| page * page_bytes >= ANON;
         let anon_held = self.ever_held.iter().any(|&page| in_anon(page));
+        // Behind the last object that ever was in a heap is its top, unless nobody knows what came since a gap.
+        let is_top = |page: u64| {
+            let last = self.ever_held.iter().filter(|&&held| in_anon(held) == in_anon(page)).max();
+            last.is_some_and(|&last| page > last) && self.held_before_gap.is_empty()
+        };
         let mut classes = RssClasses::default();
         for &page in resident {
             let (low, high) = (page * page_bytes, (page + 1) * page_bytes);
@@ -105,7 +110,7 @@ impl Model {
             classes.metadata += headers as i64;
             match objects {
                 _ if self.held_before_gap.contains(&page) => classes.unexplained += rest,
-                0 if self.ever_held.contains(&page) => classes.retained += rest,
+                0 if self.ever_held.contains(&page) || is_top(page) => classes.retained += rest,
                 0 => classes.unexplained += rest,
                 _ if live * 4 <= page_bytes => classes.pinned += rest,
                 _ => classes.slack += rest,

@@ -41,7 +41,7 @@ fn explained(
             process(0, ProcessOrigin::Command, None, 1),
             stream(1, 0, Some((ANON + 0x20_0000, ANON + 0x20_4000))),
         ])
-        .records(&[Record::TracerMemory(tracer)])
+        .records(&[Record::TracerMemory(tracer), libc_module(0)])
         .events(1, events)
         .snapshot(&snapshot(0, 1000, rss, maps, resident))
         .end(2000);
@@ -55,7 +55,7 @@ fn explained(
 
 #[test]
 fn heap_pages_are_live_slack_pinned_retained_or_unexplained() {
-    let (object, sparse, gone) = (HEAP + 16, HEAP + PAGE + 16, HEAP + 2 * PAGE + 16);
+    let (object, sparse, gone) = (HEAP + 16, HEAP + PAGE + 16, HEAP + 3 * PAGE + 16);
     let events = [alloc(10, object, 2008, 1), alloc(11, sparse, 104, 2), alloc(12, gone, 24, 3), free(13, gone)];
     let (explanation, sites) = explained(
         &events,
@@ -75,7 +75,7 @@ fn heap_pages_are_live_slack_pinned_retained_or_unexplained() {
     assert_eq!(explanation.allocator_bytes, 4 * PAGE);
     assert_eq!(explanation.explained_fraction(), Some(0.75));
     assert_eq!(explanation.allocator_explained_fraction(), Some(0.75));
-    assert_eq!(explanation.retained_ranges[0].addresses.start, Address(HEAP + 2 * PAGE));
+    assert_eq!(explanation.retained_ranges[0].addresses.start, Address(HEAP + 3 * PAGE));
     let pinned: Vec<_> = sites.iter().map(|site| (site.id.stack.0, site.live_bytes, site.pinned_bytes)).collect();
     assert_eq!(pinned, [(1, 2008, 0), (2, 104, PAGE - 112), (3, 0, 0)]);
 }
@@ -110,17 +110,91 @@ fn only_resident_parts_of_objects_count() {
 fn large_objects_leave_retained_pages_while_mapped() {
     let events = [alloc(10, ANON + 16, 100 * PAGE, 1), free(11, ANON + 16)];
     let maps = [(ANON, 128 * PAGE, "rw-p", "")];
-    let rest = [("retained", 101 * PAGE as i64), ("unexplained", 27 * PAGE as i64)];
+    // Behind it is the top of the heap.
+    let rest = [("retained", 128 * PAGE as i64)];
     let explanation = check(&events, &maps, &[(ANON, 128, 0)], 128 * PAGE, &rest);
     assert_eq!(explanation.retained_ranges.len(), 1);
-    assert_eq!(explanation.retained_ranges[0].bytes(), 101 * PAGE);
+    assert_eq!(explanation.retained_ranges[0].bytes(), 128 * PAGE);
+}
+
+/// glibc maps a large object by itself and unmaps it when it is freed. The kernel shows such a block and memory that others
+/// mapped right beside it as one mapping.
+#[test]
+fn memory_beside_mapped_blocks_is_not_the_allocators() {
+    let maps = [(ANON, 128 * PAGE, "rw-p", "")];
+    let block = alloc_usable(10, ANON + 16 * PAGE + 16, 64 * PAGE - 16);
+    let classes = [("live_objects", 64 * PAGE as i64 - 16), ("metadata", 16), ("other_anonymous", 64 * PAGE as i64)];
+    let explanation = check(&[block], &maps, &[(ANON, 128, 0)], 128 * PAGE, &classes);
+    let heaps = explanation.heaps.unwrap();
+    assert_eq!((heaps.mapped_block_bytes, heaps.live_chunk_bytes), (64 * PAGE, 64 * PAGE));
+    // What is there after it is gone was mapped by somebody else.
+    let freed = [block, free(11, ANON + 16 * PAGE + 16)];
+    check(&freed, &maps, &[(ANON, 128, 0)], 128 * PAGE, &[("other_anonymous", 128 * PAGE as i64)]);
+}
+
+/// What malloc_trim returns: whole free pages inside of heaps, and the top of the main heap alone.
+#[test]
+fn heaps_and_what_trimming_gives_back() {
+    let arena = |page: u64| ARENA + page * PAGE + 16;
+    let heap = |page: u64| HEAP + page * PAGE + 16;
+    let events = [
+        alloc(10, heap(0), 104, 1),
+        alloc(11, heap(2), 5 * PAGE, 1),
+        alloc(12, heap(8), 104, 1),
+        free(13, heap(2)),
+        alloc(14, ARENA + 0x900, 104, 2),
+        alloc(15, arena(3), 104, 2),
+        alloc(16, arena(5), 5 * PAGE, 2),
+        free(17, arena(5)),
+    ];
+    let maps =
+        [(HEAP, 16 * PAGE, "rw-p", "[heap]"), (ARENA, 33 * PAGE, "rw-p", ""), (ARENA + 33 * PAGE, PAGE, "---p", "")];
+    let resident = [(HEAP, 12, 0), (ARENA, 12, 0)];
+    let classes = [
+        ("live_objects", 4 * 104),
+        ("pinned", 3 * (PAGE as i64 - 112)),
+        ("retained", 16 * PAGE as i64),
+        ("metadata", PAGE as i64 - 104 + 3 * 8),
+        ("unexplained", 4 * PAGE as i64),
+    ];
+    let heaps = check(&events, &maps, &resident, 24 * PAGE, &classes).heaps.unwrap();
+    assert_eq!((heaps.live_chunk_bytes, heaps.arena_heaps, heaps.mapped_block_bytes), (4 * 112, 1, 0));
+    assert_eq!(heaps.free_heap_bytes, (16 + 33) * PAGE - 4 * 112);
+    assert_eq!(heaps.free_resident_bytes, 20 * PAGE);
+    // All ten of the main heap, and of the arena those in front of its last object.
+    assert_eq!(heaps.trimmable_bytes, (10 + 2) * PAGE);
+    assert_eq!(heaps.heaps.len(), 2);
+}
+
+/// Of an allocator that is not glibc's every object is seen too: pages that never held one are its own structures, as far
+/// as that can be.
+#[test]
+fn pages_without_objects_are_structures_of_other_allocators_up_to_a_share() {
+    let check = |pages: u64, structures: u64| {
+        let jemalloc = (LIBC + 0x10_0000, 0x10000, "r-xp", "/usr/lib/libjemalloc.so.2");
+        let maps = [(ANON, 0x1000_0000, "rw-p", ""), jemalloc];
+        let bytes = Builder::new(PageShift::KIB_4)
+            .records(&[process_with_malloc(0, LIBC + 0x10_1000), stream(1, 0, None)])
+            .events(1, &[alloc_usable(10, ANON, 32_000 * PAGE)])
+            .snapshot(&snapshot(0, 20, (32_000 + pages) * PAGE, &maps, &[(ANON, 32_000 + pages, 0)]))
+            .end(40);
+        let explanation = replayed(&bytes, Moment::End).processes.remove(0).rss.unwrap().explanation.unwrap();
+        let classes = explanation.classes;
+        assert_eq!((classes.live_objects, classes.metadata), (32_000 * PAGE as i64, (structures * PAGE) as i64));
+        assert_eq!(classes.unexplained, ((pages - structures) * PAGE) as i64);
+        assert_eq!(explanation.allocator_unexplained_bytes, (pages - structures) * PAGE);
+        assert!(explanation.heaps.is_none());
+    };
+    check(100, 100);
+    check(4000, 4000);
+    check(5000, 4000);
 }
 
 #[test]
 fn heaps_of_other_arenas_start_with_metadata() {
     let events = [alloc(10, ARENA + 0x900, 24, 1)];
     let maps = [(ARENA, 33 * PAGE, "rw-p", "")];
-    let classes = [("live_objects", 24), ("metadata", PAGE as i64 - 24), ("unexplained", PAGE as i64)];
+    let classes = [("live_objects", 24), ("retained", PAGE as i64), ("metadata", PAGE as i64 - 24)];
     check(&events, &maps, &[(ARENA, 2, 0)], 2 * PAGE, &classes);
 }
 

@@ -26,6 +26,8 @@ const NEEDS: &[Need] = &[
     Need { package: "libc6-dev", sign: Sign::File("/usr/include/stdlib.h") },
     Need { package: "make", sign: Sign::Program("make") },
     Need { package: "python3", sign: Sign::Program("python3") },
+    Need { package: "redis-server", sign: Sign::Program("redis-server") },
+    Need { package: "redis-tools", sign: Sign::Program("redis-benchmark") },
     Need { package: "sqlite3", sign: Sign::Program("sqlite3") },
     Need { package: "util-linux", sign: Sign::Program("setpriv") },
     Need { package: "valgrind", sign: Sign::Program("valgrind") },
@@ -43,7 +45,8 @@ pub fn provide() -> Result<()> {
     }
     let apt = |arguments: &[&str]| {
         let mut command = Command::new("apt-get");
-        command.env("DEBIAN_FRONTEND", "noninteractive").args(arguments);
+        // Without RUNLEVEL 1 a package with a service would start it.
+        command.env("DEBIAN_FRONTEND", "noninteractive").env("RUNLEVEL", "1").args(arguments);
         run(&mut command, &format!("apt-get {}", arguments.join(" ")))
     };
     apt(&["update"]).context("the list of packages")?;
@@ -66,7 +69,7 @@ fn is_there(sign: &Sign) -> bool {
 }
 
 /// By the effective user id, the second number after `Uid:` in proc_pid_status(5).
-fn is_root() -> Result<bool> {
+pub fn is_root() -> Result<bool> {
     let status = fs::read_to_string("/proc/self/status").context("/proc/self/status: is /proc mounted?")?;
     let ids = status.lines().find_map(|line| line.strip_prefix("Uid:"));
     Ok(ids.and_then(|ids| ids.split_whitespace().nth(1)) == Some("0"))

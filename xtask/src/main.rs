@@ -1,6 +1,7 @@
 //! The project's own commands, the same on a developer's machine and in CI: `cargo xtask COMMAND`.
 #![forbid(unsafe_code)]
 
+mod agreement;
 mod checks;
 mod debian;
 mod models;
@@ -26,6 +27,9 @@ usage: cargo xtask COMMAND
   stress [--seconds N]
                     a linked tracer under load: threads, forks and switching at once (default 60 seconds each)
   sanitize          the linked tracer's hazard programs under valgrind and the address sanitizer, where these are
+  agreement [--all] [NAME...]
+                    programs under the recorder, their pages as predicted and as the kernel has them; with --all nothing
+                    may be skipped
   overhead [PAIRS]  what recording costs: plain and recorded runs of a C program in turn (default 5000000 pairs)";
 
 fn main() -> ExitCode {
@@ -55,6 +59,8 @@ fn run() -> Result<()> {
                 seconds.parse().with_context(|| format!("--seconds: expected a whole number, found `{seconds}`"))?;
             stress::run(&root, seconds)
         }
+        ["agreement", "--all"] => agreement::run(&root, &[], true),
+        ["agreement", names @ ..] => agreement::run(&root, names, false),
         ["overhead"] => overhead::run_pairs(&root, overhead::DEFAULT_PAIRS),
         ["overhead", pairs] => {
             let pairs = pairs.parse().with_context(|| format!("PAIRS: expected a whole number, found `{pairs}`"))?;

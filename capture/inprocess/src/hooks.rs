@@ -49,6 +49,12 @@ pub fn attach(malloc: usize) {
     twin::attach(malloc);
 }
 
+/// Says where the allocator's real `malloc` is, as [`attach`] does, before the process has joined a session.
+#[inline]
+pub fn real_malloc_is_at(address: usize) {
+    twin::real_malloc_is_at(address);
+}
+
 /// Whether events are recorded at this moment.
 #[inline]
 #[must_use]

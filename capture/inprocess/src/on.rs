@@ -112,6 +112,10 @@ pub fn attach(malloc: usize) {
     attach::attach(malloc);
 }
 
+pub fn real_malloc_is_at(address: usize) {
+    attach::real_malloc_is_at(address);
+}
+
 #[inline]
 pub fn is_recording() -> bool {
     let now = PROCESS.active();

@@ -16,6 +16,8 @@ pub mod figures;
 
 pub mod stop;
 
+pub mod perf;
+
 pub mod snapshot;
 
 pub mod process_tree;

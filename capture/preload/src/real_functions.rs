@@ -16,6 +16,8 @@ macro_rules! real {
                 return;
             }
             $(ADDRESSES.$field.store(next_definition($symbol), Ordering::Release);)*
+            // A library's constructor that allocates comes before ours, and joins the session with its first object.
+            pagetrace::real_malloc_is_at(ADDRESSES.malloc.load(Ordering::Acquire));
             LOOKED_UP.store(true, Ordering::Release);
         }
 

@@ -1,5 +1,7 @@
 //! What the state of a process means: who owns resident pages, what RSS consists of, which moment to show.
 
+pub(crate) mod agreement;
+pub(crate) mod glibc_heaps;
 pub(crate) mod owners;
 pub(crate) mod peak;
 pub(crate) mod residency;

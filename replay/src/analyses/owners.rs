@@ -7,6 +7,7 @@ use pagetrace_format::snapshot::{Mapping, Permissions};
 use pagetrace_format::{Address, PageShift};
 
 use crate::intervals::Intervals;
+use crate::results::AllocatorKind;
 
 /// The owner of the pages of a mapping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,11 +87,18 @@ pub(crate) fn is_anonymous(mapping: &Mapping) -> bool {
     !is_shared_memory(mapping) && (mapping.path.is_empty() || mapping.path.starts_with("[anon"))
 }
 
-/// Whether `malloc` at this address is that of the GNU C library, by the path of its file.
-pub(crate) fn is_glibc(path: &str) -> bool {
+/// Whose `malloc` lies in the file with this path.
+pub(crate) fn allocator_of(path: &str) -> AllocatorKind {
     let name = Path::new(path).file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let name = name.trim_end_matches(" (deleted)");
-    name == "libc.so.6" || name.starts_with("libc-2.")
+    match name {
+        "libc.so.6" => AllocatorKind::Glibc,
+        _ if name.starts_with("libc-2.") => AllocatorKind::Glibc,
+        _ if name.starts_with("libjemalloc") => AllocatorKind::Jemalloc,
+        _ if name.starts_with("libmimalloc") => AllocatorKind::Mimalloc,
+        _ if name.starts_with("libtcmalloc") => AllocatorKind::Tcmalloc,
+        _ => AllocatorKind::Other,
+    }
 }
 
 /// The mapping that holds an address.

@@ -4,6 +4,7 @@
 use hashbrown::HashMap;
 use pagetrace_format::snapshot::{Mapping, PageFlags, Snapshot};
 
+use crate::analyses::glibc_heaps::GlibcHeaps;
 use crate::analyses::owners::{Owner, is_anonymous, owners};
 use crate::analyses::retention::Retention;
 use crate::intervals::Intervals;
@@ -14,9 +15,11 @@ use crate::results::{Explanation, RssClasses};
 
 /// A page is sparse with live bytes on no more than one in so many of its bytes.
 const SPARSE_ONE_IN: u64 = 4;
-/// glibc places the heaps of its other arenas at multiples of this, with their administration first
-/// (malloc/arena.c, HEAP_MAX_SIZE on 64-bit systems).
-const GLIBC_HEAP_BYTES: u64 = 64 << 20;
+/// An allocator's own structures are at most one part in so many of its pages, and a floor: jemalloc's documented
+/// share is below 2 %, with 128 bytes for each slab or extent of a page or more. Pages beyond that were mapped by
+/// somebody else right beside.
+const STRUCTURES_ONE_IN: u64 = 8;
+const STRUCTURES_FLOOR_BYTES: u64 = 4 << 20;
 /// Binary digits behind the point while pinned bytes are shared among sites.
 const SHARE_DIGITS: u32 = 20;
 
@@ -49,6 +52,7 @@ pub(crate) fn explain(
         known,
         covered: PageTable::covered_whole(shift, spans),
         headers: header_bytes(state),
+        heaps: GlibcHeaps::find(&snapshot.mappings, state, &held),
         held,
         page_bytes: shift.bytes(),
         classes: RssClasses::default(),
@@ -56,6 +60,7 @@ pub(crate) fn explain(
         allocator_bytes: 0,
         sparse: HashMap::new(),
         allocator_unexplained: 0,
+        never_held_bytes: 0,
         retention: Retention::default(),
     };
     walk.run(snapshot, rss_bytes)
@@ -87,6 +92,9 @@ struct Walk<'a> {
     budget_bytes: u64,
     allocator_bytes: u64,
     allocator_unexplained: u64,
+    /// Pages beside those that held objects, of an allocator whose every object is seen.
+    never_held_bytes: u64,
+    heaps: GlibcHeaps,
     /// Sparse pages: bytes pinned and live bytes.
     sparse: HashMap<u64, (u64, u64)>,
     retention: Retention,
@@ -161,6 +169,13 @@ impl Walk<'_> {
 
     fn add_allocator_page(&mut self, page: u64, index: usize, mapping: &Mapping) {
         let page_bytes = self.page_bytes;
+        let heap = self.heaps.heap_of(page);
+        let held = self.held.contains(page);
+        // What glibc has outside of heaps are blocks for one object each: the kernel shows others' memory beside them as
+        // parts of the same mapping.
+        if self.state.is_glibc() && heap.is_none() && !held {
+            return self.add_owned(page_bytes, mapping, Owner::OtherAnonymous);
+        }
         self.allocator_bytes += page_bytes;
         let (live, has_objects) = if self.covered.contains(page) {
             (page_bytes, true)
@@ -173,7 +188,11 @@ impl Walk<'_> {
         let rest = page_bytes - live - headers;
         self.classes.live_objects += live as i64;
         self.classes.metadata += headers as i64;
-        let class = if self.starts_glibc_heap(page, mapping) {
+        let administration = heap.is_some_and(|heap| self.heaps.is_administration(heap, page));
+        if let Some(heap) = heap {
+            self.heaps.add_resident(heap, page, page_bytes, live == 0 && headers == 0 && !administration);
+        }
+        let class = if administration {
             &mut self.classes.metadata
         } else if self.state.pages.held_before_gap().contains(page) {
             // Objects from before the gap may be anywhere on it.
@@ -184,9 +203,12 @@ impl Walk<'_> {
             &mut self.classes.pinned
         } else if has_objects {
             &mut self.classes.slack
-        } else if self.held.contains(page) {
+        } else if held || heap.is_some_and(|heap| self.heaps.is_untouched_top(heap, page)) {
             self.retention.retained(page * page_bytes, page_bytes, index, mapping);
             &mut self.classes.retained
+        } else if self.state.allocator.is_some() && !self.state.is_glibc() {
+            self.never_held_bytes += rest;
+            return;
         } else {
             self.allocator_unexplained += rest;
             return;
@@ -194,11 +216,16 @@ impl Walk<'_> {
         *class += rest as i64;
     }
 
-    fn starts_glibc_heap(&self, page: u64, mapping: &Mapping) -> bool {
-        self.state.glibc && is_anonymous(mapping) && (page * self.page_bytes).is_multiple_of(GLIBC_HEAP_BYTES)
+    /// Pages of the allocator that never held an object are its own structures, as far as that can be.
+    fn settle_never_held(&mut self) {
+        let held = self.allocator_bytes - self.never_held_bytes;
+        let structures = self.never_held_bytes.min((held / STRUCTURES_ONE_IN).max(STRUCTURES_FLOOR_BYTES));
+        self.classes.metadata += structures as i64;
+        self.allocator_unexplained += self.never_held_bytes - structures;
     }
 
     fn finish(mut self, rss_bytes: u64, swapped_bytes: u64) -> (Explanation, HashMap<SiteId, u64>) {
+        self.settle_never_held();
         // The kernel's figure stands; what no page accounts for, and the allocator's pages without evidence, is left.
         self.classes.unexplained = i64::try_from(rss_bytes).unwrap_or(i64::MAX) - self.classes.sum();
         let pinned = self.pinned_by_site();
@@ -211,6 +238,8 @@ impl Walk<'_> {
             swapped_bytes,
             retained_ranges,
             other_anonymous,
+            allocator: self.state.allocator,
+            heaps: self.state.is_glibc().then(|| self.heaps.finish(self.page_bytes)),
         };
         (explanation, pinned)
     }

@@ -2,14 +2,15 @@
 #![allow(dead_code, reason = "each test program uses its part of it")]
 
 use pagetrace_format::records::{
-    End, EndStatus, Process, ProcessEnd, ProcessOrigin, Record, Stack, StackEnd, StackNode, Stream, StreamKind,
+    End, EndStatus, Module, Process, ProcessEnd, ProcessOrigin, Record, Stack, StackEnd, StackNode, Stream, StreamKind,
 };
 use pagetrace_format::snapshot::{
     KernelFigures, Mapping, PageFlags, Permissions, ResidencySource, ResidentRun, SnapshotReason,
 };
 use pagetrace_format::{
-    Address, Event, EventColumns, EventKind, FileHeader, ObjectAlloc, ObjectFree, ObjectFunction, Origin, PageCount,
-    PageShift, ProcessId, Snapshot, StackId, StreamId, Trace, TraceNanos, TraceWriter, VERSION,
+    Address, Event, EventColumns, EventKind, FileHeader, KernelColumns, KernelEvent, KernelEventKind, ObjectAlloc,
+    ObjectFree, ObjectFunction, Origin, PageCount, PageShift, ProcessId, Snapshot, StackId, StreamId, Trace,
+    TraceNanos, TraceWriter, VERSION,
 };
 use pagetrace_replay::{Moment, Replayed, replay};
 
@@ -36,6 +37,15 @@ impl Builder {
         let mut columns = EventColumns::new();
         events.iter().for_each(|event| columns.push(*event));
         self.writer.events(StreamId(stream), &columns).unwrap();
+        self
+    }
+
+    /// What the kernel said of a process: time and event, in order.
+    pub fn kernel_events(mut self, process: u32, events: &[(u64, KernelEventKind)]) -> Builder {
+        let mut columns = KernelColumns::new();
+        let tid = 100 + process;
+        events.iter().for_each(|&(time, kind)| columns.push(KernelEvent { time: TraceNanos(time), tid, kind }));
+        self.writer.kernel_events(ProcessId(process), &columns).unwrap();
         self
     }
 
@@ -73,8 +83,29 @@ pub fn free(time: u64, address: u64) -> Event {
     Event { time: TraceNanos(time), kind: EventKind::ObjectFree(ObjectFree { address, function }) }
 }
 
+/// Where glibc is, as recorders say it before any object.
+pub fn libc_module(process: u32) -> Record {
+    Record::Module(Module {
+        process: ProcessId(process),
+        start: Address(LIBC),
+        end: Address(LIBC + 0x10000),
+        file_offset: 0,
+        path: "/lib/libc.so.6".into(),
+        build_id: Vec::new(),
+    })
+}
+
 /// A process with glibc's malloc.
 pub fn process(id: u32, origin: ProcessOrigin, parent: Option<u32>, start: u64) -> Record {
+    process_at(id, origin, parent, start, LIBC + 0x1000)
+}
+
+/// The command, its malloc at this address.
+pub fn process_with_malloc(id: u32, malloc: u64) -> Record {
+    process_at(id, ProcessOrigin::Command, None, 1, malloc)
+}
+
+fn process_at(id: u32, origin: ProcessOrigin, parent: Option<u32>, start: u64, malloc: u64) -> Record {
     Record::Process(Process {
         id: ProcessId(id),
         pid: 100 + id,
@@ -83,7 +114,7 @@ pub fn process(id: u32, origin: ProcessOrigin, parent: Option<u32>, start: u64) 
         start: TraceNanos(start),
         exe: "/bin/program".into(),
         args: None,
-        malloc: Address(LIBC + 0x1000),
+        malloc: Address(malloc),
     })
 }
 

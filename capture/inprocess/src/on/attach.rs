@@ -10,6 +10,11 @@ use super::process::{INHERITED, PROCESS, active, lifecycle};
 use super::{marks, stack_table, thread_state};
 use crate::sys;
 
+/// Remembers where the real malloc is.
+pub fn real_malloc_is_at(address: usize) {
+    INHERITED.malloc.store(address, Ordering::Relaxed);
+}
+
 /// Remembers where the real malloc is, and attaches if that has not been done: whoever says so has been asked for by
 /// the recorder, whatever else is in the process.
 pub fn attach(malloc: usize) {

@@ -6,6 +6,10 @@
 
 mod abandoned;
 mod drain;
+mod images;
+mod kernel_sources;
+mod kernel_streams;
+mod machine;
 mod processes;
 mod session_file;
 mod stack_tree;
@@ -15,6 +19,7 @@ mod tracked;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -22,7 +27,9 @@ use pagetrace_format::records::{End, EndStatus, Record, Source};
 use pagetrace_format::session::when_full;
 use pagetrace_format::{FileHeader, FormatError, Origin, PageShift, TraceWriter, VERSION};
 
+use crate::perf::PerfOptions;
 use drain::Drain;
+use kernel_streams::KernelStreams;
 use processes::Processes;
 use session_file::SessionFile;
 pub use session_file::memory_directories;
@@ -39,6 +46,8 @@ pub struct RecorderOptions {
     pub buffer_bytes: usize,
     /// Whether the arguments of programs go into the trace.
     pub args: bool,
+    /// What the kernel is to tell of pages, `None` for nothing.
+    pub kernel_events: Option<PerfOptions>,
 }
 
 /// How a recording went.
@@ -61,6 +70,7 @@ pub struct Recorder<W: Write> {
     clock: TickMapper,
     drain: Drain,
     processes: Processes,
+    kernel: KernelStreams,
     trace: TraceFile<W>,
     options: RecorderOptions,
     doorbell_seen: u32,
@@ -96,6 +106,7 @@ impl<W: Write> Recorder<W> {
             clock: TickMapper::new(clock_kind),
             drain: Drain::new(),
             processes: Processes::new(options.args),
+            kernel: KernelStreams::idle(),
             trace: TraceFile { writer, error: None, events: 0 },
             options,
             doorbell_seen: 0,
@@ -113,6 +124,17 @@ impl<W: Write> Recorder<W> {
     /// A directory of this recording's own that goes when the recording ends.
     pub fn directory(&self) -> PathBuf {
         self.session.directory().to_owned()
+    }
+
+    /// Starts the command, with what the kernel tells of it and its descendants.
+    ///
+    /// # Errors
+    /// Those of starting it.
+    pub fn spawn(&mut self, command: &mut Command) -> std::io::Result<Child> {
+        let (child, kernel) = KernelStreams::spawn(command, self.options.kernel_events.as_ref())?;
+        self.kernel = kernel;
+        self.trace.records(&[Record::Machine(machine::this_machine())]);
+        Ok(child)
     }
 
     /// The command was started under this pid; `exe` is what is known of its path.
@@ -143,7 +165,7 @@ impl<W: Write> Recorder<W> {
             self.next_search = present + SEARCH_EVERY;
             records.extend(self.processes.search(&self.drain, session, self.session.blocks_ready()));
         }
-        self.trace.records(&records);
+        self.write_records(&records);
         // Who ended before the events are taken has published all it ever will.
         let ended = self.processes.ended();
         self.take_events();
@@ -164,6 +186,8 @@ impl<W: Write> Recorder<W> {
             }
             self.trace.records(&records);
         }
+        let output = self.kernel.round(&mut || self.processes.next_id());
+        self.trace.kernel_events(output);
         if self.trace.error.is_some() {
             header.recording.store(0, Ordering::Relaxed);
         }
@@ -191,14 +215,18 @@ impl<W: Write> Recorder<W> {
         self.take_events();
         self.trace.chunks(self.drain.flush(None));
         let records = self.processes.end_all(session);
-        self.trace.records(&records);
+        self.write_records(&records);
+        let output = self.kernel.finish(&mut || self.processes.next_id());
+        self.trace.kernel_events(output);
         let refused = header.processes_refused.0.load(Ordering::Relaxed);
         let mut last: Vec<Record> =
             self.processes.sources(refused).into_iter().map(|source: Source| Record::Source(source)).collect();
+        last.extend(self.kernel.sources().into_iter().map(Record::Source));
         last.extend(idle_tracers(header.idle_tracers.0.load(Ordering::Relaxed)));
         last.extend(processes::refused_loss(refused));
         last.push(Record::End(End { time: now(), unix_ns: unix_ns() }));
         self.trace.records(&last);
+        self.kernel.close();
         let bytes = self.trace.writer.bytes_written();
         let events = self.trace.events;
         let unseen = self.processes.unseen();
@@ -212,6 +240,15 @@ impl<W: Write> Recorder<W> {
     /// How long the recording has been going on.
     pub fn elapsed(&self) -> Duration {
         self.started.elapsed()
+    }
+
+    fn write_records(&mut self, records: &[Record]) {
+        for record in records {
+            if let Record::Process(process) = record {
+                self.kernel.process_known(process);
+            }
+        }
+        self.trace.records(records);
     }
 
     fn take_events(&mut self) {
@@ -252,6 +289,16 @@ impl<W: Write> TraceFile<W> {
         for (stream, columns) in chunks {
             if self.error.is_none() {
                 self.error = self.writer.events(stream, &columns).err();
+            }
+        }
+    }
+
+    fn kernel_events(&mut self, output: kernel_streams::Output) {
+        self.records(&output.records);
+        for (process, columns) in output.chunks {
+            if self.error.is_none() {
+                self.events += columns.len() as u64;
+                self.error = self.writer.kernel_events(process, &columns).err();
             }
         }
     }

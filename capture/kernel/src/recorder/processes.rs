@@ -180,8 +180,7 @@ impl Processes {
         malloc: Address,
         records: &mut Vec<Record>,
     ) -> ProcessId {
-        let id = ProcessId(self.ids_given);
-        self.ids_given += 1;
+        let id = self.next_id();
         let mut exe = exe_of(pid).map(|path| path.to_string_lossy().into_owned()).unwrap_or_default();
         if let Some(command) = self.command.as_mut().filter(|command| command.pid == pid) {
             command.tracked = true;
@@ -339,7 +338,7 @@ impl Processes {
             self.snapshot_errors.extend(process.snapshot_error);
         }
         if let Some(command) = self.command.take().filter(|command| !command.tracked) {
-            let id = ProcessId(self.ids_given);
+            let id = self.next_id();
             records.push(Record::Process(Process {
                 id,
                 pid: command.pid,
@@ -393,15 +392,18 @@ impl Processes {
         }
         missed.push("call stacks end where code has no frame pointers".into());
         let snapshot_errors: Vec<&str> = self.snapshot_errors.iter().map(String::as_str).collect();
-        let not_yet = "not recorded by this version: first touches, returned pages and their threads are not known";
         let source = |name: &str, active, missed: String| Source { name: name.into(), active, missed };
         vec![
             source("objects", self.joined > 0, missed.join("; ")),
             source("residency_scans", self.snapshots > 0, snapshot_errors.join("; ")),
-            source("page_faults", false, not_yet.into()),
-            source("page_system_calls", false, not_yet.into()),
             source("page_writes", false, "not recorded by this version: writers of pages are not known".into()),
         ]
+    }
+
+    /// The number of a process that the trace does not have yet.
+    pub fn next_id(&mut self) -> ProcessId {
+        self.ids_given += 1;
+        ProcessId(self.ids_given - 1)
     }
 
     /// Programs that were not followed inside.

@@ -9,14 +9,20 @@ use pagetrace_format::{Address, ProcessId, StackId};
 #[derive(Debug, Default)]
 pub struct StackTree {
     nodes: HashMap<(u32, u64), u32>,
+    before_first: u32,
 }
 
 impl StackTree {
+    /// A tree beside another one of the same process: its nodes have numbers of their own, from this one.
+    pub fn numbered_from(first: u32) -> StackTree {
+        StackTree { nodes: HashMap::new(), before_first: first - 1 }
+    }
+
     /// Adds a stack, innermost frame first, and appends the records that a reader needs for it.
     pub fn add(&mut self, process: ProcessId, id: StackId, frames: &[u64], end: StackEnd, records: &mut Vec<Record>) {
         let mut parent = 0;
         for &address in frames.iter().rev() {
-            let next = self.nodes.len() as u32 + 1;
+            let next = self.before_first + self.nodes.len() as u32 + 1;
             parent = *self.nodes.entry((parent, address)).or_insert_with(|| {
                 let node = StackNode { process, node: next, parent, address: Address(address) };
                 records.push(Record::StackNode(node));

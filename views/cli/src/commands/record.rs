@@ -17,6 +17,7 @@ use anstream::eprintln;
 use anyhow::Context;
 use pagetrace_format::records::EndStatus;
 use pagetrace_format::session::SESSION_VARIABLE;
+use pagetrace_kernel::perf::PerfOptions;
 use pagetrace_kernel::recorder::{Finished, Recorder, RecorderOptions};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -51,6 +52,12 @@ pub struct RecordArgs {
     /// The most memory that buffers take beside 64 KiB a thread, in MiB
     #[arg(long, value_name = "MIB", default_value_t = 16, value_parser = clap::value_parser!(u32).range(2..=65_536))]
     buffer: u32,
+    /// Take no page faults and system calls from the kernel, only snapshots
+    #[arg(long)]
+    no_kernel_events: bool,
+    /// Memory of each processor for what the kernel tells, in KiB; less where the user may not lock as much
+    #[arg(long, value_name = "KIB", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(16..=1_048_576))]
+    kernel_buffer: u32,
     /// Leave the programs' arguments out of the trace
     #[arg(long)]
     no_args: bool,
@@ -117,6 +124,7 @@ fn start(args: &RecordArgs) -> Result<Recording, Failure> {
         lose_when_full: args.when_full == WhenFull::Lose,
         buffer_bytes: (args.buffer as usize) << 20,
         args: !args.no_args,
+        kernel_events: (!args.no_kernel_events).then(|| kernel_events(args)),
     };
     let mut recorder = Recorder::new(output.writer()?, options)
         .with_context(|| format!("failed to write page trace: {}", output.shown().display()))?;
@@ -125,11 +133,20 @@ fn start(args: &RecordArgs) -> Result<Recording, Failure> {
     let mut command = Command::new(name);
     command.args(&args.command[1..]).env(SESSION_VARIABLE, recorder.session_path());
     command.env("LD_PRELOAD", library::preload_list(&library.path, std::env::var_os("LD_PRELOAD")));
-    let child = command.spawn().map_err(|error| cannot_run(name, error))?;
+    let child = recorder.spawn(&mut command).map_err(|error| cannot_run(name, error))?;
     use_all_descriptors();
     recorder.command_started(child.id(), found_program(name).to_string_lossy().into_owned());
     output.command_runs(Path::new(name), child.id());
     Ok(Recording { child, output, recorder, library, signals })
+}
+
+fn kernel_events(args: &RecordArgs) -> PerfOptions {
+    PerfOptions {
+        ring_bytes: (args.kernel_buffer as usize) << 10,
+        // For tests of what is left where the kernel refuses.
+        deny: std::env::var_os("PAGETRACE_REFUSE_PERF").is_some(),
+        ..PerfOptions::default()
+    }
 }
 
 /// Each process takes a few descriptors of the recorder. The command has its own limit by now, which stays.

@@ -2,6 +2,8 @@
 
 mod text;
 
+mod kernel_lines;
+
 mod go;
 
 mod pagetrace;

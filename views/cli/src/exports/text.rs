@@ -14,7 +14,7 @@
 //! An event line is: nanoseconds since the start of the recording (the trace's clock, where the start is unknown),
 //! thread (Go: P0, P1, … and P-1 for none; buffers of an allocator: B0, B1, …), kind, address, count, unit, and where
 //! the trace has it the word `id` with the object's id. The events of all processes of a tree are there; the name and
-//! the pid are those of the first. What is not known says `unknown`.
+//! the pid are those of the first. Lines of what the kernel said of pages are those of `kernel_lines`. What is not known says `unknown`.
 
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -23,9 +23,10 @@ use std::path::Path;
 use jiff::{Timestamp, tz::TimeZone};
 use pagetrace_format::records::{Stream, StreamKind};
 use pagetrace_format::{Address, Event, EventKind, ObjectId, ProcessId};
-use pagetrace_replay::{Metadata, Timeline};
+use pagetrace_replay::{KernelTimeline, Metadata, Timeline};
 
 use super::Export;
+use super::kernel_lines::write_kernel_event;
 use crate::trace_input::TraceInput;
 
 /// Writes the text format.
@@ -50,14 +51,24 @@ impl Export for TextExport {
         let threads: Vec<Thread> = timeline.streams().map(|id| Thread::of(metadata.streams.get(&id))).collect();
         let mut sizes = LiveSizes::default();
         let mut gaps = metadata.gaps.iter().filter(|gap| !gap.kept).peekable();
+        let start = trace.header().start.0;
+        let mut kernel = KernelTimeline::new(&trace);
         while let Some((slot, event, id)) = timeline.next_with_id() {
+            while kernel.next_time().is_some_and(|time| time <= event.time)
+                && let Some((_, event)) = kernel.next()
+            {
+                write_kernel_event(out, start, &metadata, &event)?;
+            }
             while let Some(gap) = gaps.next_if(|gap| gap.end <= event.time) {
                 sizes.forget(gap.process);
             }
-            write_event(out, trace.header().start.0, &threads[slot], &event, id, &mut sizes)?;
+            write_event(out, start, &threads[slot], &event, id, &mut sizes)?;
+        }
+        while let Some((_, event)) = kernel.next() {
+            write_kernel_event(out, start, &metadata, &event)?;
         }
         writeln!(out, "end date: {}", date(metadata.end.and_then(|end| unix_time(end.unix_ns))))?;
-        Ok(timeline.into_defects().len() as u64)
+        Ok((timeline.into_defects().len() + kernel.into_defects().len()) as u64)
     }
 }
 

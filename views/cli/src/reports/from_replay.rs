@@ -5,14 +5,16 @@ use std::collections::BTreeMap;
 use pagetrace_format::records::{self, EndStatus, ProcessOrigin, Stream, StreamKind};
 use pagetrace_format::snapshot::{ResidencySource, SnapshotReason};
 use pagetrace_format::{Chunk, ChunkKind, EventKind, Origin, ProcessId, StackId, Trace, TraceNanos};
+use pagetrace_replay::page_events::Agreement;
 use pagetrace_replay::results::{self, DefectKind, MomentRule};
 use pagetrace_replay::{Replayed, ReplayedProcess, RssState};
 
-use super::go_text;
+use super::allocator_of::allocator_of;
 use super::report_model::{
     At, Buffer, Classes, Defect, EventCounts, Final, Gap, Gaps, KernelFigures, Lost, NamedBytes, Objects, PageCounts,
     Peak, Process, Report, Rss, Site, SnapshotFacts, Source, StackShares, Stacks, TimelinePoint,
 };
+use super::{from_page_events, go_text};
 use crate::symbols::{SymbolOptions, Symbols};
 
 /// Makes the report of a replayed trace; `asked` is the moment's name on the command line.
@@ -23,7 +25,7 @@ pub fn report_of(trace: &Trace<'_>, replayed: &Replayed, asked: &'static str, op
     let pages = replayed.peak.map(|_| replayed.final_pages);
     let frames = replayed.processes.iter().flat_map(|process| &process.sites).flat_map(|site| &site.frames);
     let mut symbols = Symbols::new(&replayed.metadata.modules, options).with_embedded(&replayed.metadata);
-    symbols.resolve(frames.copied());
+    symbols.resolve(frames.copied().chain(from_page_events::frames_of(replayed)));
     Report {
         format: if is_go { go_text::FORMAT } else { "pagetrace" },
         complete: replayed.complete,
@@ -44,6 +46,13 @@ pub fn report_of(trace: &Trace<'_>, replayed: &Replayed, asked: &'static str, op
             object_alloc: replayed.events.object_alloc,
             object_free: replayed.events.object_free,
             time_sync: replayed.events.time_sync,
+            page_faults: replayed
+                .processes
+                .iter()
+                .filter_map(|it| it.page_events.as_ref())
+                .map(|it| it.faults.all())
+                .sum(),
+            page_calls: from_page_events::page_calls(replayed),
         },
         pages: PageCounts { alloc: replayed.pages.alloc, free: replayed.pages.free, scavenge: replayed.pages.scavenge },
         peak: Peak {
@@ -106,7 +115,14 @@ fn process_of(replayed: &Replayed, it: &ReplayedProcess, symbols: &Symbols<'_>) 
             EndStatus::Running => Some("running".into()),
         },
         running: it.running,
-        rss: it.rss.as_ref().map(|rss| rss_of(rss, since_start(rss.time), at_exit)),
+        rss: it.rss.as_ref().map(|rss| {
+            let agreement = it.page_events.as_ref().and_then(|events| events.agreement);
+            rss_of(rss, since_start(rss.time), at_exit, agreement)
+        }),
+        touches: it
+            .page_events
+            .as_ref()
+            .map(|events| from_page_events::touches_of(events, it.process.id, &replayed.metadata, symbols)),
         objects: Objects {
             live: it.objects.map(|objects| objects.live),
             live_bytes: it.objects.map(|objects| objects.live_bytes),
@@ -146,7 +162,7 @@ fn stack_of(site: &results::Site, symbols: &Symbols<'_>) -> Vec<String> {
     }
 }
 
-fn rss_of(rss: &RssState, time_ns: u64, process_has_snapshot_at_exit: bool) -> Rss {
+fn rss_of(rss: &RssState, time_ns: u64, process_has_snapshot_at_exit: bool, agreement: Option<Agreement>) -> Rss {
     let kernel = rss.kernel;
     let explanation = rss.explanation.as_ref();
     Rss {
@@ -154,9 +170,8 @@ fn rss_of(rss: &RssState, time_ns: u64, process_has_snapshot_at_exit: bool) -> R
         kernel_bytes: kernel.rss,
         explained_fraction: explanation.and_then(|it| it.explained_fraction()),
         allocator_explained_fraction: explanation.and_then(|it| it.allocator_explained_fraction()),
-        // Nothing predicts residency in these traces: it is all from scans.
-        residency_agreement: None,
-        change_agreement: None,
+        residency_agreement: agreement.map(|it| it.residency),
+        change_agreement: agreement.and_then(|it| it.change),
         classes: explanation.map(|it| Classes(it.classes.named().to_vec())),
         allocator_bytes: explanation.map(|it| it.allocator_bytes),
         sparse_pages: explanation.map(|it| it.sparse_pages),
@@ -168,6 +183,7 @@ fn rss_of(rss: &RssState, time_ns: u64, process_has_snapshot_at_exit: bool) -> R
         largest_other_anonymous: explanation.map_or_else(Vec::new, |it| {
             it.other_anonymous.iter().map(|it| named(it.name.clone(), it.resident_bytes)).collect()
         }),
+        allocator: allocator_of(explanation),
         snapshot: SnapshotFacts {
             reason: match rss.reason {
                 SnapshotReason::Interval => "interval",

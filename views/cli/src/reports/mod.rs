@@ -4,15 +4,20 @@ pub mod report_model;
 
 mod from_replay;
 
+mod from_page_events;
+
 pub mod text;
 
 mod stack_text;
+
+mod touch_text;
 
 mod go_text;
 
 mod page_text;
 
 mod advice;
+mod allocator_of;
 
 mod quantities;
 

@@ -107,6 +107,10 @@ pub struct EventCounts {
     pub object_alloc: u64,
     pub object_free: u64,
     pub time_sync: u64,
+    /// Page faults that the kernel told of.
+    pub page_faults: u64,
+    /// System calls that concern pages, by their names; `filled` are ranges that the read(2) family wrote.
+    pub page_calls: BTreeMap<&'static str, u64>,
 }
 
 /// Pages of all page events.
@@ -166,6 +170,8 @@ pub struct Process {
     pub running: bool,
     pub rss: Option<Rss>,
     pub objects: Objects,
+    /// `None` where no source of page events was active.
+    pub touches: Option<Touches>,
     /// Those with the most live bytes first.
     pub sites: Vec<Site>,
 }
@@ -179,7 +185,10 @@ pub struct Rss {
     pub kernel_bytes: Option<u64>,
     pub explained_fraction: Option<f64>,
     pub allocator_explained_fraction: Option<f64>,
+    /// Anonymous pages that events predict and that scans find as a share of either, 0 to 1, the worst of all scans;
+    /// `None` where no source of page events was active.
     pub residency_agreement: Option<f64>,
+    /// The same of pages that came and went between scans.
     pub change_agreement: Option<f64>,
     /// They sum to `kernel_bytes`.
     pub classes: Option<Classes>,
@@ -192,8 +201,46 @@ pub struct Rss {
     pub largest_retained: Vec<NamedBytes>,
     /// Anonymous mappings of no known owner.
     pub largest_other_anonymous: Vec<NamedBytes>,
+    pub allocator: Allocator,
     pub snapshot: SnapshotFacts,
     pub kernel: KernelFigures,
+}
+
+/// The allocator of a process. What needs the layout of its memory is known of glibc's.
+#[derive(Debug, serde::Serialize)]
+pub struct Allocator {
+    /// `glibc`, `jemalloc`, `mimalloc`, `tcmalloc` or `other`, by the file that has `malloc`.
+    pub kind: Option<&'static str>,
+    /// Chunks of live objects with their headers: `uordblks + hblkhd` of mallinfo2(3), thread caches counted as free.
+    pub live_chunk_bytes: Option<u64>,
+    /// The rest of the heaps, resident or not: `fordblks`.
+    pub free_heap_bytes: Option<u64>,
+    /// Resident pages of heaps that are free as a whole.
+    pub free_resident_bytes: Option<u64>,
+    /// Those of them that malloc_trim(0) would give back.
+    pub trimmable_bytes: Option<u64>,
+    /// Blocks that were mapped for one object each.
+    pub mapped_block_bytes: Option<u64>,
+    /// Heaps of arenas beside the main one.
+    pub arena_heaps: Option<u64>,
+    /// The largest heaps by resident bytes.
+    pub arenas: Vec<Heap>,
+}
+
+/// A range that glibc cuts chunks from.
+#[derive(Debug, serde::Serialize)]
+#[allow(missing_docs)]
+pub struct Heap {
+    /// `main heap`, `arena heap`, or `mapped heap` of a main arena that could not grow by brk(2).
+    pub kind: &'static str,
+    /// In hexadecimal digits.
+    pub start: String,
+    pub bytes: u64,
+    pub resident_bytes: u64,
+    pub live_chunk_bytes: u64,
+    pub free_bytes: u64,
+    pub free_resident_bytes: u64,
+    pub trimmable_bytes: u64,
 }
 
 /// RSS classes in the order in which they are explained.
@@ -303,6 +350,50 @@ pub struct StackShares {
     pub none: u64,
     /// The program named a bucket in place of a stack.
     pub bucket: u64,
+}
+
+/// Touches of pages. Counts are of the whole recording, sites of the moment of the report.
+#[derive(Debug, serde::Serialize)]
+pub struct Touches {
+    /// Page faults: the four that follow.
+    pub events: u64,
+    /// With a stack to the thread's start.
+    pub full: u64,
+    /// With a stack that lacks callers.
+    pub cut: u64,
+    /// With the instruction alone.
+    pub instruction_only: u64,
+    /// With neither.
+    pub unknown: u64,
+    /// Pages that scans found new and of which no event told; `None` without scans.
+    pub scan_only: Option<ScanOnly>,
+    /// Scans that the events were compared with.
+    pub scans: u64,
+    /// What touched the resident anonymous pages first, most bytes first.
+    pub sites: Vec<TouchSite>,
+    /// Resident bytes of sites that are too many to be listed.
+    pub unnamed_bytes: u64,
+}
+
+/// Pages known from scans alone.
+#[derive(Debug, serde::Serialize)]
+pub struct ScanOnly {
+    /// Touched in the kernel or by another process, thread unknown.
+    pub anonymous: u64,
+    /// Of files and shared memory: mostly mapped by the kernel around a page that was touched.
+    pub file: u64,
+}
+
+/// A place that touched pages first.
+#[derive(Debug, serde::Serialize)]
+pub struct TouchSite {
+    /// `fault`, `kernel_fault`, `exec`, `filled`, or the name of the system call that filled them.
+    pub cause: &'static str,
+    /// What `stack` is: `full`, `cut`, `instruction_only` or `none`.
+    pub reach: &'static str,
+    /// Innermost first.
+    pub stack: Vec<String>,
+    pub resident_bytes: u64,
 }
 
 /// A source of data.

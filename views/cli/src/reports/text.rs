@@ -12,6 +12,7 @@ use super::page_text::{write_buffers, write_pages};
 use super::quantities::{bytes, count, counted, duration, percent, signed_bytes};
 use super::report_model::{NamedBytes, Process, Report, Rss, Site};
 use super::stack_text::write_object_stacks;
+use super::touch_text::{write_agreement, write_touches};
 
 const HEADING: Style = Style::new().bold();
 const WARNING: Style = AnsiColor::Yellow.on_default();
@@ -129,9 +130,11 @@ fn write_process(process: &Process, out: &mut dyn Write) -> io::Result<()> {
     if let Some((rss, whole)) = known {
         write_classes(rss, whole, out)?;
     }
+    write_agreement(process, out)?;
     write_objects(process, out)?;
     write_sites("Who holds the live memory", SiteOrder::Live, &process.sites, out)?;
     write_sites("Who pins sparse pages", SiteOrder::Pinned, &process.sites, out)?;
+    write_touches(process, &format!("{HEADING}Who touched resident anonymous pages first{HEADING:#}"), out)?;
     let Some((rss, whole)) = known else { return Ok(()) };
     write_largest("Largest runs of free pages that the allocator keeps", &rss.largest_retained, out)?;
     if classes_of(rss).iter().any(|(class, part)| *class == "other_anonymous" && *part * 20 > whole as i64) {

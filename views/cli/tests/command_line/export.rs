@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::made_trace::made_trace;
+use crate::made_trace::{made_trace, trace_with_kernel_events};
 use crate::{as_text, output_of, pagetrace};
 
 #[test]
@@ -25,6 +25,30 @@ samples and events:
 end date: 1767366247 (Jan  2 15:04:07 2026 UTC)
 ";
     assert_eq!(text, expected);
+}
+
+#[test]
+fn text_has_what_the_kernel_said_among_the_events() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("trace");
+    fs::write(&path, trace_with_kernel_events()).expect("a file");
+    let text = output_of(&["export", "--to", "text", as_text(&path)]);
+    let expected = "\
+5 4242 exec arguments 0x7ffc00001000 to 0x7ffc00003000
+6 4242 mapped 0x400000 65536 bytes offset 0 protection 5 flags 0x2 file \"/nonexistent/my program\"
+10 4242 object_alloc 0x555500000010 100 bytes
+15 4242 fault 0x555500000010 by 0x400234 write
+20 4243 object_alloc 0x555500002010 300 bytes
+25 4242 fault 0x555500001010 by 0xffffffff81000000 in the kernel
+30 4242 object_alloc 0x555500001010 200 bytes
+40 4243 object_free 0xdead0 unknown bytes
+50 4242 object_free 0x555500000010 100 bytes
+60 4242 mmap 0x0 8192 bytes protection 3 flags 0x22 descriptor -1 offset 0 = 0x7f0000000000
+61 unknown madvise 0x7f0000000000 8192 bytes advice 4 = -22
+62 4242 munlockall = 0
+";
+    let lines = text.split_once("samples and events:\n").expect("lines of events").1;
+    assert_eq!(lines.split_once("end date").expect("an end").0, expected);
 }
 
 #[test]

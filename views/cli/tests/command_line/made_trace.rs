@@ -1,15 +1,18 @@
 //! A small native trace, made here: two threads of one process, whose events interleave.
 
+use pagetrace_format::header::FILE_HEADER_BYTES;
+use pagetrace_format::kernel_event::FaultAccess;
 use pagetrace_format::records::{
-    End, EndStatus, Module, Process, ProcessEnd, ProcessOrigin, Record, Source, Stack, StackEnd, StackNode, Stream,
-    StreamKind,
+    End, EndStatus, MappedFile, Module, Process, ProcessEnd, ProcessOrigin, Record, Source, Stack, StackEnd, StackNode,
+    Stream, StreamKind,
 };
 use pagetrace_format::snapshot::{
     KernelFigures, Mapping, PageFlags, Permissions, ResidencySource, ResidentRun, Snapshot, SnapshotReason,
 };
 use pagetrace_format::{
-    Address, Event, EventColumns, EventKind, FileHeader, ObjectAlloc, ObjectFree, ObjectFunction, Origin, PageCount,
-    PageShift, ProcessId, StackId, StreamId, TraceNanos, TraceWriter, VERSION,
+    Address, Event, EventColumns, EventKind, FileHeader, FileId, KernelColumns, KernelEvent, KernelEventKind,
+    MappedRange, ObjectAlloc, ObjectFree, ObjectFunction, Origin, PageCall, PageCount, PageFault, PageShift, ProcessId,
+    StackId, StreamId, SystemCall, TraceNanos, TraceWriter, VERSION,
 };
 
 /// CLOCK_MONOTONIC at its start.
@@ -129,4 +132,48 @@ pub fn snapshot(since_start: u64, reason: SnapshotReason, stopped: bool) -> Snap
         ],
         resident: vec![run(0x40_0000, 1, PageFlags::PRESENT | PageFlags::FILE), run(HEAP, 4, PageFlags::PRESENT)],
     }
+}
+
+/// The trace, with what the kernel said of its pages.
+pub fn trace_with_kernel_events() -> Vec<u8> {
+    use FaultAccess::{Unknown, Write};
+    let fault = |address, instruction, access, in_kernel| {
+        let (address, instruction, stack) = (Address(address), Address(instruction), StackId::UNKNOWN);
+        KernelEventKind::Fault(PageFault { address, instruction, stack, access, in_kernel })
+    };
+    let call = |call, arguments, result| {
+        let (file, stack) = (FileId::NONE, StackId::UNKNOWN);
+        KernelEventKind::Call(SystemCall { call, arguments, result, file, stack })
+    };
+    let mapped = MappedRange {
+        start: Address(0x40_0000),
+        bytes: 0x1_0000,
+        file_offset: 0,
+        protection: 5,
+        flags: 2,
+        file: FileId(1),
+    };
+    let none = u64::from(u32::MAX);
+    let events = [
+        (5, 4242, KernelEventKind::Exec { arguments: Some((Address(0x7ffc_0000_1000), Address(0x7ffc_0000_3000))) }),
+        (6, 4242, KernelEventKind::Mapped(mapped)),
+        (15, 4242, fault(HEAP + 16, 0x40_0234, Write, false)),
+        (25, 4242, fault(HEAP + 4096 + 16, 0xffff_ffff_8100_0000, Unknown, true)),
+        (60, 4242, call(PageCall::Mmap, [0, 8192, 3, 0x22, none, 0], 0x7f00_0000_0000)),
+        (61, 0, call(PageCall::Madvise, [0x7f00_0000_0000, 8192, 4, 0, 0, 0], -22)),
+        (62, 4242, call(PageCall::Munlockall, [0; 6], 0)),
+    ];
+    let mut columns = KernelColumns::new();
+    for (time, tid, kind) in events {
+        columns.push(KernelEvent { time: TraceNanos(START + time), tid, kind });
+    }
+    let path = "/nonexistent/my program".into();
+    let file = Record::MappedFile(MappedFile { id: FileId(1), device: 1, inode: 2, path });
+    let mut trace = made_trace(true);
+    let header = pagetrace_format::Trace::open(&trace).expect("a trace").header().to_owned();
+    let mut more = TraceWriter::new(Vec::new(), &header).expect("writing to memory");
+    more.records(TraceNanos(START), &[file]).expect("writing to memory");
+    more.kernel_events(PROCESS, &columns).expect("writing to memory");
+    trace.extend_from_slice(&more.into_inner().expect("writing to memory")[FILE_HEADER_BYTES..]);
+    trace
 }

@@ -1,0 +1,56 @@
+//! What is wanted of perf events, and what the kernel allowed of it.
+
+use std::io;
+
+/// What is wanted.
+#[derive(Clone, Debug)]
+pub struct PerfOptions {
+    /// Bytes of each processor's ring; less where the user may not lock so much.
+    pub ring_bytes: usize,
+    /// One of so many faults has its stack taken.
+    pub stack_period: u64,
+    /// Bytes that are copied of a stack, a multiple of eight below 64 KiB.
+    pub stack_bytes: u32,
+    /// As if the kernel had refused everything.
+    pub deny: bool,
+}
+
+impl Default for PerfOptions {
+    fn default() -> PerfOptions {
+        PerfOptions { ring_bytes: RING_BYTES, stack_period: STACK_PERIOD, stack_bytes: STACK_BYTES, deny: false }
+    }
+}
+
+const RING_BYTES: usize = 4 << 20;
+const STACK_PERIOD: u64 = 64;
+const STACK_BYTES: u32 = 16 << 10;
+
+/// What the kernel allowed.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// Faults that the kernel has for a program.
+    pub kernel_mode: bool,
+    /// Whether faults tell reads from writes.
+    pub accesses: bool,
+    /// System calls: the names of those that are not watched, or why none is.
+    pub calls: Result<Vec<&'static str>, String>,
+    /// Stacks at faults, or why there are none.
+    pub stacks: Result<(), String>,
+    /// Bytes of each processor's ring.
+    pub ring_bytes: Vec<usize>,
+}
+
+impl Default for Found {
+    fn default() -> Found {
+        Found { kernel_mode: false, accesses: false, calls: Ok(Vec::new()), stacks: Ok(()), ring_bytes: Vec::new() }
+    }
+}
+
+/// Why perf_event_open(2) or what belongs to it failed, with the setting that decides it.
+pub fn refusal(error: &io::Error) -> String {
+    let paranoid = std::fs::read_to_string("/proc/sys/kernel/perf_event_paranoid").unwrap_or_default();
+    match paranoid.trim() {
+        "" => format!("perf_event_open: {error}"),
+        level => format!("perf_event_open: {error}; kernel.perf_event_paranoid is {level}"),
+    }
+}

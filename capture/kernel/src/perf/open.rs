@@ -1,0 +1,272 @@
+//! Opens the events on the thread that will start the command, so that the command inherits them and nobody else does.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use perf_event_open_sys::bindings::perf_event_attr;
+
+use super::attributes::{Mode, kernel_faults, page_faults_and_sideband, sampled_stacks, tracepoint};
+use super::found::{Found, PerfOptions, refusal};
+use super::marker_search::{self, NumbersFound};
+use super::record::{Body, PerfRecord, SampleKind, read_records};
+use super::ring::Ring;
+use super::sys;
+use super::traced_calls::{NEEDED, TRACED, filter_of_traced};
+use super::tracepoints::{CallTracepoints, EnterExit, FaultTracepoints, KernelTracepoints, all_needed};
+
+/// Rings of all processors together take no more than this.
+const RINGS_BYTES_MAX: usize = 256 << 20;
+const RING_BYTES_LEAST: usize = 16 << 10;
+/// A thread has so many events at most, over all processors: starting one costs some microseconds for each.
+const EVENTS_A_THREAD_MAX: usize = 256;
+
+/// Events that are open, with their rings.
+#[derive(Debug)]
+pub struct PerfEvents {
+    processors: Vec<Processor>,
+    kinds: HashMap<u64, SampleKind>,
+    /// While it is open a process that searched for tracepoints keeps them: closing them would hold up every thread that
+    /// starts with events.
+    searcher: Option<OwnedFd>,
+}
+
+#[derive(Debug)]
+struct Processor {
+    ring: Ring,
+    /// The first has the ring.
+    events: Vec<OwnedFd>,
+}
+
+/// What is to be opened on each processor.
+struct Plan {
+    events: Vec<(perf_event_attr, SampleKind, Option<String>)>,
+    ring_bytes: usize,
+}
+
+impl PerfEvents {
+    /// Opens what the kernel allows on the calling thread. The events start to tell when a process that inherits them
+    /// executes a program.
+    ///
+    /// # Errors
+    /// A sentence that says what was refused and why, where not even page faults can be had.
+    pub fn open(options: &PerfOptions) -> Result<(PerfEvents, Found), String> {
+        if options.deny {
+            return Err("page events were switched off for a test".into());
+        }
+        let processors = online_processors();
+        let mut found = Found::default();
+        let plan = |calls: &CallTracepoints, faults, stacks, found: &mut Found| Plan {
+            events: planned_events(calls, faults, found.kernel_mode, stacks, options),
+            ring_bytes: options.ring_bytes.min((RINGS_BYTES_MAX / processors.len().max(1)).max(RING_BYTES_LEAST)),
+        };
+        let none = CallTracepoints::Each(Vec::new());
+        let first = *processors.first().ok_or("no processor is online")?;
+        sys::open_on_this_thread(&page_faults_and_sideband(Mode::User), first).map_err(|error| refusal(&error))?;
+        found.kernel_mode = sys::open_on_this_thread(&kernel_faults(), first).is_ok();
+        let stacks = sys::open_on_this_thread(&sampled_stacks(options.stack_period, options.stack_bytes), first);
+        found.stacks = stacks.as_ref().map(|_| ()).map_err(refusal);
+        let stacks = stacks.is_ok();
+        if found.kernel_mode
+            && let Ok(KernelTracepoints { calls, faults }) = KernelTracepoints::read()
+            && let Ok(events) = PerfEvents::open_plan(&plan(&calls, faults, stacks, &mut found), &processors)
+        {
+            (found.accesses, found.calls) = (faults.is_some(), Ok(Vec::new()));
+            return Ok((events.with_rings_told(&mut found), found));
+        }
+        found.calls = Err("the kernel lets this user open no tracepoint of a system call".into());
+        for use_cache in [true, false] {
+            let Ok(NumbersFound { mut each, searcher }) = marker_search::find_each(use_cache) else { break };
+            let cached = searcher.is_none();
+            if !all_needed(&each, NEEDED) {
+                break;
+            }
+            let room = EVENTS_A_THREAD_MAX / processors.len().max(1) / 2;
+            let left_out = each.iter_mut().enumerate().skip(room.max(NEEDED));
+            left_out.for_each(|(_, pair)| *pair = None);
+            let missing =
+                TRACED.iter().zip(&each).filter(|(_, pair)| pair.is_none()).map(|(call, _)| call.name).collect();
+            let calls = CallTracepoints::Each(each);
+            match PerfEvents::open_plan(&plan(&calls, None, stacks, &mut found), &processors) {
+                Ok(mut events) => {
+                    events.searcher = searcher;
+                    if events.tells_of_calls() {
+                        found.calls = Ok(missing);
+                        return Ok((events.with_rings_told(&mut found), found));
+                    }
+                    // What was cached is wrong: once more, from the beginning.
+                    events.close_elsewhere();
+                }
+                Err(error) => found.calls = Err(refusal(&error)),
+            }
+            if !cached {
+                break;
+            }
+        }
+        let events = PerfEvents::open_plan(&plan(&none, None, stacks, &mut found), &processors);
+        let events = events.map_err(|error| refusal(&error))?;
+        Ok((events.with_rings_told(&mut found), found))
+    }
+
+    /// Takes all records out of all rings. Tells how many could not be read.
+    pub fn take(&mut self, mut each: impl FnMut(PerfRecord)) -> u64 {
+        let kinds = &self.kinds;
+        let kind_of = |id: u64| kinds.get(&id).copied();
+        self.processors.iter_mut().map(|processor| read_records(processor.ring.take(), kind_of, &mut each)).sum()
+    }
+
+    /// How many records the kernel has had no room for, so far.
+    pub fn lost(&self) -> u64 {
+        let events = self.processors.iter().flat_map(|processor| &processor.events);
+        events.map(|event| sys::lost_by(event).unwrap_or(0)).sum()
+    }
+
+    /// Leaves closing, which can take a second, to a process of its own.
+    pub fn close_elsewhere(self) {
+        let descriptors: Vec<_> = self.processors.iter().flat_map(|it| &it.events).map(AsRawFd::as_raw_fd).collect();
+        let Ok((wait_end, go_end)) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC) else { return };
+        let kept = [&descriptors[..], &[wait_end.as_raw_fd()]].concat();
+        // Where no process can be had the closing is done here.
+        let _ = sys::fork_detached(&kept, || {
+            // Until this process has closed its own.
+            let _ = rustix::io::read(&wait_end, &mut [0_u8; 1]);
+        });
+        drop(self);
+        drop(go_end);
+    }
+
+    fn open_plan(plan: &Plan, processors: &[u32]) -> io::Result<PerfEvents> {
+        let mut opened = PerfEvents { processors: Vec::new(), kinds: HashMap::new(), searcher: None };
+        let mut ring_bytes = plan.ring_bytes;
+        for &processor in processors {
+            let mut events: Vec<OwnedFd> = Vec::with_capacity(plan.events.len());
+            let mut ring = None;
+            for (attributes, kind, filter) in &plan.events {
+                let event = match sys::open_on_this_thread(attributes, processor) {
+                    Ok(event) => event,
+                    // It went offline.
+                    Err(error) if error.raw_os_error() == Some(libc::ENODEV) => break,
+                    Err(error) => return Err(error),
+                };
+                if let Some(filter) = filter {
+                    sys::set_filter(&event, filter)?;
+                }
+                match events.first() {
+                    Some(ring_of) => sys::set_output(&event, ring_of)?,
+                    None => ring = Some(Ring::map(&event, ring_bytes, RING_BYTES_LEAST)?),
+                }
+                opened.kinds.insert(sys::id_of(&event)?, *kind);
+                events.push(event);
+            }
+            if let Some(ring) = ring {
+                // What one processor was refused the next ones need not ask for.
+                ring_bytes = ring.data_bytes();
+                opened.processors.push(Processor { ring, events });
+            }
+        }
+        Ok(opened)
+    }
+
+    fn with_rings_told(self, found: &mut Found) -> PerfEvents {
+        found.ring_bytes = self.processors.iter().map(|processor| processor.ring.data_bytes()).collect();
+        self
+    }
+
+    /// Makes the traced calls on this thread and sees whether each event tells of its own: the numbers may be those of
+    /// other tracepoints.
+    fn tells_of_calls(&mut self) -> bool {
+        let calls = |kind: Option<&SampleKind>| matches!(kind, Some(SampleKind::Enter | SampleKind::Exit));
+        let is_of_call = |event: &OwnedFd| sys::id_of(event).is_ok_and(|id| calls(self.kinds.get(&id)));
+        let events: Vec<&OwnedFd> =
+            self.processors.iter().flat_map(|it| &it.events).filter(|it| is_of_call(it)).collect();
+        let switched = |on: bool| events.iter().all(|event| sys::switch(event, on).is_ok());
+        if !switched(true) {
+            return false;
+        }
+        TRACED.iter().for_each(|call| sys::call_without_effect(call.number));
+        let off = switched(false);
+        let expected = events.len() / self.processors.len().max(1);
+        let mut told: Vec<(u64, i64, bool)> = Vec::new();
+        self.take(|record| match record.body {
+            Body::Enter { number, .. } => told.push((record.time, number, true)),
+            Body::Exit { number, .. } => told.push((record.time, number, false)),
+            _ => {}
+        });
+        told.sort_unstable();
+        let right = TRACED.iter().filter(|call| {
+            let ways: Vec<bool> = told.iter().filter(|it| it.1 == call.number).map(|it| it.2).collect();
+            ways.len() >= 2 && ways.iter().zip([true, false].iter().cycle()).all(|(way, expected)| way == expected)
+        });
+        off && right.count() * 2 == expected
+    }
+}
+
+fn planned_events(
+    calls: &CallTracepoints,
+    faults: Option<FaultTracepoints>,
+    kernel_mode: bool,
+    stacks: bool,
+    options: &PerfOptions,
+) -> Vec<(perf_event_attr, SampleKind, Option<String>)> {
+    // Where a tracepoint tells what a fault wanted it is the source of faults. Not of those in the kernel: it also tells
+    // of faults that the kernel does not serve, for example where it copies a stack for a sample.
+    let leader = page_faults_and_sideband(if faults.is_some() { Mode::Kernel } else { Mode::User });
+    let mut events = Vec::new();
+    if stacks {
+        // In front: of two events with one fault the one that was opened last is first, and the second one's record
+        // gets all that the first's has (seen on Linux 6.18).
+        events.push((sampled_stacks(options.stack_period, options.stack_bytes), SampleKind::Fault, None));
+    }
+    events.push((leader, SampleKind::Fault, None));
+    match faults {
+        Some(FaultTracepoints { user, kernel }) => {
+            events.push((tracepoint(user, true), SampleKind::UserFault, None));
+            events.push((tracepoint(kernel, true), SampleKind::KernelFault, None));
+        }
+        None if kernel_mode => events.push((kernel_faults(), SampleKind::Fault, None)),
+        None => {}
+    }
+    let mut pair = |EnterExit { enter, exit }: EnterExit, filter: Option<String>, kernel_too| {
+        events.push((tracepoint(enter, kernel_too), SampleKind::Enter, filter.clone()));
+        events.push((tracepoint(exit, kernel_too), SampleKind::Exit, filter));
+    };
+    match calls {
+        CallTracepoints::All(all) => pair(*all, Some(filter_of_traced()), true),
+        CallTracepoints::Each(each) => each.iter().flatten().for_each(|&of_call| pair(of_call, None, false)),
+    }
+    events
+}
+
+/// The processors that threads run on: a list like `0-3,8` (cpusets(7)).
+fn online_processors() -> Vec<u32> {
+    let listed = std::fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_default();
+    let found = parse_processors(listed.trim());
+    if found.is_empty() {
+        // /sys is not everywhere; these may be too few, never too many.
+        let count = std::thread::available_parallelism().map_or(1, |count| count.get() as u32);
+        return (0..count).collect();
+    }
+    found
+}
+
+fn parse_processors(list: &str) -> Vec<u32> {
+    const PROCESSORS_MAX: usize = 4096;
+    let ranges = list.split(',').filter_map(|range| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        Some(first.parse::<u32>().ok()?..=last.parse::<u32>().ok()?)
+    });
+    ranges.flatten().take(PROCESSORS_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_of_processors() {
+        assert_eq!(parse_processors("0-1"), [0, 1]);
+        assert_eq!(parse_processors("0,2-4,9"), [0, 2, 3, 4, 9]);
+        assert_eq!(parse_processors(""), [0; 0]);
+        assert_eq!(parse_processors("0-4294967295").len(), 4096);
+    }
+}

@@ -1,0 +1,439 @@
+//! The records of a ring, out of the bytes that perf_event_open(2) describes.
+
+use perf_event_open_sys::bindings;
+
+use super::attributes::REGISTERS;
+
+/// One record with what all have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PerfRecord {
+    /// When, CLOCK_MONOTONIC.
+    pub time: u64,
+    /// The process.
+    pub pid: u32,
+    /// The thread.
+    pub tid: u32,
+    /// What.
+    pub body: Body,
+}
+
+/// What a record tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// A page fault.
+    Fault {
+        /// What was touched.
+        address: u64,
+        /// The instruction.
+        instruction: u64,
+        /// Whether that is the kernel's.
+        in_kernel: bool,
+        /// Whether it was to write, where that is told.
+        write: Option<bool>,
+    },
+    /// What a fault in the kernel that has a record of its own wanted.
+    KernelAccess {
+        /// What was touched.
+        address: u64,
+        /// Whether to write.
+        write: bool,
+    },
+    /// The stack at a fault that has a record of its own.
+    StackSample {
+        /// What was touched.
+        address: u64,
+        /// Registers, in the order of their bits in the mask.
+        registers: Box<[u64; REGISTERS]>,
+        /// Bytes from the stack pointer upwards.
+        stack: Vec<u8>,
+    },
+    /// A system call begins.
+    Enter {
+        /// Its number.
+        number: i64,
+        /// Its arguments.
+        arguments: [u64; 6],
+    },
+    /// A system call returns.
+    Exit {
+        /// Its number.
+        number: i64,
+        /// What it returns.
+        result: i64,
+    },
+    /// A mapping appeared or changed.
+    Mapped(Box<MappedRecord>),
+    /// A program took the place of another.
+    Exec {
+        /// Its name, at most 15 bytes.
+        name: String,
+    },
+    /// A process forked this one.
+    Forked {
+        /// Which.
+        parent: u32,
+    },
+    /// A thread started.
+    ThreadStarted,
+    /// A thread ended.
+    ThreadEnded,
+}
+
+/// A mapping as PERF_RECORD_MMAP2 has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MappedRecord {
+    /// First address.
+    pub start: u64,
+    /// Bytes.
+    pub bytes: u64,
+    /// Offset in the file, bytes.
+    pub file_offset: u64,
+    /// Major number in the high 32 bits, minor in the low.
+    pub device: u64,
+    /// The file's.
+    pub inode: u64,
+    /// As in mmap(2).
+    pub protection: u32,
+    /// As in mmap(2).
+    pub flags: u32,
+    /// The file's, or a name in brackets or slashes for what is none.
+    pub path: String,
+}
+
+/// What an event was opened for: how its samples are to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SampleKind {
+    /// A fault with its address, with or without registers and stack. Which it is only the record's length tells: where
+    /// a fault has both, Linux (seen on 6.18) gives both records the number of the event that came first.
+    Fault,
+    /// A system call's begin.
+    Enter,
+    /// A system call's end.
+    Exit,
+    /// `exceptions:page_fault_user`.
+    UserFault,
+    /// `exceptions:page_fault_kernel`.
+    KernelFault,
+}
+
+/// Goes through whole records. `kind_of` knows the events by their numbers, `take` gets what is understood. Tells how
+/// many records could not be read.
+pub fn read_records(
+    bytes: &[u8],
+    kind_of: impl Fn(u64) -> Option<SampleKind>,
+    mut take: impl FnMut(PerfRecord),
+) -> u64 {
+    let (mut rest, mut malformed) = (Fields(bytes), 0);
+    while !rest.0.is_empty() {
+        let Some((record_type, misc, body)) = rest.record() else { return malformed + 1 };
+        let read = match record_type {
+            bindings::PERF_RECORD_SAMPLE => sample(Fields(body), misc, &kind_of).map(Some),
+            bindings::PERF_RECORD_MMAP2 => mapped(Fields(body)).map(Some),
+            bindings::PERF_RECORD_COMM => comm(Fields(body), misc),
+            bindings::PERF_RECORD_FORK => task(Fields(body), true).map(Some),
+            bindings::PERF_RECORD_EXIT => task(Fields(body), false).map(Some),
+            // Lost records are counted by reading the events, which is never late.
+            _ => Some(None),
+        };
+        match read {
+            Some(Some(record)) => take(record),
+            Some(None) => {}
+            None => malformed += 1,
+        }
+    }
+    malformed
+}
+
+/// The addresses that programs have; above are the kernel's.
+const USER_END: u64 = 1 << 56;
+
+fn sample(mut body: Fields<'_>, misc: u16, kind_of: &impl Fn(u64) -> Option<SampleKind>) -> Option<PerfRecord> {
+    let kind = kind_of(body.u64()?)?;
+    let instruction = if kind == SampleKind::Fault { body.u64()? } else { 0 };
+    let (pid, tid, time) = (body.u32()?, body.u32()?, body.u64()?);
+    let body = match kind {
+        SampleKind::Fault => {
+            let address = body.u64()?;
+            let mode = u32::from(misc) & bindings::PERF_RECORD_MISC_CPUMODE_MASK;
+            let in_kernel = mode == bindings::PERF_RECORD_MISC_KERNEL;
+            match body.0.is_empty() {
+                true => Body::Fault { address, instruction, in_kernel, write: None },
+                false => stack_sample(address, &mut body)?,
+            }
+        }
+        SampleKind::Enter => {
+            let mut raw = body.raw()?;
+            let number = raw.tracepoint_number()?;
+            let mut arguments = [0; 6];
+            // A call's own tracepoint has only as many as the call takes.
+            arguments.iter_mut().map_while(|argument| Some((argument, raw.u64()?))).for_each(|(to, from)| *to = from);
+            Body::Enter { number, arguments }
+        }
+        SampleKind::Exit => {
+            let mut raw = body.raw()?;
+            Body::Exit { number: raw.tracepoint_number()?, result: raw.u64()? as i64 }
+        }
+        SampleKind::UserFault | SampleKind::KernelFault => {
+            const WRITE: u64 = 1 << 1;
+            let mut raw = body.raw()?;
+            raw.skip(8)?;
+            let (address, instruction, error) = (raw.u64()?, raw.u64()?, raw.u64()?);
+            let write = error & WRITE != 0;
+            match kind {
+                SampleKind::UserFault => Body::Fault { address, instruction, in_kernel: false, write: Some(write) },
+                _ => Body::KernelAccess { address, write },
+            }
+        }
+    };
+    Some(PerfRecord { time, pid, tid, body })
+}
+
+impl PerfRecord {
+    /// Whether this is a fault at an address that is the kernel's own: of no page of the program.
+    pub fn is_outside(&self) -> bool {
+        matches!(self.body, Body::Fault { address, .. } | Body::KernelAccess { address, .. } if address >= USER_END)
+    }
+}
+
+fn stack_sample(address: u64, body: &mut Fields<'_>) -> Option<Body> {
+    /// PERF_SAMPLE_REGS_ABI_64.
+    const ABI_64: u64 = 2;
+    let mut registers = Box::new([0; REGISTERS]);
+    let abi = body.u64()?;
+    if abi != 0 {
+        for register in registers.iter_mut() {
+            *register = body.u64()?;
+        }
+    }
+    let dumped = usize::try_from(body.u64()?).ok()?;
+    let stack = body.bytes(dumped)?;
+    let valid = if dumped == 0 { 0 } else { usize::try_from(body.u64()?).ok()? };
+    // Of a 32-bit program neither is understood.
+    let stack = if abi == ABI_64 { stack.get(..valid)?.to_vec() } else { Vec::new() };
+    Some(Body::StackSample { address, registers, stack })
+}
+
+fn mapped(mut body: Fields<'_>) -> Option<PerfRecord> {
+    let (pid, tid) = (body.u32()?, body.u32()?);
+    let (start, bytes, file_offset) = (body.u64()?, body.u64()?, body.u64()?);
+    let (major, minor) = (body.u32()?, body.u32()?);
+    let (inode, _generation) = (body.u64()?, body.u64()?);
+    let (protection, flags) = (body.u32()?, body.u32()?);
+    let path = body.text()?;
+    let time = body.trailing_time()?;
+    let device = u64::from(major) << 32 | u64::from(minor);
+    let mapped = MappedRecord { start, bytes, file_offset, device, inode, protection, flags, path };
+    Some(PerfRecord { time, pid, tid, body: Body::Mapped(Box::new(mapped)) })
+}
+
+fn comm(mut body: Fields<'_>, misc: u16) -> Option<Option<PerfRecord>> {
+    let (pid, tid) = (body.u32()?, body.u32()?);
+    let name = body.text()?;
+    let time = body.trailing_time()?;
+    let is_exec = u32::from(misc) & bindings::PERF_RECORD_MISC_COMM_EXEC != 0;
+    Some(is_exec.then_some(PerfRecord { time, pid, tid, body: Body::Exec { name } }))
+}
+
+fn task(mut body: Fields<'_>, forks: bool) -> Option<PerfRecord> {
+    let (pid, parent, tid) = (body.u32()?, body.u32()?, body.u32()?);
+    let (_parent_thread, time) = (body.u32()?, body.u64()?);
+    let body = match (forks, pid == parent) {
+        (true, true) => Body::ThreadStarted,
+        (true, false) => Body::Forked { parent },
+        (false, _) => Body::ThreadEnded,
+    };
+    Some(PerfRecord { time, pid, tid, body })
+}
+
+/// Bytes that are read from the front.
+#[derive(Clone, Copy, Debug)]
+struct Fields<'a>(&'a [u8]);
+
+impl<'a> Fields<'a> {
+    /// Type, misc and body of the next record.
+    fn record(&mut self) -> Option<(u32, u16, &'a [u8])> {
+        const HEADER: usize = 8;
+        let record_type = self.u32()?;
+        let [misc, size] = [self.u16()?, self.u16()?];
+        let body = self.bytes(usize::from(size).checked_sub(HEADER)?)?;
+        Some((record_type, misc, body))
+    }
+
+    fn bytes(&mut self, count: usize) -> Option<&'a [u8]> {
+        let (bytes, rest) = self.0.split_at_checked(count)?;
+        self.0 = rest;
+        Some(bytes)
+    }
+
+    fn skip(&mut self, count: usize) -> Option<()> {
+        self.bytes(count).map(|_| ())
+    }
+
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        self.bytes(N)?.try_into().ok()
+    }
+
+    fn u16(&mut self) -> Option<u16> {
+        self.array().map(u16::from_ne_bytes)
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        self.array().map(u32::from_ne_bytes)
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_ne_bytes)
+    }
+
+    /// The fields of a tracepoint (PERF_SAMPLE_RAW).
+    fn raw(&mut self) -> Option<Fields<'a>> {
+        let size = self.u32()? as usize;
+        self.bytes(size).map(Fields)
+    }
+
+    /// The number of a system call: behind eight bytes that all tracepoints have, as `int` or as `long`.
+    fn tracepoint_number(&mut self) -> Option<i64> {
+        self.skip(8)?;
+        let number = self.u32()? as i32;
+        self.skip(4)?;
+        Some(number.into())
+    }
+
+    /// Up to a zero; then padding up to a multiple of eight.
+    fn text(&mut self) -> Option<String> {
+        let length = self.0.iter().position(|&byte| byte == 0)?;
+        let text = String::from_utf8_lossy(self.bytes(length)?).into_owned();
+        Some(text)
+    }
+
+    /// What sample_id_all puts at the end of records that are no samples: thread, time, number of the event.
+    fn trailing_time(&self) -> Option<u64> {
+        const TRAILER: usize = 24;
+        let mut trailer = Fields(self.0.get(self.0.len().checked_sub(TRAILER)?..)?);
+        trailer.skip(8)?;
+        trailer.u64()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(record_type: u32, misc: u16, body: &[u8]) -> Vec<u8> {
+        let mut bytes = record_type.to_ne_bytes().to_vec();
+        bytes.extend(misc.to_ne_bytes());
+        bytes.extend((body.len() as u16 + 8).to_ne_bytes());
+        bytes.extend(body);
+        bytes
+    }
+
+    fn words(words: &[u64]) -> Vec<u8> {
+        words.iter().flat_map(|word| word.to_ne_bytes()).collect()
+    }
+
+    const THREAD: u64 = 7 | 8 << 32;
+
+    fn read(bytes: &[u8], kind: SampleKind) -> (Vec<Body>, u64) {
+        let mut found = Vec::new();
+        let malformed = read_records(
+            bytes,
+            |id| (id == 5).then_some(kind),
+            |record| {
+                assert_eq!((record.time, record.pid, record.tid), (99, 7, 8), "{record:?}");
+                found.push(record.body);
+            },
+        );
+        (found, malformed)
+    }
+
+    #[test]
+    fn samples_are_read_by_their_kinds() {
+        let fault = record(9, 1, &words(&[5, 0x400, THREAD, 99, 0x7000]));
+        let expected = Body::Fault { address: 0x7000, instruction: 0x400, in_kernel: true, write: None };
+        assert_eq!(read(&fault, SampleKind::Fault), (vec![expected], 0));
+
+        let raw = |fields: &[u64]| {
+            let mut body = words(&[5, THREAD, 99]);
+            body.extend((fields.len() as u32 * 8 + 4).to_ne_bytes());
+            body.extend(words(fields));
+            body.extend([0; 4]);
+            record(9, 2, &body)
+        };
+        // The kernel pads raw data so that size and data together are a multiple of eight.
+        let enter = raw(&[443, 11, 1, 2]);
+        let expected = Body::Enter { number: 11, arguments: [1, 2, 0, 0, 0, 0] };
+        assert_eq!(read(&enter, SampleKind::Enter), (vec![expected], 0));
+        let exit = raw(&[442, 9, -12_i64 as u64]);
+        assert_eq!(read(&exit, SampleKind::Exit), (vec![Body::Exit { number: 9, result: -12 }], 0));
+        let user_fault = raw(&[190, 0x7000, 0x400, 6]);
+        let expected = Body::Fault { address: 0x7000, instruction: 0x400, in_kernel: false, write: Some(true) };
+        assert_eq!(read(&user_fault, SampleKind::UserFault), (vec![expected], 0));
+        let kernel_fault = raw(&[189, 0x7000, 0xffff_ffff_8000_0000, 0]);
+        let expected = Body::KernelAccess { address: 0x7000, write: false };
+        assert_eq!(read(&kernel_fault, SampleKind::KernelFault), (vec![expected], 0));
+    }
+
+    #[test]
+    fn of_a_stack_only_what_was_copied_counts() {
+        let mut body = vec![5, 0x400, THREAD, 99, 0x7000, 2];
+        body.extend(0..REGISTERS as u64);
+        body.extend([24, 1, 2, 3, 16]);
+        let registers = Box::new(std::array::from_fn(|place| place as u64));
+        let expected = Body::StackSample { address: 0x7000, registers, stack: words(&[1, 2]) };
+        assert_eq!(read(&record(9, 2, &words(&body)), SampleKind::Fault), (vec![expected], 0));
+    }
+
+    #[test]
+    fn the_sideband_is_read() {
+        let mut map = words(&[THREAD, 0x1000, 0x2000, 0x3000, 8 | 1 << 32, 77, 1, 5 | 2 << 32]);
+        map.extend(b"/bin/x\0\0");
+        map.extend(words(&[THREAD, 99, 5]));
+        let expected = MappedRecord {
+            start: 0x1000,
+            bytes: 0x2000,
+            file_offset: 0x3000,
+            device: 8 << 32 | 1,
+            inode: 77,
+            protection: 5,
+            flags: 2,
+            path: "/bin/x".into(),
+        };
+        assert_eq!(read(&record(10, 2, &map), SampleKind::Fault), (vec![Body::Mapped(Box::new(expected))], 0));
+        let mut comm = words(&[THREAD]);
+        comm.extend(b"name\0\0\0\0");
+        comm.extend(words(&[THREAD, 99, 5]));
+        let exec = Body::Exec { name: "name".into() };
+        assert_eq!(read(&record(3, 0x2002, &comm), SampleKind::Fault), (vec![exec], 0));
+        assert_eq!(read(&record(3, 2, &comm), SampleKind::Fault), (vec![], 0), "a thread named itself");
+        let fork = words(&[7 | 3 << 32, 8 | 3 << 32, 99, THREAD, 99, 5]);
+        assert_eq!(read(&record(7, 0, &fork), SampleKind::Fault), (vec![Body::Forked { parent: 3 }], 0));
+        let thread = words(&[7 | 7 << 32, 8 | 7 << 32, 99, THREAD, 99, 5]);
+        assert_eq!(read(&record(7, 0, &thread), SampleKind::Fault), (vec![Body::ThreadStarted], 0));
+        assert_eq!(read(&record(4, 0, &thread), SampleKind::Fault), (vec![Body::ThreadEnded], 0));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_counted() {
+        let good = record(9, 1, &words(&[5, 0x400, THREAD, 99, 0x7000]));
+        let unknown_event = record(9, 1, &words(&[6, 0x400, THREAD, 99, 0x7000]));
+        let short = record(9, 1, &words(&[5, 0x400, THREAD]));
+        let other = record(77, 0, &[1, 2]);
+        let all = [&good[..], &unknown_event, &short, &other, &good].concat();
+        let (found, malformed) = read(&all, SampleKind::Fault);
+        assert_eq!((found.len(), malformed), (2, 2));
+        let (found, malformed) = read(&good[..20], SampleKind::Fault);
+        assert_eq!((found.len(), malformed), (0, 1));
+        assert_eq!(read(&[0; 8], SampleKind::Fault).1, 1, "a record of no bytes would never end");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_records_or_counted(bytes: Vec<u8>, kind in 0_usize..5) {
+            use SampleKind::{Enter, Exit, Fault, KernelFault, UserFault};
+            let kind = [Enter, Exit, Fault, KernelFault, UserFault][kind];
+            read_records(&bytes, |_| Some(kind), |_| {});
+            let wrapped = record(9, 0, &bytes);
+            read_records(&wrapped, |_| Some(kind), |_| {});
+        }
+    }
+}

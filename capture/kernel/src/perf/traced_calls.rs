@@ -1,0 +1,97 @@
+//! Which system calls are watched, and what each does to pages.
+
+use pagetrace_format::kernel_event::PageCall;
+
+/// A system call that is watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TracedCall {
+    /// Its name in tracefs.
+    pub name: &'static str,
+    /// Its number on x86-64.
+    pub number: i64,
+    /// What it does.
+    pub effect: Effect,
+}
+
+/// What a call does to pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// It concerns mappings or pages, and goes into the trace as it is.
+    Page(PageCall),
+    /// Its result is how many bytes the kernel wrote to a buffer: which arguments are its address and its length.
+    FillsBuffer(usize, usize),
+    /// The same with an array of buffers (readv(2)): which arguments are the array's address and count.
+    FillsVector(usize, usize),
+    /// The same with a message (recvmsg(2)): which argument is its address.
+    FillsMessage(usize),
+}
+
+const fn page(name: &'static str, number: i64, call: PageCall) -> TracedCall {
+    TracedCall { name, number, effect: Effect::Page(call) }
+}
+
+const fn fills(name: &'static str, number: i64) -> TracedCall {
+    TracedCall { name, number, effect: Effect::FillsBuffer(1, 2) }
+}
+
+const fn fills_vector(name: &'static str, number: i64) -> TracedCall {
+    TracedCall { name, number, effect: Effect::FillsVector(1, 2) }
+}
+
+/// All of them, the most telling first: where a thread may not have an event for each, the last ones are left out.
+pub const TRACED: &[TracedCall] = &[
+    page("mmap", libc::SYS_mmap, PageCall::Mmap),
+    page("munmap", libc::SYS_munmap, PageCall::Munmap),
+    page("madvise", libc::SYS_madvise, PageCall::Madvise),
+    page("brk", libc::SYS_brk, PageCall::Brk),
+    page("mremap", libc::SYS_mremap, PageCall::Mremap),
+    fills("read", libc::SYS_read),
+    fills("recvfrom", libc::SYS_recvfrom),
+    fills("pread64", libc::SYS_pread64),
+    page("mlock", libc::SYS_mlock, PageCall::Mlock),
+    TracedCall { name: "getrandom", number: libc::SYS_getrandom, effect: Effect::FillsBuffer(0, 1) },
+    fills_vector("readv", libc::SYS_readv),
+    TracedCall { name: "recvmsg", number: libc::SYS_recvmsg, effect: Effect::FillsMessage(1) },
+    page("mprotect", libc::SYS_mprotect, PageCall::Mprotect),
+    page("mlock2", libc::SYS_mlock2, PageCall::Mlock2),
+    page("mlockall", libc::SYS_mlockall, PageCall::Mlockall),
+    page("munlock", libc::SYS_munlock, PageCall::Munlock),
+    page("munlockall", libc::SYS_munlockall, PageCall::Munlockall),
+    fills_vector("preadv", libc::SYS_preadv),
+    fills_vector("preadv2", libc::SYS_preadv2),
+    page("process_madvise", libc::SYS_process_madvise, PageCall::ProcessMadvise),
+];
+
+/// The first so many are watched or no call is: without them more is wrong than right.
+pub const NEEDED: usize = 6;
+
+/// The call with this number.
+pub fn traced_call(number: i64) -> Option<&'static TracedCall> {
+    TRACED.iter().find(|call| call.number == number)
+}
+
+impl TracedCall {
+    /// Whether it takes pages away, so that it counts from its begin: another thread may have the range before it
+    /// returns.
+    pub fn takes_away(&self, arguments: &[u64; 6]) -> bool {
+        const FIXED: u64 = libc::MAP_FIXED as u64;
+        const MOVE_TO: u64 = libc::MREMAP_FIXED as u64;
+        match self.effect {
+            Effect::Page(PageCall::Munmap | PageCall::Madvise | PageCall::Brk) => true,
+            Effect::Page(PageCall::Mmap) => arguments[3] & FIXED != 0,
+            Effect::Page(PageCall::Mremap) => arguments[3] & MOVE_TO != 0 || arguments[2] < arguments[1],
+            _ => false,
+        }
+    }
+
+    /// Whether it fills memory, and so says nothing unless it succeeds.
+    pub fn fills(&self) -> bool {
+        !matches!(self.effect, Effect::Page(_))
+    }
+}
+
+/// For a tracepoint of all system calls: lets those through that are watched.
+pub fn filter_of_traced() -> String {
+    let tests: Vec<String> = TRACED.iter().map(|call| format!("id=={}", call.number)).collect();
+    tests.join("||")
+}

@@ -1,0 +1,272 @@
+//! What the kernel says of pages, as one stream a process: takes the records of perf events, finds out which program
+//! image each is about, and makes chunks of them.
+//!
+//! The sideband tells of forks, execs and ends with their exact times, so images are told apart by it. Which number a
+//! process has in the trace is known only once it has joined or was found, so the events of an image wait for that. An
+//! image that ended before anyone saw it gets a number here.
+
+use std::collections::HashMap;
+use std::io;
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+use pagetrace_format::kernel_event::{KernelEvent, KernelEventKind, MappedRange, PageFault, SystemCall};
+use pagetrace_format::records::{Loss, LossReason, MappedFile, Process, Record, Source};
+use pagetrace_format::snapshot::{Mapping, Permissions};
+use pagetrace_format::{Address, FileId, KernelColumns, ProcessId, StackId, TraceNanos};
+
+use crate::perf::{Body, Found, MappedRecord, PerfEvents, PerfOptions, StackSample, Timeline, Told, ToldKind};
+
+use crate::unwind::{StackUnwinder, UnwoundStack, UserRegisters};
+
+use super::images::{Image, Images};
+use super::kernel_sources::sources;
+use super::tick_mapper::now;
+
+/// Events of a chunk.
+const CHUNK_EVENTS: usize = 32_768;
+/// Events wait no longer than this for their chunk to fill.
+const CHUNK_AGE: Duration = Duration::from_secs(1);
+/// The kernel is asked so often what it lost.
+const LOSSES_EVERY: Duration = Duration::from_secs(1);
+
+/// The kernel's events of a recording.
+#[derive(Debug)]
+pub struct KernelStreams {
+    perf: Option<PerfEvents>,
+    found: Result<Found, String>,
+    timeline: Timeline,
+    unwinder: StackUnwinder,
+    /// When the rings were looked at last.
+    looked: u64,
+    images: Images,
+    files: HashMap<(u64, u64, String), FileId>,
+    lost: u64,
+    malformed: u64,
+    next_losses: Instant,
+}
+
+/// What is to be written.
+#[derive(Debug, Default)]
+pub struct Output {
+    /// Records, before the events.
+    pub records: Vec<Record>,
+    /// Chunks of events.
+    pub chunks: Vec<(ProcessId, KernelColumns)>,
+}
+
+impl KernelStreams {
+    /// Starts the command with the kernel's events on it and on nothing else; without them where the kernel refuses, or
+    /// where no options are given.
+    ///
+    /// # Errors
+    /// Those of starting the command.
+    pub fn spawn(command: &mut Command, options: Option<&PerfOptions>) -> io::Result<(Child, KernelStreams)> {
+        let Some(options) = options else {
+            let streams = KernelStreams::new(Err("switched off by --no-kernel-events".into()));
+            return Ok((command.spawn()?, streams));
+        };
+        // The events are those of the thread that opens them and of what it forks from then on. It ends here.
+        let start = || {
+            let opened = PerfEvents::open(options);
+            (command.spawn(), opened)
+        };
+        let (child, opened) = std::thread::scope(|scope| scope.spawn(start).join())
+            .map_err(|_| io::Error::other("the thread that starts the command has panicked"))?;
+        match child {
+            Ok(child) => Ok((child, KernelStreams::new(opened))),
+            Err(error) => {
+                if let Ok((events, _)) = opened {
+                    events.close_elsewhere();
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Before the command is started.
+    pub fn idle() -> KernelStreams {
+        KernelStreams::new(Err("nothing was started".into()))
+    }
+
+    fn new(opened: Result<(PerfEvents, Found), String>) -> KernelStreams {
+        let (perf, found) = match opened {
+            Ok((perf, found)) => (Some(perf), Ok(found)),
+            Err(why) => (None, Err(why)),
+        };
+        KernelStreams {
+            perf,
+            found,
+            timeline: Timeline::default(),
+            unwinder: StackUnwinder::new(),
+            looked: now().0,
+            images: Images::default(),
+            files: HashMap::new(),
+            lost: 0,
+            malformed: 0,
+            next_losses: Instant::now() + LOSSES_EVERY,
+        }
+    }
+
+    /// A process has a number now.
+    pub fn process_known(&mut self, process: &Process) {
+        if self.perf.is_some() {
+            self.images.process_known(process);
+        }
+    }
+
+    /// Takes what the kernel has told since the last time.
+    pub fn round(&mut self, next_id: &mut dyn FnMut() -> ProcessId) -> Output {
+        let mut output = Output::default();
+        if self.perf.is_none() {
+            return output;
+        }
+        let complete = std::mem::replace(&mut self.looked, now().0);
+        self.take_records();
+        let told_until = self.release(complete, &mut output);
+        self.images.read_arguments();
+        self.images.resolve(told_until, next_id, &mut output.records);
+        self.take_chunks(false, &mut output);
+        if Instant::now() >= self.next_losses {
+            self.next_losses = Instant::now() + LOSSES_EVERY;
+            output.records.extend(self.new_losses());
+        }
+        output
+    }
+
+    /// Takes the rest, once all that were to be recorded have ended or the recording does.
+    pub fn finish(&mut self, next_id: &mut dyn FnMut() -> ProcessId) -> Output {
+        let mut output = Output::default();
+        if self.perf.is_none() {
+            return output;
+        }
+        self.take_records();
+        self.release(u64::MAX, &mut output);
+        self.images.end_all();
+        self.images.resolve(u64::MAX, next_id, &mut output.records);
+        self.take_chunks(true, &mut output);
+        output.records.extend(self.new_losses());
+        output
+    }
+
+    /// Closes the events; that takes its time elsewhere.
+    pub fn close(&mut self) {
+        if let Some(perf) = self.perf.take() {
+            perf.close_elsewhere();
+        }
+    }
+
+    /// What was at work and what it missed.
+    pub fn sources(&self) -> Vec<Source> {
+        sources(&self.found, self.timeline.missed(), self.images.dropped())
+    }
+
+    fn take_records(&mut self) {
+        let Some(perf) = &mut self.perf else { return };
+        let (timeline, images) = (&mut self.timeline, &mut self.images);
+        self.malformed += perf.take(|record| {
+            if let Body::Exec { .. } = record.body {
+                images.executed(record.pid, record.time);
+            }
+            timeline.push(record);
+        });
+    }
+
+    fn release(&mut self, complete: u64, output: &mut Output) -> u64 {
+        let mut told_all = Vec::new();
+        let told_until = self.timeline.release(complete, |told| told_all.push(told));
+        for told in told_all {
+            self.tell(told, &mut output.records);
+        }
+        told_until
+    }
+
+    fn tell(&mut self, told: Told, records: &mut Vec<Record>) {
+        let Told { time, pid, tid, kind } = told;
+        let kind = match kind {
+            ToldKind::Exec { name } => {
+                self.unwinder.executed(pid);
+                return self.images.begin_exec(pid, time, tid, name);
+            }
+            ToldKind::Forked { parent } => {
+                self.unwinder.forked(parent, pid);
+                return self.images.begin_fork(pid, time, tid, parent);
+            }
+            ToldKind::ThreadStarted => return self.images.thread_started(pid, time),
+            ToldKind::ThreadEnded => {
+                if self.images.thread_ended(pid, time) {
+                    self.unwinder.process_ended(pid);
+                }
+                return;
+            }
+            ToldKind::Fault { address, instruction, in_kernel, access, stack } => {
+                let frames = stack.and_then(|sample| unwound(&mut self.unwinder, pid, &sample));
+                let stack = frames.map_or(StackId::UNKNOWN, |frames| self.images.current(pid, time).stack(frames));
+                let (address, instruction) = (Address(address), Address(instruction));
+                KernelEventKind::Fault(PageFault { address, instruction, stack, access, in_kernel })
+            }
+            ToldKind::Call { call, arguments, result, mapped } => {
+                if let Some(mapped) = &mapped {
+                    tell_code(&mut self.unwinder, pid, mapped);
+                }
+                let file = mapped.map_or(FileId::NONE, |mapped| self.file_of_call(*mapped, records));
+                let stack = StackId::UNKNOWN;
+                KernelEventKind::Call(SystemCall { call, arguments, result, file, stack })
+            }
+            ToldKind::Mapped(mapped) => {
+                tell_code(&mut self.unwinder, pid, &mapped);
+                self.images.current(pid, time).name_by(&mapped);
+                let file = self.file(&mapped, records);
+                let MappedRecord { start, bytes, file_offset, protection, flags, .. } = *mapped;
+                let start = Address(start);
+                KernelEventKind::Mapped(MappedRange { start, bytes, file_offset, protection, flags, file })
+            }
+        };
+        self.images.current(pid, time).push(KernelEvent { time: TraceNanos(time), tid, kind });
+    }
+
+    /// Of anonymous memory a call's arguments tell all there is.
+    fn file_of_call(&mut self, mapped: MappedRecord, records: &mut Vec<Record>) -> FileId {
+        if mapped.path == "//anon" { FileId::NONE } else { self.file(&mapped, records) }
+    }
+
+    fn file(&mut self, mapped: &MappedRecord, records: &mut Vec<Record>) -> FileId {
+        let MappedRecord { device, inode, path, .. } = mapped;
+        let next = FileId(self.files.len() as u32 + 1);
+        *self.files.entry((*device, *inode, path.clone())).or_insert_with(|| {
+            let (device, inode, path) = (*device, *inode, path.clone());
+            records.push(Record::MappedFile(MappedFile { id: next, device, inode, path }));
+            next
+        })
+    }
+
+    fn take_chunks(&mut self, all: bool, output: &mut Output) {
+        let due =
+            |image: &Image| all || image.has_ended() || image.waiting() >= CHUNK_EVENTS || image.age() >= CHUNK_AGE;
+        self.images.take_chunks(due, CHUNK_EVENTS, output);
+    }
+
+    fn new_losses(&mut self) -> Option<Record> {
+        let lost = self.perf.as_ref().map_or(0, PerfEvents::lost) + self.malformed;
+        let events = lost.saturating_sub(self.lost);
+        self.lost = self.lost.max(lost);
+        let reason = LossReason::KernelBufferFull;
+        (events > 0).then(|| Record::Loss(Loss { process: None, reason, events, time: now() }))
+    }
+}
+
+/// The frames of a stack; `None` of a 32-bit program, whose registers are others.
+fn unwound(unwinder: &mut StackUnwinder, pid: u32, sample: &StackSample) -> Option<UnwoundStack> {
+    let registers = UserRegisters::from_perf(&sample.registers)?;
+    (registers.instruction() != 0).then(|| unwinder.unwind(pid, &registers, &sample.stack))
+}
+
+/// What is mapped for execution is what stacks lead through.
+fn tell_code(unwinder: &mut StackUnwinder, pid: u32, mapped: &MappedRecord) {
+    let &MappedRecord { start, bytes, file_offset, device, inode, protection, ref path, .. } = mapped;
+    let Some(permissions) = u8::try_from(protection & 7).ok().map(Permissions) else { return };
+    if permissions.has(Permissions::EXECUTE) && inode != 0 {
+        let (start, end) = (Address(start), Address(start.saturating_add(bytes)));
+        unwinder.mapped(pid, &Mapping { start, end, permissions, file_offset, device, inode, path: path.clone() });
+    }
+}

@@ -1,0 +1,262 @@
+//! Does what is predicted from the kernel's events agree with the kernel? Programs run under the recorder, a program of
+//! its own stops them at random moments and lists their pages, and the two are compared: as root and as an ordinary user.
+
+mod figures;
+mod mutation;
+mod programs;
+mod recording;
+mod truth;
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use pagetrace_format::records::{LossReason, Process, Record};
+use pagetrace_format::{ChunkKind, ProcessId, Trace, TraceNanos};
+use pagetrace_replay::predicted_anonymous_pages;
+
+use crate::debian::is_root;
+use crate::process::{cargo, target_directory};
+use figures::{Agreement, PageSet, agreement};
+use mutation::{Mutation, mutate};
+use programs::{Program, prepare};
+use recording::{Bench, Recording, User};
+use truth::{Stop, worst_difference};
+
+/// Fewer stops say nothing.
+const STOPS_MIN: usize = 8;
+/// The list of pages and smaps_rollup may differ by so much: the kernel counts in batches a CPU.
+const ROLLUP_DIFFERENCE_MAX: f64 = 0.001;
+const TRIES: u64 = 3;
+
+/// The truth is asked for with this seed, and one more for each try.
+const SEED: u64 = 20_240_229;
+
+/// Programs on which a wrong trace must be noticed.
+const MUTATED: &[&str] = &["churn", "malloc_stress"];
+
+/// What of a trace is looked at, and how well it has to agree.
+struct Mode {
+    name: &'static str,
+    without: Option<Mutation>,
+    least: f64,
+}
+
+const AS_ROOT: &[Mode] = &[Mode { name: "root", without: None, least: 0.999 }];
+const AS_ORDINARY: &[Mode] = &[
+    Mode { name: "user, page calls", without: Some(Mutation::NoFilled), least: 0.985 },
+    Mode { name: "user, and reads", without: None, least: 0.999 },
+];
+
+/// Runs all programs, or those whose names contain one of `wanted`. With `all` nothing may be skipped.
+pub fn run(root: &Path, wanted: &[&str], all: bool) -> Result<()> {
+    cargo(root, &["build", "--release", "-p", "pagetrace-cli"], &[])?;
+    let directory = std::env::temp_dir().join(format!("pagetrace-agreement.{}", std::process::id()));
+    fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
+    let done = compare_all(root, &directory, wanted, all);
+    fs::remove_dir_all(&directory).with_context(|| format!("cannot remove {}", directory.display()))?;
+    done
+}
+
+fn compare_all(root: &Path, directory: &Path, wanted: &[&str], all: bool) -> Result<()> {
+    fs::set_permissions(directory, Permissions::from_mode(0o755))?;
+    fs::copy(target_directory(root).join("release/pagetrace"), directory.join("pagetrace")).context("the recorder")?;
+    let bench = Bench { directory: directory.to_owned(), is_root: is_root()? };
+    let mut tally = Tally::default();
+    let is_wanted = |program: &Program| wanted.is_empty() || wanted.iter().any(|name| program.name.contains(name));
+    println!(
+        "{:<18} {:<28} {:>9} {:>9} {:>6} {:>7} {:>9} {:>9}",
+        "program", "events", "residency", "change", "stops", "lost", "missing", "extra"
+    );
+    for program in prepare(root, directory)?.iter().filter(|program| is_wanted(program)) {
+        for user in [User::Root, User::Ordinary] {
+            tally.compare(&bench, program, user)?;
+        }
+    }
+    println!("\n{} passed, {} failed, {} skipped", tally.passed, tally.failed, tally.skipped);
+    ensure!(tally.failed == 0, "{} comparisons failed", tally.failed);
+    ensure!(tally.passed > 0, "nothing was compared");
+    ensure!(!all || tally.skipped == 0, "{} comparisons were skipped, and none may be here", tally.skipped);
+    Ok(())
+}
+
+#[derive(Default)]
+struct Tally {
+    passed: usize,
+    failed: usize,
+    skipped: usize,
+}
+
+impl Tally {
+    fn compare(&mut self, bench: &Bench, program: &Program, user: User) -> Result<()> {
+        if user == User::Root && !bench.is_root {
+            return Ok(self.skip(&program.name, "root", "this user is not root"));
+        }
+        if program.executable().is_none() {
+            return Ok(self.skip(&program.name, "all", &format!("{} is not installed", program.command[0])));
+        }
+        let recording = match record(bench, program, user) {
+            Ok(recording) => recording,
+            Err(error) => {
+                self.failed += 1;
+                println!("{:<18} FAILED: {error:#}", program.name);
+                return Ok(());
+            }
+        };
+        if let Some(why) = inactive_sources(&recording.trace, program.needs_read_family)? {
+            return Ok(self.skip(&program.name, if user == User::Root { "root" } else { "user" }, &why));
+        }
+        for mode in if user == User::Root { AS_ROOT } else { AS_ORDINARY } {
+            self.judge(program, mode, &recording)?;
+        }
+        Ok(())
+    }
+
+    fn judge(&mut self, program: &Program, mode: &Mode, recording: &Recording) -> Result<()> {
+        // What of the memory comes from reads cannot be predicted without them.
+        if mode.without == Some(Mutation::NoFilled) && program.needs_read_family {
+            return Ok(());
+        }
+        let bytes = match mode.without {
+            Some(mutation) => mutate(&recording.trace, mutation, SEED)?.0,
+            None => recording.trace.clone(),
+        };
+        let found = judged(&bytes, recording)?;
+        let good = found.residency >= mode.least && found.change >= mode.least;
+        self.count(good);
+        let lost = lost_events(&bytes)?;
+        print_row(&program.name, mode.name, &found, recording.stops.len(), lost, if good { "" } else { "FAILED" });
+        if mode.without.is_none() && MUTATED.contains(&program.name.as_str()) {
+            for mutation in Mutation::WRONG {
+                let (bytes, changed) = mutate(&recording.trace, mutation, SEED)?;
+                let found = judged(&bytes, recording)?;
+                let noticed = changed > 0 && (found.residency < mode.least || found.change < mode.least);
+                self.count(noticed);
+                let verdict = if noticed { "noticed, as it must be" } else { "FAILED: not noticed" };
+                print_row(
+                    &program.name,
+                    &format!("  {}", mutation.name()),
+                    &found,
+                    recording.stops.len(),
+                    lost,
+                    verdict,
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, good: bool) {
+        if good { self.passed += 1 } else { self.failed += 1 }
+    }
+
+    fn skip(&mut self, program: &str, mode: &str, why: &str) {
+        self.skipped += 1;
+        println!("{program:<18} {mode:<28} skipped: {why}");
+    }
+}
+
+fn print_row(program: &str, mode: &str, found: &Agreement, stops: usize, lost: u64, verdict: &str) {
+    let Agreement { residency, change, missing, extra, .. } = found;
+    println!(
+        "{program:<18} {mode:<28} {residency:>9.5} {change:>9.5} {stops:>6} {lost:>7} {missing:>9} {extra:>9}  {verdict}"
+    );
+}
+
+/// Once more where the truth program was disturbed so often that it has too few stops.
+fn record(bench: &Bench, program: &Program, user: User) -> Result<Recording> {
+    for attempt in 0..TRIES {
+        let recording = bench.record(program, user, SEED + attempt)?;
+        if recording.stops.len() < STOPS_MIN {
+            continue;
+        }
+        let difference = worst_difference(&recording.stops)?;
+        ensure!(
+            difference <= ROLLUP_DIFFERENCE_MAX,
+            "the truth is none: expected what smaps_rollup says, found a difference of {difference:.4}"
+        );
+        return Ok(recording);
+    }
+    bail!("fewer than {STOPS_MIN} stops in each of {TRIES} runs")
+}
+
+fn judged(trace: &[u8], recording: &Recording) -> Result<Agreement> {
+    let trace = Trace::open(trace).context("the trace")?;
+    let processes = processes(&trace)?;
+    let wanted: Vec<(ProcessId, TraceNanos)> = recording
+        .stops
+        .iter()
+        .map(|stop| Ok((process_at(&processes, recording.pid, stop)?, TraceNanos(stop.time_ns))))
+        .collect::<Result<_>>()?;
+    let predicted = predicted_anonymous_pages(&trace, &wanted)?;
+    let predicted: Vec<PageSet> = predicted.into_iter().map(PageSet::new).collect();
+    let truth: Vec<PageSet> = recording.stops.iter().map(|stop| stop.anonymous.clone()).collect();
+    let found = agreement(&predicted, &truth);
+    if std::env::var_os("AGREEMENT_EXPLAIN").is_some() {
+        explain(&predicted[found.worst_stop], &recording.stops[found.worst_stop]);
+    }
+    Ok(found)
+}
+
+/// For who looks for a missing rule: the ranges in which the worst stop is wrong.
+fn explain(predicted: &PageSet, stop: &Stop) {
+    println!("  worst stop at {} ns", stop.time_ns);
+    for (what, pages) in [("missing", stop.anonymous.without(predicted)), ("extra", predicted.without(&stop.anonymous))]
+    {
+        let mut ranges = pages.ranges().to_vec();
+        ranges.sort_by_key(|range| std::cmp::Reverse(range.end - range.start));
+        for range in ranges.iter().take(12) {
+            println!("  {what} {:#x}-{:#x}: {} pages", range.start << 12, range.end << 12, range.end - range.start);
+        }
+    }
+}
+
+fn processes(trace: &Trace<'_>) -> Result<Vec<Process>> {
+    let records = records(trace)?.into_iter();
+    Ok(records.filter_map(|record| if let Record::Process(process) = record { Some(process) } else { None }).collect())
+}
+
+/// The last image of a pid at a stop. The first one may have begun before its record says so.
+fn process_at(processes: &[Process], pid: u32, stop: &Stop) -> Result<ProcessId> {
+    let images = || processes.iter().filter(|process| process.pid == pid);
+    let begun = images().filter(|process| process.start.0 <= stop.time_ns).max_by_key(|process| process.start);
+    let image = begun.or_else(|| images().min_by_key(|process| process.start));
+    Ok(image.with_context(|| format!("the trace has no process with pid {pid}"))?.id)
+}
+
+fn lost_events(trace: &[u8]) -> Result<u64> {
+    let records = records(&Trace::open(trace)?)?.into_iter();
+    let lost = records.filter_map(|record| match record {
+        Record::Loss(loss) if loss.reason == LossReason::KernelBufferFull => Some(loss.events.max(1)),
+        _ => None,
+    });
+    Ok(lost.sum())
+}
+
+/// Why there is nothing to compare, `None` where there is.
+fn inactive_sources(trace: &[u8], reads: bool) -> Result<Option<String>> {
+    let mut needed = vec!["page_faults", "page_system_calls"];
+    if reads {
+        needed.push("read_family_results");
+    }
+    for record in records(&Trace::open(trace)?)? {
+        if let Record::Source(source) = record {
+            if source.active {
+                needed.retain(|name| *name != source.name);
+            } else if needed.contains(&source.name.as_str()) {
+                return Ok(Some(format!("{}: {}", source.name, source.missed)));
+            }
+        }
+    }
+    Ok(needed.first().map(|name| format!("{name}: the trace does not say why")))
+}
+
+fn records(trace: &Trace<'_>) -> Result<Vec<Record>> {
+    let chunks = trace.chunks().iter().filter(|chunk| chunk.header.kind == ChunkKind::RECORDS);
+    let mut records = Vec::new();
+    for chunk in chunks {
+        records.extend(trace.records(chunk)?);
+    }
+    Ok(records)
+}

@@ -1,0 +1,230 @@
+//! The programs whose pages are compared, and what they need: compiled, generated, or from Debian.
+
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::process::run;
+
+/// A program of the comparison.
+pub struct Program {
+    /// For the table.
+    pub name: String,
+    /// The program and its arguments; [`DIRECTORY`] stands for a directory in which it may write.
+    pub command: Vec<String>,
+    /// Its environment beside ours.
+    pub environment: Vec<(&'static str, String)>,
+    /// Its standard input, empty where there is none.
+    pub input: Option<PathBuf>,
+    /// Who is looked at: the command, or its first child.
+    pub watch: Watch,
+    /// Distances between stops, milliseconds.
+    pub pauses_ms: (u32, u32),
+    /// Whether the kernel fills most of its memory in system calls of the read family: without their results there is
+    /// nothing to predict from.
+    pub needs_read_family: bool,
+    /// A server that has to be given something to do.
+    pub load: Option<RedisLoad>,
+}
+
+/// Which process is looked at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Watch {
+    /// The command itself.
+    Command,
+    /// The first process that it forks.
+    Child,
+}
+
+/// What redis-benchmark asks of a server.
+pub struct RedisLoad {
+    /// So many SET and as many GET requests.
+    pub requests: u32,
+}
+
+/// Replaced by the directory of a recording.
+pub const DIRECTORY: &str = "{directory}";
+
+const CAUSES: &[&str] = &[
+    "brk_shrink",
+    "churn",
+    "direct_read",
+    "file_reader",
+    "fixed_replacement",
+    "fork",
+    "huge_pages",
+    "lazy_free",
+    "locked",
+    "mremap",
+    "populate",
+    "private_file",
+    "receive",
+    "shared_anonymous",
+    "stack_growth",
+    "threads",
+    "vector_read",
+    "zero_page",
+];
+
+/// Causes that are system calls of the read family.
+const FILLED_BY_READS: &[&str] = &["direct_read", "file_reader", "receive", "vector_read"];
+
+const STRESS_PAIRS: &str = "1500000";
+const GIT_COMMITS: u32 = 500;
+const REDIS_REQUESTS: u32 = 150_000;
+
+/// Compiles and generates into `directory`, and lists all programs.
+pub fn prepare(root: &Path, directory: &Path) -> Result<Vec<Program>> {
+    let sources = root.join("xtask/agreement");
+    compile(&sources.join("truth.c"), &directory.join("truth"))?;
+    let mut programs = Vec::new();
+    for cause in CAUSES {
+        let program = directory.join(cause);
+        compile(&sources.join(format!("causes/{cause}.c")), &program)?;
+        let needs_read_family = FILLED_BY_READS.contains(cause);
+        programs.push(Program { needs_read_family, ..plain(cause, &[path(&program)?, DIRECTORY]) });
+    }
+    let fork = path(&directory.join("fork"))?.to_owned();
+    programs.push(Program { watch: Watch::Child, ..plain("fork, child", &[&fork, DIRECTORY, "child"]) });
+
+    let workloads = root.join("xtask/workloads");
+    let stress = directory.join("malloc_stress");
+    compile(&workloads.join("malloc_stress.c"), &stress)?;
+    programs.push(plain("malloc_stress", &[path(&stress)?, STRESS_PAIRS]));
+    let script = directory.join("json_documents.py");
+    fs::copy(workloads.join("json_documents.py"), &script).context("the Python program")?;
+    for (name, allocator) in [("python3", "default"), ("python3, malloc", "malloc")] {
+        let environment = vec![("PYTHONMALLOC", allocator.to_owned())];
+        programs.push(Program { environment, ..plain(name, &["/usr/bin/python3", path(&script)?]) });
+    }
+    let input = Some(workloads.join("inserts.sql"));
+    programs.push(Program { input, pauses_ms: (10, 70), ..plain("sqlite3", &["/usr/bin/sqlite3", ":memory:"]) });
+    programs.push(git(directory)?);
+    programs.push(redis());
+    Ok(programs)
+}
+
+fn plain(name: &str, command: &[&str]) -> Program {
+    Program {
+        name: name.to_owned(),
+        command: command.iter().map(|&word| word.to_owned()).collect(),
+        environment: Vec::new(),
+        input: None,
+        watch: Watch::Command,
+        pauses_ms: (20, 140),
+        needs_read_family: false,
+        load: None,
+    }
+}
+
+fn git(directory: &Path) -> Result<Program> {
+    let repository = directory.join("repository");
+    generate_repository(&repository)?;
+    let command = ["/usr/bin/git", "-C", path(&repository)?, "log", "-p", "--stat", "-M", "-C", "--find-copies-harder"];
+    // The repository is another user's for one of the two, and the host's settings are none of our business.
+    let settings = [
+        ("GIT_CONFIG_GLOBAL", "/dev/null"),
+        ("GIT_CONFIG_NOSYSTEM", "1"),
+        ("GIT_CONFIG_COUNT", "1"),
+        ("GIT_CONFIG_KEY_0", "safe.directory"),
+        ("GIT_CONFIG_VALUE_0", "*"),
+        ("GIT_PAGER", "cat"),
+    ];
+    let environment = settings.map(|(name, value)| (name, value.to_owned())).to_vec();
+    Ok(Program { environment, pauses_ms: (10, 70), ..plain("git", &command) })
+}
+
+/// Forty files, of which each commit changes three: as a stream for git-fast-import(1).
+fn generate_repository(repository: &Path) -> Result<()> {
+    let git = |arguments: &[&str]| {
+        let mut command = Command::new("/usr/bin/git");
+        command.env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_NOSYSTEM", "1").args(arguments);
+        command
+    };
+    run(&mut git(&["init", "--quiet", "--bare", path(repository)?]), "git init")?;
+    let mut import = git(&["-C", path(repository)?, "fast-import", "--quiet"]);
+    let mut child = import.stdin(Stdio::piped()).spawn().context("git fast-import")?;
+    let mut stream = BufWriter::new(child.stdin.take().context("git fast-import has no input")?);
+    for commit in 0..GIT_COMMITS {
+        let message = format!("change {commit}");
+        writeln!(stream, "commit refs/heads/main\ncommitter A <a@example.org> {} +0000", 1_700_000_000 + commit)?;
+        writeln!(stream, "data {}\n{message}", message.len())?;
+        for file in 0..3 {
+            let number = (commit * 7 + file * 13) % 40;
+            let lines = (0..400).map(|line| format!("{number} {line} {}\n", (commit + file) * 31 / (line % 23 + 1)));
+            let text: String = lines.collect();
+            write!(stream, "M 100644 inline file{number}.txt\ndata {}\n{text}", text.len())?;
+        }
+    }
+    stream.flush()?;
+    drop(stream);
+    ensure!(child.wait()?.success(), "git fast-import failed");
+    // HEAD names the branch that was made, whatever this git's default is.
+    run(&mut git(&["-C", path(repository)?, "symbolic-ref", "HEAD", "refs/heads/main"]), "git symbolic-ref")
+}
+
+fn redis() -> Program {
+    let socket = format!("{DIRECTORY}/redis");
+    let command = [
+        "/usr/bin/redis-server",
+        "--port",
+        "0",
+        "--unixsocket",
+        &socket,
+        "--unixsocketperm",
+        "777",
+        "--save",
+        "",
+        "--appendonly",
+        "no",
+        "--dir",
+        DIRECTORY,
+    ];
+    Program { load: Some(RedisLoad { requests: REDIS_REQUESTS }), ..plain("redis", &command) }
+}
+
+impl RedisLoad {
+    /// Fills and asks the server at `socket`, then tells it to end.
+    pub fn drive(&self, socket: &Path) -> Result<()> {
+        let requests = self.requests.to_string();
+        let socket = path(socket)?;
+        let mut benchmark = Command::new("/usr/bin/redis-benchmark");
+        benchmark.args(["-s", socket, "-n", &requests, "-r", "100000", "-d", "256", "-c", "50", "-P", "16"]);
+        let output = benchmark.args(["-t", "set,get", "-q"]).output().context("redis-benchmark")?;
+        ensure!(output.status.success(), "redis-benchmark: {}", String::from_utf8_lossy(&output.stderr));
+        let mut end = Command::new("/usr/bin/redis-cli");
+        let output = end.args(["-s", socket, "shutdown", "nosave"]).output().context("redis-cli")?;
+        ensure!(output.status.success(), "redis-cli: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
+    }
+}
+
+impl Program {
+    /// The file that is run, if it is here.
+    pub fn executable(&self) -> Option<PathBuf> {
+        fs::canonicalize(&self.command[0]).ok()
+    }
+
+    /// Its standard input.
+    pub fn stdin(&self) -> Result<Stdio> {
+        Ok(match &self.input {
+            None => Stdio::null(),
+            Some(path) => File::open(path).with_context(|| format!("cannot read {}", path.display()))?.into(),
+        })
+    }
+}
+
+fn compile(source: &Path, program: &Path) -> Result<()> {
+    let mut compiler = Command::new("gcc");
+    compiler.args(["-O1", "-g", "-fno-omit-frame-pointer", "-Wall", "-pthread", "-o"]).arg(program).arg(source);
+    let status = compiler.status().context("gcc: `cargo xtask test` says what to install")?;
+    ensure!(status.success(), "gcc cannot compile {}", source.display());
+    Ok(())
+}
+
+fn path(path: &Path) -> Result<&str> {
+    path.to_str().with_context(|| format!("{}: expected UTF-8", path.display()))
+}
