@@ -14,4 +14,6 @@ mod killed;
 
 mod places;
 
+mod stacks;
+
 mod symbols;
