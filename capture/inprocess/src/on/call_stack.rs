@@ -39,7 +39,7 @@ use crate::sys::linker::{self, Place};
 
 pub use code_regions::learn_code_between;
 pub use last_walk::{FRAMES_MAX, LastWalk, leave};
-pub use rule_cache::{code_unloaded, release};
+pub use rule_cache::code_unloaded;
 
 /// A stack: in the thread's record, until the next one is taken, or a single frame.
 #[derive(Clone, Copy)]
@@ -113,6 +113,12 @@ impl CallStack {
     pub fn innermost(&self) -> CallStack {
         self.frames().next().map_or(CallStack::Empty, CallStack::Single)
     }
+}
+
+/// Gives the memory back that is needed for speed alone.
+pub fn release() {
+    rule_cache::release();
+    last_walk::release();
 }
 
 /// Takes the stack of `caller`.

@@ -112,6 +112,15 @@ pub fn leave(thread: &ThreadState) {
     }
 }
 
+/// Gives the memory of all records back, but for each one's first page.
+pub fn release() {
+    for record in all() {
+        let behind_first = ptr::from_ref(record).cast::<u8>().wrapping_add(sys::PAGE_BYTES);
+        // SAFETY: the tracer's own mapping of atomics, of which zeros are frames that nothing leads to.
+        unsafe { sys::give_pages_back(behind_first, sys::whole_pages(BYTES) - sys::PAGE_BYTES) };
+    }
+}
+
 #[cold]
 fn take(thread: &ThreadState) -> Option<&'static LastWalk> {
     let free = |record: &&LastWalk| {

@@ -132,14 +132,22 @@ fn is_of_linkage_table(
     matches!(row.cfa(), CfaRule::Expression(at) if expression(at).ends_with(&[0x2a, 0x33, 0x24, 0x22]))
 }
 
-/// The tables of the C library, their segment's address, that of the index, and its code.
-static LIBC: LazyLock<(Vec<u8>, usize, usize, (usize, usize))> = LazyLock::new(|| {
+/// The C library's tables and code.
+struct Libc {
+    segment: Vec<u8>,
+    at: usize,
+    index: usize,
+    code: usize,
+    code_bytes: usize,
+}
+
+static LIBC: LazyLock<Libc> = LazyLock::new(|| {
     let path = files().into_iter().find(|path| path.contains("libc.so")).expect("the C library is loaded");
     let data = fs::read(path).expect("it can be read");
     let file = object::File::parse(&*data).expect("ELF");
     let (segment, at, index) = tables(&file).expect("tables");
     let code = file.section_by_name(".text").expect("code");
-    (segment, at, index, (code.address() as usize, code.size() as usize))
+    Libc { segment, at, index, code: code.address() as usize, code_bytes: code.size() as usize }
 });
 
 proptest! {
@@ -149,8 +157,8 @@ proptest! {
         address in any::<prop::sample::Index>(),
         cut in any::<prop::sample::Index>(),
     ) {
-        let (whole, at, index, (code, code_bytes)) = &*LIBC;
-        let (mut segment, at, index) = (whole.clone(), *at, *index);
+        let Libc { at, index, code, code_bytes, .. } = *LIBC;
+        let mut segment = LIBC.segment.clone();
         let header = index - at;
         // Few are found without their index.
         let end = header + 4096.min(segment.len() - header);
@@ -159,7 +167,7 @@ proptest! {
             segment[place] = byte;
         }
         segment.truncate(cut.index(segment.len()) + segment.len() / 2);
-        let address = code + address.index(*code_bytes);
+        let address = code + address.index(code_bytes);
         let _ = rule_at(Reader::new(&segment, at), index, address);
     }
 }
