@@ -7,6 +7,7 @@ use pagetrace_format::records::{EndStatus, Gap, Process, ProcessEnd, Source, Sta
 use pagetrace_format::snapshot::{KernelFigures, ResidencySource, SnapshotReason};
 use pagetrace_format::{Address, FileHeader, ProcessId, TraceNanos};
 
+pub use crate::defects::{Defect, DefectKind};
 use crate::metadata::Metadata;
 use crate::objects::SiteId;
 use crate::page_events::PageEvents;
@@ -481,33 +482,4 @@ pub struct RssPoint {
     pub process: ProcessId,
     /// The kernel's figure in bytes, where read.
     pub rss: Option<u64>,
-}
-
-/// A part of the trace that could not be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Defect {
-    /// Offset in the file, bytes.
-    pub offset: usize,
-    /// What is wrong there.
-    pub kind: DefectKind,
-    /// Events that are known to have been in it.
-    pub events_lost: u64,
-}
-
-/// What is wrong with a part of a trace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DefectKind {
-    /// Bytes between chunks, or a cut chunk.
-    Unreadable {
-        /// How many bytes were stepped over.
-        bytes: usize,
-        /// What was found.
-        what: &'static str,
-    },
-    /// A chunk of events, damaged: its events from there on are lost.
-    DamagedEvents,
-    /// A chunk of records, damaged.
-    DamagedRecords,
-    /// A snapshot, damaged.
-    DamagedSnapshot,
 }

@@ -1,4 +1,5 @@
 //! Which anonymous pages the kernel's events say are resident: one small stream of events for each rule.
+#![allow(clippy::single_range_in_vec_init, reason = "lists of ranges of pages, some of one range")]
 
 mod trace;
 
@@ -39,7 +40,7 @@ fn files() -> Vec<Record> {
     };
     vec![
         file(LIBRARY, 11, "/lib/libexample.so"),
-        file(DATA, 12, "/home/data"),
+        file(DATA, 12, "/srv/data"),
         file(STACK, 0, "[stack]"),
         file(VDSO, 0, "[vdso]"),
         file(LIBRARY_AGAIN, 11, "/lib/libexample.so.1"),
@@ -274,7 +275,7 @@ fn advice_drops_pages_or_keeps_them() {
     const KEPT: [(u64, &str); 5] = [(8, "FREE"), (9, "REMOVE"), (20, "COLD"), (21, "PAGEOUT"), (103, "GUARD_REMOVE")];
     for (advice, name) in KEPT {
         println!("MADV_{name}");
-        check(&with(advice), std::slice::from_ref(&(100..110)));
+        check(&with(advice), &[100..110]);
     }
     // Copies of a file's pages are dropped too.
     let copied = [mmap_of(100, 10, READ | WRITE, PRIVATE, DATA), access(103, FaultAccess::Write), madvise(100, 10, 4)];
@@ -321,7 +322,7 @@ fn the_heap_of_brk_grows_and_shrinks() {
 
 #[test]
 fn a_touch_without_a_mapping_is_the_stack_or_was_missed() {
-    check(&[touch(777)], std::slice::from_ref(&(777..778)));
+    check(&[touch(777)], &[777..778]);
     let stack = mapped(0x7_0000, 33, READ | WRITE, PRIVATE, STACK);
     let below = 0x7_0000 - 40;
     check(&[stack, touch(below), munmap(below, 1)], &[]);
@@ -359,7 +360,7 @@ fn huge_pages_come_whole_where_a_program_asked_or_always() {
 #[test]
 fn collapse_makes_huge_pages_of_what_is_there() {
     let events = [memory(HUGE, 3 * HUGE), touch(HUGE + 3), madvise(HUGE, 3 * HUGE, 25)];
-    check_on(HugePages::Madvise, &events, std::slice::from_ref(&(HUGE..2 * HUGE)));
+    check_on(HugePages::Madvise, &events, &[HUGE..2 * HUGE]);
 }
 
 #[test]

@@ -14,6 +14,7 @@ use rustix::process::{Pid, Signal, WaitOptions};
 
 use crate::error::KernelError;
 use crate::figures::read_figures;
+use crate::perf::{PerfEvents, PerfOptions};
 use crate::process_dir::ProcessDir;
 use crate::process_tree::{children_listed, state_of};
 use crate::recorder::memory_directories;
@@ -63,6 +64,7 @@ pub fn probe() -> Vec<Probe> {
             probes.push(answer("child process", Err(error.to_string()), "raise the limit of processes (ulimit -u)"))
         }
     }
+    probes.extend(page_events());
     probes.push(answer(
         "time stamp counter",
         time_stamp_counter(),
@@ -100,11 +102,6 @@ fn probes_of(pid: u32) -> Vec<Probe> {
             children(pid),
             "nothing to do: all of /proc is searched for children, which takes longer with many processes",
         ),
-        unused(answer(
-            "perf page faults",
-            perf_events(pid),
-            "to allow it: sysctl kernel.perf_event_paranoid=2, or a container profile that permits perf_event_open",
-        )),
     ]
 }
 
@@ -240,14 +237,45 @@ fn measured_mhz() -> f64 {
     ticks as f64 / elapsed.as_secs_f64() / 1e6
 }
 
-fn perf_events(pid: u32) -> Result<String, String> {
-    let paranoid = std::fs::read_to_string("/proc/sys/kernel/perf_event_paranoid").unwrap_or_default();
-    let setting =
-        format!("kernel.perf_event_paranoid is {}", if paranoid.is_empty() { "unknown" } else { paranoid.trim() });
-    match sys::open_page_fault_counter(pid) {
-        Ok(_) => Ok(format!("a child's page faults can be counted; {setting}")),
-        Err(error) => Err(format!("a child's page faults cannot be counted: {error}; {setting}")),
-    }
+/// Opens what a recording would, on a thread of its own, and closes it again before anything is recorded.
+fn page_events() -> Vec<Probe> {
+    const ALLOW: &str = "to allow it: sysctl kernel.perf_event_paranoid=2, or a container profile that permits \
+                         perf_event_open; what is resident is still seen in snapshots";
+    let open = || {
+        PerfEvents::open(&PerfOptions::default()).map(|(events, found)| {
+            events.close_elsewhere();
+            found
+        })
+    };
+    let opened = std::thread::scope(|scope| scope.spawn(open).join());
+    let found = opened.unwrap_or_else(|_| Err("the thread that tried it has panicked".into()));
+    let found = match found {
+        Ok(found) => found,
+        Err(why) => {
+            let names = ["page faults", "kernel-mode faults", "page system calls", "touch stacks"];
+            return names.map(|name| answer(name, Err(why.clone()), ALLOW)).into();
+        }
+    };
+    let kib: Vec<String> = found.ring_bytes.iter().map(|bytes| format!("{}", bytes >> 10)).collect();
+    let accesses = if found.accesses { "reads told from writes" } else { "reads not told from writes" };
+    let kernel_mode = match found.kernel_mode {
+        true => Ok("what the kernel touches for a program is told".to_owned()),
+        false => Err("not told to this user".to_owned()),
+    };
+    let calls = found.calls.map(|missing| match missing.len() {
+        0 => "all of them, with their results".to_owned(),
+        _ => format!("all but {}: a thread would start too slowly with all of them", missing.join(", ")),
+    });
+    vec![
+        answer("page faults", Ok(format!("{accesses}; rings of {} KiB", kib.join(", "))), ""),
+        answer(
+            "kernel-mode faults",
+            kernel_mode,
+            "run as root, or: sysctl kernel.perf_event_paranoid=1; the results of read(2) and its like stand for most of it",
+        ),
+        answer("page system calls", calls, ALLOW),
+        answer("touch stacks", found.stacks.map(|()| "registers and the top of the stack are told".to_owned()), ALLOW),
+    ]
 }
 
 fn userfaultfd() -> Result<String, String> {

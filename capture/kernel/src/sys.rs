@@ -133,22 +133,6 @@ pub(crate) fn try_map_executable(file: &File) -> io::Result<()> {
     Ok(())
 }
 
-/// Opens a counter of a process's page faults in user mode (perf_event_open(2)).
-///
-/// # Errors
-/// EACCES or EPERM where perf events are refused.
-pub(crate) fn open_page_fault_counter(pid: u32) -> io::Result<OwnedFd> {
-    const SIZE: u64 = 64;
-    const SOFTWARE: u64 = 1;
-    const PAGE_FAULTS: u64 = 2;
-    const EXCLUDE_KERNEL_AND_HYPERVISOR: u64 = 1 << 5 | 1 << 6;
-    // struct perf_event_attr, version 0: type and size, config, period, sample and read format, flags, …
-    let attributes: [u64; 8] = [SIZE << 32 | SOFTWARE, PAGE_FAULTS, 0, 0, 0, EXCLUDE_KERNEL_AND_HYPERVISOR, 0, 0];
-    // SAFETY: the attributes live for the call and have the size that they say.
-    let fd = unsafe { libc::syscall(libc::SYS_perf_event_open, attributes.as_ptr(), pid, -1, -1, 8_u64) };
-    owned(fd)
-}
-
 /// Makes a userfaultfd(2) that handles faults of user mode only.
 ///
 /// # Errors

@@ -255,18 +255,10 @@ impl AddressSpace {
         }
     }
 
-    /// The kernel wrote to this memory for the program. It went well, so the mapping allowed it.
+    /// The kernel wrote to this memory for the program.
     fn filled(&mut self, start: u64, bytes: u64) {
-        if bytes > READ_BYTES_MAX {
-            return;
-        }
-        let range = self.pages(start, bytes);
-        self.presume(range.clone());
-        let parts: Vec<(Range<u64>, Area)> = self.areas.within(range).collect();
-        for (part, area) in parts {
-            if area.is_private() {
-                self.fill(part);
-            }
+        if bytes <= READ_BYTES_MAX {
+            self.fill_anywhere(self.pages(start, bytes));
         }
     }
 }

@@ -10,6 +10,8 @@
 mod areas;
 mod calls;
 mod range_map;
+#[cfg(test)]
+mod tests;
 mod touches;
 
 use std::collections::BTreeMap;
@@ -166,12 +168,6 @@ impl AddressSpace {
             .map(|(site, pages)| (self.touches.sites()[site as usize], pages))
     }
 
-    /// Whether a page lies in a mapping.
-    #[cfg(test)]
-    pub(crate) fn is_mapped(&self, page: u64) -> bool {
-        self.areas.at(page).is_some()
-    }
-
     /// Takes over one event of the process. Forks are for the caller.
     pub(crate) fn apply(&mut self, event: &KernelEvent, metadata: &Metadata) {
         self.cause = Cause { time: event.time, tid: event.tid, site: TouchSite::of(TouchCause::Exec) };
@@ -221,8 +217,7 @@ impl AddressSpace {
             let range = self.pages(low.0, high.0.saturating_sub(low.0));
             // Nothing of the kind is larger: a quarter of the stack's limit (execve(2)).
             if range.end - range.start <= STACK_GROWTH_BYTES_MAX >> self.shift.get() {
-                self.presume(range.clone());
-                self.make_resident(range);
+                self.fill_anywhere(range);
             }
         }
     }
@@ -304,6 +299,17 @@ impl AddressSpace {
         self.make_resident(range);
         for huge in [first_huge, last_huge].into_iter().flatten() {
             self.make_resident(huge);
+        }
+    }
+
+    /// The same of what the kernel wrote, whatever the protection is and whether a mapping is known: it went well.
+    fn fill_anywhere(&mut self, range: Range<u64>) {
+        self.presume(range.clone());
+        let parts: Vec<(Range<u64>, Area)> = self.areas.within(range).collect();
+        for (part, area) in parts {
+            if area.is_private() {
+                self.fill(part);
+            }
         }
     }
 

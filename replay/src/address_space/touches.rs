@@ -119,6 +119,12 @@ impl Touches {
         own.into_iter().chain(together).max_by_key(|touch| touch.time)
     }
 
+    /// Leaves and ranges that are kept.
+    #[cfg(test)]
+    pub(crate) fn records(&self) -> usize {
+        self.by_page.leaf_count() + self.together.len()
+    }
+
     /// Takes down what is to move.
     pub(crate) fn copy(&self, range: Range<u64>) -> Moved {
         let mut by_page = Vec::new();

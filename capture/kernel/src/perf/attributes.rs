@@ -51,6 +51,17 @@ pub fn tracepoint(id: u32, kernel_too: bool) -> perf_event_attr {
     attributes
 }
 
+/// The same with the stack pointer and the top of the stack: there lies, most of the time, what arguments point at, and
+/// it is as the call finds it.
+pub fn tracepoint_with_stack(id: u32, kernel_too: bool) -> perf_event_attr {
+    const STACK_BYTES: u32 = 4096;
+    let mut attributes = tracepoint(id, kernel_too);
+    attributes.sample_type |= u64::from(bindings::PERF_SAMPLE_REGS_USER | bindings::PERF_SAMPLE_STACK_USER);
+    attributes.sample_regs_user = 1 << bindings::PERF_REG_X86_SP;
+    attributes.sample_stack_user = STACK_BYTES;
+    attributes
+}
+
 /// Page faults that the kernel has while it works for a program, each one.
 pub fn kernel_faults() -> perf_event_attr {
     let mut attributes = page_faults(Mode::Kernel);

@@ -1,11 +1,13 @@
 //! Which memory a system call filled or gave advice about, where its arguments only point at that: the arrays of
 //! readv(2), recvmsg(2) and process_madvise(2), read out of the program.
 
+use super::record::UserStack;
 use super::sys::read_memory;
 use super::traced_calls::{Effect, TracedCall};
 use pagetrace_format::kernel_event::PageCall;
 
-/// Ranges that the program's memory held when the call's begin was seen. The program may have gone on by then.
+/// Ranges that the program's memory held when the call began, if they lay on its stack; else when its begin was seen, and
+/// the program may have gone on by then.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Buffers {
     /// First addresses and bytes.
@@ -21,18 +23,19 @@ const PIDFD_SELF: [u64; 2] = [-10_000_i64 as u64, -10_001_i64 as u64];
 
 impl Buffers {
     /// Reads what the call points at. `None` where it points at nothing or that cannot be read.
-    pub fn read(pid: u32, call: &TracedCall, arguments: &[u64; 6]) -> Option<Buffers> {
+    pub fn read(pid: u32, call: &TracedCall, arguments: &[u64; 6], stack: Option<&UserStack>) -> Option<Buffers> {
+        let memory = Memory { pid, stack };
         match call.effect {
             Effect::FillsVector(address, count) => {
-                Some(Buffers { ranges: read_ranges(pid, arguments[address], arguments[count])?, target: None })
+                Some(Buffers { ranges: memory.ranges(arguments[address], arguments[count])?, target: None })
             }
             Effect::FillsMessage(address) => {
                 // struct msghdr: name, length of the name, array of buffers, its count.
-                let words = read_words(pid, arguments[address], 4)?;
-                Some(Buffers { ranges: read_ranges(pid, words[2], words[3])?, target: None })
+                let words = memory.words(arguments[address], 4)?;
+                Some(Buffers { ranges: memory.ranges(words[2], words[3])?, target: None })
             }
             Effect::Page(PageCall::ProcessMadvise) => Some(Buffers {
-                ranges: read_ranges(pid, arguments[1], arguments[2])?,
+                ranges: memory.ranges(arguments[1], arguments[2])?,
                 target: process_behind(pid, arguments[0]),
             }),
             Effect::Page(_) | Effect::FillsBuffer(..) => None,
@@ -73,21 +76,37 @@ fn first_bytes(ranges: &[(u64, u64)], bytes: u64) -> Option<Vec<(u64, u64)>> {
     (left == 0).then_some(parts)
 }
 
-fn read_ranges(pid: u32, address: u64, count: u64) -> Option<Vec<(u64, u64)>> {
-    if count > RANGES_MAX {
-        return None;
-    }
-    let words = read_words(pid, address, 2 * count as usize)?;
-    Some(words.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect())
+/// A program's memory: what was copied of its stack when the call began, the rest as it is now.
+struct Memory<'a> {
+    pid: u32,
+    stack: Option<&'a UserStack>,
 }
 
-fn read_words(pid: u32, address: u64, count: usize) -> Option<Vec<u64>> {
-    let mut bytes = vec![0; count * 8];
-    let read = read_memory(pid, address, &mut bytes).ok()?;
-    if read != bytes.len() {
-        return None;
+impl Memory<'_> {
+    fn ranges(&self, address: u64, count: u64) -> Option<Vec<(u64, u64)>> {
+        if count > RANGES_MAX {
+            return None;
+        }
+        let words = self.words(address, 2 * count as usize)?;
+        Some(words.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect())
     }
-    Some(bytes.chunks_exact(8).filter_map(|word| word.try_into().ok()).map(u64::from_ne_bytes).collect())
+
+    fn words(&self, address: u64, count: usize) -> Option<Vec<u64>> {
+        let bytes = match self.on_stack(address, count * 8) {
+            Some(bytes) => bytes.to_vec(),
+            None => {
+                let mut bytes = vec![0; count * 8];
+                (read_memory(self.pid, address, &mut bytes).ok()? == bytes.len()).then_some(bytes)?
+            }
+        };
+        Some(bytes.chunks_exact(8).filter_map(|word| word.try_into().ok()).map(u64::from_ne_bytes).collect())
+    }
+
+    fn on_stack(&self, address: u64, bytes: usize) -> Option<&[u8]> {
+        let stack = self.stack?;
+        let start = usize::try_from(address.checked_sub(stack.pointer)?).ok()?;
+        stack.bytes.get(start..start.checked_add(bytes)?)
+    }
 }
 
 /// The process that a descriptor of pidfd_open(2) stands for, by its number here.
@@ -128,10 +147,15 @@ mod tests {
         let own = std::process::id();
         let expected = Some(Buffers { ranges: vec![(0x1000, 10), (0x2000, 20)], target: None });
         let recvmsg = traced_call(libc::SYS_recvmsg).expect("watched");
-        assert_eq!(Buffers::read(own, recvmsg, &[3, message.as_ptr() as u64, 0, 0, 0, 0]), expected);
+        assert_eq!(Buffers::read(own, recvmsg, &[3, message.as_ptr() as u64, 0, 0, 0, 0], None), expected);
         let readv = traced_call(libc::SYS_readv).expect("watched");
-        assert_eq!(Buffers::read(own, readv, &[3, buffers.as_ptr() as u64, 2, 0, 0, 0]), expected);
-        assert_eq!(Buffers::read(own, readv, &[3, 8, 2, 0, 0, 0]), None, "nothing is mapped there");
-        assert_eq!(Buffers::read(own, readv, &[3, buffers.as_ptr() as u64, u64::MAX, 0, 0, 0]), None);
+        assert_eq!(Buffers::read(own, readv, &[3, buffers.as_ptr() as u64, 2, 0, 0, 0], None), expected);
+        let bytes = [0_u64, 0x3000, 30].iter().flat_map(|word| word.to_ne_bytes()).collect();
+        let stack = UserStack { pointer: 0x100, bytes };
+        let expected = Some(Buffers { ranges: vec![(0x3000, 30)], target: None });
+        assert_eq!(Buffers::read(own, readv, &[3, 0x108, 1, 0, 0, 0], Some(&stack)), expected, "as the call found it");
+        assert_eq!(Buffers::read(own, readv, &[3, 0x108, 2, 0, 0, 0], Some(&stack)), None, "more than was copied");
+        assert_eq!(Buffers::read(own, readv, &[3, 8, 2, 0, 0, 0], None), None, "nothing is mapped there");
+        assert_eq!(Buffers::read(own, readv, &[3, buffers.as_ptr() as u64, u64::MAX, 0, 0, 0], None), None);
     }
 }

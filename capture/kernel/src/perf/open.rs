@@ -6,13 +6,15 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use perf_event_open_sys::bindings::perf_event_attr;
 
-use super::attributes::{Mode, kernel_faults, page_faults_and_sideband, sampled_stacks, tracepoint};
+use super::attributes::{
+    Mode, kernel_faults, page_faults_and_sideband, sampled_stacks, tracepoint, tracepoint_with_stack,
+};
 use super::found::{Found, PerfOptions, refusal};
 use super::marker_search::{self, NumbersFound};
 use super::record::{Body, PerfRecord, SampleKind, read_records};
 use super::ring::Ring;
 use super::sys;
-use super::traced_calls::{NEEDED, TRACED, filter_of_traced};
+use super::traced_calls::{NEEDED, TRACED, TracedCall, filter_of};
 use super::tracepoints::{CallTracepoints, EnterExit, FaultTracepoints, KernelTracepoints, all_needed};
 
 /// Rings of all processors together take no more than this.
@@ -226,13 +228,24 @@ fn planned_events(
         None if kernel_mode => events.push((kernel_faults(), SampleKind::Fault, None)),
         None => {}
     }
-    let mut pair = |EnterExit { enter, exit }: EnterExit, filter: Option<String>, kernel_too| {
-        events.push((tracepoint(enter, kernel_too), SampleKind::Enter, filter.clone()));
-        events.push((tracepoint(exit, kernel_too), SampleKind::Exit, filter));
-    };
     match calls {
-        CallTracepoints::All(all) => pair(*all, Some(filter_of_traced()), true),
-        CallTracepoints::Each(each) => each.iter().flatten().for_each(|&of_call| pair(of_call, None, false)),
+        CallTracepoints::All(EnterExit { enter, exit }) => {
+            let plain = filter_of(|call| !call.has_array());
+            let (arrays, all) = (filter_of(TracedCall::has_array), filter_of(|_| true));
+            events.push((tracepoint(*enter, true), SampleKind::Enter, Some(plain)));
+            events.push((tracepoint_with_stack(*enter, true), SampleKind::Enter, Some(arrays)));
+            events.push((tracepoint(*exit, true), SampleKind::Exit, Some(all)));
+        }
+        CallTracepoints::Each(each) => {
+            for (call, &EnterExit { enter, exit }) in
+                TRACED.iter().zip(each).filter_map(|(call, it)| Some((call, it.as_ref()?)))
+            {
+                let enter_event =
+                    if call.has_array() { tracepoint_with_stack(enter, false) } else { tracepoint(enter, false) };
+                events.push((enter_event, SampleKind::Enter, None));
+                events.push((tracepoint(exit, false), SampleKind::Exit, None));
+            }
+        }
     }
     events
 }

@@ -53,6 +53,8 @@ pub enum Body {
         number: i64,
         /// Its arguments.
         arguments: [u64; 6],
+        /// The stack as it is then, of calls whose arguments point at more.
+        stack: Option<Box<UserStack>>,
     },
     /// A system call returns.
     Exit {
@@ -77,6 +79,15 @@ pub enum Body {
     ThreadStarted,
     /// A thread ended.
     ThreadEnded,
+}
+
+/// The top of a stack.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserStack {
+    /// The stack pointer.
+    pub pointer: u64,
+    /// Bytes from there upwards.
+    pub bytes: Vec<u8>,
 }
 
 /// A mapping as PERF_RECORD_MMAP2 has it.
@@ -167,7 +178,8 @@ fn sample(mut body: Fields<'_>, misc: u16, kind_of: &impl Fn(u64) -> Option<Samp
             let mut arguments = [0; 6];
             // A call's own tracepoint has only as many as the call takes.
             arguments.iter_mut().map_while(|argument| Some((argument, raw.u64()?))).for_each(|(to, from)| *to = from);
-            Body::Enter { number, arguments }
+            let stack = if body.0.is_empty() { None } else { Some(Box::new(user_stack(&mut body)?)) };
+            Body::Enter { number, arguments, stack }
         }
         SampleKind::Exit => {
             let mut raw = body.raw()?;
@@ -205,12 +217,24 @@ fn stack_sample(address: u64, body: &mut Fields<'_>) -> Option<Body> {
             *register = body.u64()?;
         }
     }
-    let dumped = usize::try_from(body.u64()?).ok()?;
-    let stack = body.bytes(dumped)?;
-    let valid = if dumped == 0 { 0 } else { usize::try_from(body.u64()?).ok()? };
+    let stack = dumped_stack(body)?;
     // Of a 32-bit program neither is understood.
-    let stack = if abi == ABI_64 { stack.get(..valid)?.to_vec() } else { Vec::new() };
+    let stack = if abi == ABI_64 { stack.to_vec() } else { Vec::new() };
     Some(Body::StackSample { address, registers, stack })
+}
+
+fn user_stack(body: &mut Fields<'_>) -> Option<UserStack> {
+    let abi = body.u64()?;
+    let pointer = if abi == 0 { 0 } else { body.u64()? };
+    Some(UserStack { pointer, bytes: dumped_stack(body)?.to_vec() })
+}
+
+/// PERF_SAMPLE_STACK_USER: there is room for as much as was asked for, of which some part was copied.
+fn dumped_stack<'a>(body: &mut Fields<'a>) -> Option<&'a [u8]> {
+    let room = usize::try_from(body.u64()?).ok()?;
+    let bytes = body.bytes(room)?;
+    let copied = if room == 0 { 0 } else { usize::try_from(body.u64()?).ok()? };
+    bytes.get(..copied)
 }
 
 fn mapped(mut body: Fields<'_>) -> Option<PerfRecord> {
@@ -361,8 +385,16 @@ mod tests {
         };
         // The kernel pads raw data so that size and data together are a multiple of eight.
         let enter = raw(&[443, 11, 1, 2]);
-        let expected = Body::Enter { number: 11, arguments: [1, 2, 0, 0, 0, 0] };
+        let expected = Body::Enter { number: 11, arguments: [1, 2, 0, 0, 0, 0], stack: None };
         assert_eq!(read(&enter, SampleKind::Enter), (vec![expected], 0));
+        let mut body = words(&[5, THREAD, 99]);
+        body.extend(28_u32.to_ne_bytes());
+        body.extend(words(&[443, 19, 3]));
+        body.extend([0; 4]);
+        body.extend(words(&[2, 0x7ff0, 16, 77, 0, 8]));
+        let stack = Some(Box::new(UserStack { pointer: 0x7ff0, bytes: words(&[77]) }));
+        let expected = Body::Enter { number: 19, arguments: [3, 0, 0, 0, 0, 0], stack };
+        assert_eq!(read(&record(9, 2, &body), SampleKind::Enter), (vec![expected], 0));
         let exit = raw(&[442, 9, -12_i64 as u64]);
         assert_eq!(read(&exit, SampleKind::Exit), (vec![Body::Exit { number: 9, result: -12 }], 0));
         let user_fault = raw(&[190, 0x7000, 0x400, 6]);

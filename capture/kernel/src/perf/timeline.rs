@@ -154,9 +154,9 @@ impl Timeline {
         if record.is_outside() {
             return;
         }
-        if let Body::Enter { number, arguments } = &record.body
+        if let Body::Enter { number, arguments, stack } = &record.body
             && let Some(call) = traced_call(*number)
-            && let Some(buffers) = Buffers::read(record.pid, call, arguments)
+            && let Some(buffers) = Buffers::read(record.pid, call, arguments, stack.as_deref())
         {
             self.buffers.insert((record.tid, record.time), buffers);
         }
@@ -229,7 +229,7 @@ impl Timeline {
                     self.last_faults.insert(tid, LastFault { time, address, place });
                 }
             }
-            Body::Enter { number, arguments } => self.begin(pid, tid, time, number, arguments),
+            Body::Enter { number, arguments, .. } => self.begin(pid, tid, time, number, arguments),
             Body::Exit { number, result } => self.end(tid, time, number, result),
             Body::Mapped(mapped) => match self.open_calls.get_mut(&tid) {
                 // A call changes mappings, which its arguments tell; only mmap(2) can give them a file.

@@ -50,6 +50,7 @@ pub const TRACED: &[TracedCall] = &[
     fills("pread64", libc::SYS_pread64),
     page("mlock", libc::SYS_mlock, PageCall::Mlock),
     TracedCall { name: "getrandom", number: libc::SYS_getrandom, effect: Effect::FillsBuffer(0, 1) },
+    fills("getdents64", libc::SYS_getdents64),
     fills_vector("readv", libc::SYS_readv),
     TracedCall { name: "recvmsg", number: libc::SYS_recvmsg, effect: Effect::FillsMessage(1) },
     page("mprotect", libc::SYS_mprotect, PageCall::Mprotect),
@@ -84,14 +85,21 @@ impl TracedCall {
         }
     }
 
+    /// Whether its arguments point at what tells which memory it is about.
+    pub fn has_array(&self) -> bool {
+        use Effect::{FillsMessage, FillsVector, Page};
+        matches!(self.effect, FillsVector(..) | FillsMessage(_) | Page(PageCall::ProcessMadvise))
+    }
+
     /// Whether it fills memory, and so says nothing unless it succeeds.
     pub fn fills(&self) -> bool {
         !matches!(self.effect, Effect::Page(_))
     }
 }
 
-/// For a tracepoint of all system calls: lets those through that are watched.
-pub fn filter_of_traced() -> String {
-    let tests: Vec<String> = TRACED.iter().map(|call| format!("id=={}", call.number)).collect();
+/// For a tracepoint of all system calls: lets those through that are watched and for which `which` holds.
+pub fn filter_of(which: impl Fn(&TracedCall) -> bool) -> String {
+    let tests: Vec<String> =
+        TRACED.iter().filter(|call| which(call)).map(|call| format!("id=={}", call.number)).collect();
     tests.join("||")
 }

@@ -3,28 +3,19 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use pagetrace_format::kernel_event::{KernelEvent, KernelEventKind};
-use pagetrace_format::records::{EndStatus, Process, ProcessEnd, ProcessOrigin, Record, StackEnd};
-use pagetrace_format::{Address, KernelColumns, ProcessId, StackId, TraceNanos};
+use pagetrace_format::records::{Process, ProcessOrigin, Record};
+use pagetrace_format::{KernelColumns, ProcessId};
 
-use crate::perf::MappedRecord;
-use crate::proc_maps::read_mappings;
-use crate::process_tree::stack_start;
-use crate::unwind::UnwoundStack;
-
+use super::image::{Begin, Image};
 use super::kernel_streams::Output;
-use super::stack_tree::StackTree;
+use super::program_arguments::ProgramArguments;
 
 /// An image that has ended may still be looked at by the recorder for so long.
 const SEEN_WITHIN: Duration = Duration::from_millis(100);
-/// The arguments of a program are set up within this time of its exec.
-const ARGUMENTS_WITHIN: Duration = Duration::from_millis(50);
+/// A forked process whose parent has the tracer joins within this time of its begin.
+const JOINED_WITHIN: Duration = Duration::from_millis(20);
 /// The two clocks by which a process's start and its image's are taken agree so well.
 const CLOCKS_AGREE_NS: u64 = 50_000;
-/// Events of one image that wait for its number; beyond, they are dropped.
-const WAITING_MAX: usize = 4 << 20;
-/// Stacks that the recorder takes are numbered from here, so that they are never mixed up with those of hooks.
-const FIRST_STACK: u32 = 1 << 30;
 
 /// All images that have something to say.
 #[derive(Debug, Default)]
@@ -43,31 +34,6 @@ pub struct Images {
     over: bool,
 }
 
-/// One image.
-#[derive(Debug)]
-pub struct Image {
-    pid: u32,
-    begin: Begin,
-    begin_time: u64,
-    begin_tid: u32,
-    begin_told: bool,
-    id: Option<ProcessId>,
-    parent: Option<u32>,
-    threads: u32,
-    ended: Option<(u64, Instant)>,
-    replaced: bool,
-    name: String,
-    arguments: Option<(Address, Address)>,
-    arguments_until: Option<Instant>,
-    events: Vec<KernelEvent>,
-    since: Instant,
-    stack_ids: HashMap<Vec<u64>, StackId>,
-    new_stacks: Vec<(StackId, Vec<u64>, StackEnd)>,
-    tree: StackTree,
-    touched: bool,
-    overflowed: u64,
-}
-
 /// A process that has a number.
 #[derive(Clone, Copy, Debug)]
 struct Known {
@@ -75,24 +41,14 @@ struct Known {
     pid: u32,
     origin: ProcessOrigin,
     start: u64,
-}
-
-/// How an image began.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Begin {
-    /// By exec.
-    Exec,
-    /// As a copy of its parent.
-    Fork,
-    /// That was not seen.
-    Unseen,
+    joined: bool,
 }
 
 impl Images {
     /// A process has a number now.
     pub fn process_known(&mut self, process: &Process) {
-        let Process { id, pid, origin, start, .. } = *process;
-        self.known.push(Known { id, pid, origin, start: start.0 });
+        let Process { id, pid, origin, start, malloc, .. } = *process;
+        self.known.push(Known { id, pid, origin, start: start.0, joined: malloc.0 != 0 });
     }
 
     /// An exec was seen, before its turn: what can be read of the program now may be gone when that comes.
@@ -171,7 +127,7 @@ impl Images {
     pub fn read_arguments(&mut self) {
         let now = Instant::now();
         for image in self.images.values_mut().filter(|image| image.arguments_until.is_some()) {
-            image.arguments = arguments_of(image.pid);
+            image.arguments = ProgramArguments::of(image.pid);
             if image.arguments.is_some() || image.ended.is_some() || image.arguments_until.is_some_and(|it| now > it) {
                 image.arguments_until = None;
             }
@@ -205,7 +161,7 @@ impl Images {
         });
         let distance = |image: &Image| (image.begin == Begin::Unseen, image.begin_time.abs_diff(process.start));
         let Some((&number, image)) = fitting.min_by_key(|(_, image)| distance(image)) else { return false };
-        image.id = Some(process.id);
+        (image.id, image.joined) = (Some(process.id), process.joined);
         self.ids.insert(number, process.id);
         true
     }
@@ -213,31 +169,35 @@ impl Images {
     fn adopt_unseen(&mut self, next_id: &mut dyn FnMut() -> ProcessId, records: &mut Vec<Record>) {
         let over = self.over;
         let unseen = |image: &Image| {
-            let ended_before = image.ended.is_some_and(|(_, seen)| seen.elapsed() >= SEEN_WITHIN);
-            image.id.is_none() && (over || ended_before)
+            let within = if image.begin == Begin::Fork { JOINED_WITHIN } else { SEEN_WITHIN };
+            image.id.is_none() && (over || image.ended.is_some_and(|(_, seen)| seen.elapsed() >= within))
         };
         let mut unseen: Vec<u32> =
             self.images.iter().filter(|(_, image)| unseen(image)).map(|(&number, _)| number).collect();
         // A parent before its children.
         unseen.sort_unstable();
         for number in unseen {
-            let parent = self.images.get(&number).and_then(|image| self.ids.get(&image.parent?).copied());
-            let Some(image) = self.images.get_mut(&number) else { continue };
-            // Between vfork and exec a process has its parent's memory; what it did there is of no image.
+            let Some(mut image) = self.images.remove(&number) else { continue };
+            let parent = image.parent.and_then(|parent| self.images.get_mut(&parent));
+            // The tracer in a parent would be in its copy too: this one shared the parent's memory, as after vfork(2).
+            let shared_memory = image.replaced || parent.as_ref().is_some_and(|parent| parent.joined);
             let origin = match image.begin {
-                Begin::Exec => Some(ProcessOrigin::Exec),
-                Begin::Fork if image.touched && !image.replaced => Some(ProcessOrigin::Fork),
-                Begin::Fork | Begin::Unseen => None,
-            };
-            let Some(origin) = origin else {
-                self.dropped += image.events.len() as u64;
-                self.images.remove(&number);
-                continue;
+                Begin::Exec => ProcessOrigin::Exec,
+                Begin::Fork if image.touched && !shared_memory => ProcessOrigin::Fork,
+                Begin::Fork | Begin::Unseen => {
+                    match parent {
+                        Some(parent) => parent.take_back(image.events),
+                        None => self.dropped += image.events.len() as u64,
+                    }
+                    continue;
+                }
             };
             let id = next_id();
+            let parent = image.parent.and_then(|parent| self.ids.get(&parent).copied());
             image.id = Some(id);
             self.ids.insert(number, id);
             records.extend(image.as_process(id, origin, parent));
+            self.images.insert(number, image);
         }
     }
 
@@ -245,9 +205,9 @@ impl Images {
     pub fn take_chunks(&mut self, due: impl Fn(&Image) -> bool, count: usize, output: &mut Output) {
         let (ids, over) = (&self.ids, self.over);
         self.images.retain(|_, image| {
-            let Some(id) = image.id.filter(|_| due(image) && (over || image.arguments_until.is_none())) else {
-                return true;
-            };
+            // A process that shares its memory, after vfork(2), may still turn out to do so.
+            let settled = image.arguments_until.is_none() && !image.has_ended_within(2 * JOINED_WITHIN);
+            let Some(id) = image.id.filter(|_| due(image) && (over || settled)) else { return true };
             let parent = image.parent.and_then(|parent| ids.get(&parent).copied());
             if image.begin == Begin::Fork
                 && !image.begin_told
@@ -267,7 +227,7 @@ impl Images {
                 events.iter().for_each(|&event| columns.push(event));
                 output.chunks.push((id, columns));
             }
-            image.events.clear();
+            image.written_until = image.events.drain(..).next_back().map_or(image.written_until, |last| last.time);
             image.since = Instant::now();
             image.ended.is_none()
         });
@@ -283,127 +243,4 @@ impl Images {
         self.images.insert(self.given, image);
         self.given
     }
-}
-
-impl Image {
-    fn new(pid: u32, begin: Begin, time: u64, tid: u32) -> Image {
-        let now = Instant::now();
-        Image {
-            pid,
-            begin,
-            begin_time: time,
-            begin_tid: tid,
-            begin_told: false,
-            id: None,
-            parent: None,
-            threads: 1,
-            ended: None,
-            replaced: false,
-            name: String::new(),
-            arguments: None,
-            arguments_until: (begin == Begin::Exec).then(|| now + ARGUMENTS_WITHIN),
-            events: Vec::new(),
-            since: now,
-            stack_ids: HashMap::new(),
-            new_stacks: Vec::new(),
-            tree: StackTree::numbered_from(FIRST_STACK),
-            touched: false,
-            overflowed: 0,
-        }
-    }
-
-    /// Appends an event.
-    pub fn push(&mut self, event: KernelEvent) {
-        self.touched |= matches!(event.kind, KernelEventKind::Fault(_));
-        if self.events.is_empty() {
-            self.since = Instant::now();
-        }
-        if self.events.len() < WAITING_MAX {
-            self.events.push(event);
-        } else {
-            self.overflowed += 1;
-        }
-    }
-
-    /// The number of a stack.
-    pub fn stack(&mut self, UnwoundStack { frames, end }: UnwoundStack) -> StackId {
-        let next = StackId(FIRST_STACK + self.stack_ids.len() as u32);
-        if let Some(&known) = self.stack_ids.get(&frames) {
-            return known;
-        }
-        self.stack_ids.insert(frames.clone(), next);
-        self.new_stacks.push((next, frames, end));
-        next
-    }
-
-    /// The first file that is mapped for execution is the program.
-    pub fn name_by(&mut self, mapped: &MappedRecord) {
-        const EXECUTE: u32 = 4;
-        if self.begin == Begin::Exec
-            && !self.name.starts_with('/')
-            && mapped.protection & EXECUTE != 0
-            && mapped.path.starts_with('/')
-            && mapped.inode != 0
-        {
-            self.name.clone_from(&mapped.path);
-        }
-    }
-
-    /// Events that wait.
-    pub fn waiting(&self) -> usize {
-        self.events.len()
-    }
-
-    /// Since when the first of them waits.
-    pub fn age(&self) -> Duration {
-        self.since.elapsed()
-    }
-
-    /// Whether nothing more will come.
-    pub fn has_ended(&self) -> bool {
-        self.ended.is_some()
-    }
-
-    fn end(&mut self, time: u64) {
-        self.ended.get_or_insert((time, Instant::now()));
-    }
-
-    fn waiting_for_parent(&self) -> bool {
-        self.age() < 2 * SEEN_WITHIN
-    }
-
-    /// The first event of an image says how it began.
-    fn tell_begin(&mut self, parent: Option<ProcessId>) {
-        if std::mem::replace(&mut self.begin_told, true) {
-            return;
-        }
-        let kind = match (self.begin, parent) {
-            (Begin::Exec, _) => KernelEventKind::Exec { arguments: self.arguments },
-            (Begin::Fork, Some(parent)) => KernelEventKind::Fork { parent },
-            _ => return,
-        };
-        self.events.insert(0, KernelEvent { time: TraceNanos(self.begin_time), tid: self.begin_tid, kind });
-    }
-
-    /// The records of a process that the recorder never saw.
-    fn as_process(&self, id: ProcessId, origin: ProcessOrigin, parent: Option<ProcessId>) -> Vec<Record> {
-        let exe = self.name.clone();
-        let (pid, start) = (self.pid, TraceNanos(self.begin_time));
-        let process = Process { id, pid, parent, origin, start, exe, args: None, malloc: Address(0) };
-        let end = self.ended.map(|(time, _)| {
-            let status = if self.replaced { EndStatus::Replaced } else { EndStatus::Unknown };
-            Record::ProcessEnd(ProcessEnd { id, time: TraceNanos(time), status, snapshot_at_exit: false })
-        });
-        [Some(Record::Process(process)), end].into_iter().flatten().collect()
-    }
-}
-
-/// What the kernel filled in the stack of a program that begins: from the number of its arguments, which is where the
-/// stack pointer starts, to the stack's end (fs/binfmt_elf.c, `create_elf_tables`).
-fn arguments_of(pid: u32) -> Option<(Address, Address)> {
-    let start = stack_start(pid).ok().filter(|&start| start != 0)?;
-    let mappings = read_mappings(pid).ok()?;
-    let stack = mappings.iter().find(|it| it.start.0 <= start && start < it.end.0)?;
-    let page = rustix::param::page_size() as u64;
-    Some((Address(start & !(page - 1)), stack.end))
 }

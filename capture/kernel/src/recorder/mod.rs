@@ -6,11 +6,13 @@
 
 mod abandoned;
 mod drain;
+mod image;
 mod images;
 mod kernel_sources;
 mod kernel_streams;
 mod machine;
 mod processes;
+mod program_arguments;
 mod session_file;
 mod stack_tree;
 mod sys;

@@ -16,4 +16,6 @@ mod places;
 
 mod stacks;
 
+mod kernel_events;
+
 mod symbols;

@@ -134,7 +134,7 @@ fn arguments_can_stay_out_of_the_trace() {
 #[test]
 fn an_ordinary_user_sees_what_root_sees() {
     let command = [program("family"), "longjmp".to_owned()];
-    let own = record(&[&command[0], &command[1]]).report();
+    let mut own = record(&[&command[0], &command[1]]).report();
     if !rustix::process::geteuid().is_root() {
         println!("skipped: becoming another user needs root");
         return;
@@ -154,10 +154,13 @@ fn an_ordinary_user_sees_what_root_sees() {
     user.args([&tool, "record", "-o", &text_of(&trace), "--", &program, "longjmp"]).timeout(TIME_LIMIT);
     let output = user.output().expect("setpriv runs: apt-get install util-linux");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let other = report(&trace);
+    let mut other = report(&trace);
     for report in [&own, &other] {
         assert_whole(report, "longjmp");
     }
+    // The kernel tells root what it touches for a program besides.
+    let [all, of_user] = [&mut own, &mut other].map(|report| number(&report["events"]["page_faults"].take()));
+    assert!(of_user > 0 && all >= of_user, "{all} faults for root, {of_user} for a user");
     assert_eq!(own["events"], other["events"]);
     let [own, other] = [own, other].map(|report| processes(&report)[0].clone());
     assert_eq!(own["objects"], other["objects"]);

@@ -10,6 +10,10 @@ fn fault(address: u64) -> Body {
     Body::Fault { address, instruction: 0x400, in_kernel: false, write: None }
 }
 
+fn enter(number: i64, arguments: [u64; 6]) -> Body {
+    Body::Enter { number, arguments, stack: None }
+}
+
 fn sample(address: u64) -> Body {
     Body::StackSample { address, registers: Box::new([7; REGISTERS]), stack: vec![1] }
 }
@@ -62,8 +66,8 @@ fn calls_that_take_away_count_from_their_begin_and_others_from_their_end() {
     let (out, missed) = all(vec![
         record(30, 2, Body::Exit { number: mmap, result: 0x7000 }),
         record(40, 1, Body::Exit { number: munmap, result: 0 }),
-        record(10, 1, Body::Enter { number: munmap, arguments: [0x7000, 0x1000, 0, 0, 0, 0] }),
-        record(20, 2, Body::Enter { number: mmap, arguments: [0, 0x1000, 3, 0x22, 0, 0] }),
+        record(10, 1, enter(munmap, [0x7000, 0x1000, 0, 0, 0, 0])),
+        record(20, 2, enter(mmap, [0, 0x1000, 3, 0x22, 0, 0])),
         record(25, 2, mapped("/file")),
         record(35, 2, fault(0x7000)),
     ]);
@@ -76,7 +80,7 @@ fn calls_that_take_away_count_from_their_begin_and_others_from_their_end() {
 fn a_fixed_mapping_takes_away() {
     let fixed = [0x7000, 0x1000, 3, libc::MAP_FIXED as u64 | 0x22, 0, 0];
     let (out, _) = all(vec![
-        record(10, 1, Body::Enter { number: libc::SYS_mmap, arguments: fixed }),
+        record(10, 1, enter(libc::SYS_mmap, fixed)),
         record(20, 2, fault(0x9000)),
         record(30, 1, Body::Exit { number: libc::SYS_mmap, result: 0x7000 }),
     ]);
@@ -87,7 +91,7 @@ fn a_fixed_mapping_takes_away() {
 fn what_no_call_mapped_stands_for_itself() {
     let (out, _) = all(vec![
         record(5, 1, mapped("[vdso]")),
-        record(10, 1, Body::Enter { number: libc::SYS_read, arguments: [3, 0x7000, 100, 0, 0, 0] }),
+        record(10, 1, enter(libc::SYS_read, [3, 0x7000, 100, 0, 0, 0])),
         record(12, 1, mapped("[stack]")),
         record(20, 1, Body::Exit { number: libc::SYS_read, result: 60 }),
     ]);
@@ -99,9 +103,9 @@ fn what_no_call_mapped_stands_for_itself() {
 #[test]
 fn a_failed_call_is_told_and_a_failed_read_is_not() {
     let (out, _) = all(vec![
-        record(10, 1, Body::Enter { number: libc::SYS_read, arguments: [3, 0x7000, 100, 0, 0, 0] }),
+        record(10, 1, enter(libc::SYS_read, [3, 0x7000, 100, 0, 0, 0])),
         record(20, 1, Body::Exit { number: libc::SYS_read, result: -4 }),
-        record(30, 1, Body::Enter { number: libc::SYS_mmap, arguments: [0; 6] }),
+        record(30, 1, enter(libc::SYS_mmap, [0; 6])),
         record(40, 1, Body::Exit { number: libc::SYS_mmap, result: -22 }),
     ]);
     assert_eq!(texts(&out), [(40, 1, "mmap -22")]);
@@ -110,7 +114,7 @@ fn a_failed_call_is_told_and_a_failed_read_is_not() {
 #[test]
 fn a_call_in_flight_holds_back_the_order_but_not_for_long() {
     let (mut timeline, mut out) = (Timeline::default(), Vec::new());
-    timeline.push(record(MS, 1, Body::Enter { number: libc::SYS_munmap, arguments: [0x7000, 0x1000, 0, 0, 0, 0] }));
+    timeline.push(record(MS, 1, enter(libc::SYS_munmap, [0x7000, 0x1000, 0, 0, 0, 0])));
     timeline.push(record(2 * MS, 2, fault(0x7000)));
     timeline.release(30 * MS, |told| out.push(short(&told)));
     assert!(out.is_empty(), "{out:?}");
@@ -124,7 +128,7 @@ fn a_call_in_flight_holds_back_the_order_but_not_for_long() {
 #[test]
 fn a_thread_that_ends_in_a_call_leaves_no_place() {
     let (out, missed) = all(vec![
-        record(10, 1, Body::Enter { number: libc::SYS_munmap, arguments: [0; 6] }),
+        record(10, 1, enter(libc::SYS_munmap, [0; 6])),
         record(20, 1, Body::ThreadEnded),
         record(30, 2, fault(0x1000)),
         record(40, 2, Body::Exit { number: libc::SYS_brk, result: 0 }),

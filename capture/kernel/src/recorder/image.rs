@@ -1,0 +1,219 @@
+//! One program image: its events until their chunk is due, its stacks, and what is known of it.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use pagetrace_format::kernel_event::{KernelEvent, KernelEventKind, PageCall, SystemCall};
+use pagetrace_format::records::{EndStatus, Process, ProcessEnd, ProcessOrigin, Record, StackEnd};
+use pagetrace_format::{Address, FileId, ProcessId, StackId, TraceNanos};
+
+use crate::perf::MappedRecord;
+use crate::unwind::UnwoundStack;
+
+use super::program_arguments::ProgramArguments;
+use super::stack_tree::StackTree;
+
+/// The arguments of a program are set up within this time of its exec.
+const ARGUMENTS_WITHIN: Duration = Duration::from_millis(50);
+/// Events of one image that wait for its number; beyond, they are dropped.
+const WAITING_MAX: usize = 4 << 20;
+/// A parent that is not known by then never is.
+const PARENT_WITHIN: Duration = Duration::from_millis(200);
+/// Stacks that the recorder takes are numbered from here, so that they are never mixed up with those of hooks.
+const FIRST_STACK: u32 = 1 << 30;
+
+/// One image.
+#[derive(Debug)]
+pub struct Image {
+    pub(super) pid: u32,
+    pub(super) begin: Begin,
+    pub(super) begin_time: u64,
+    pub(super) begin_tid: u32,
+    pub(super) begin_told: bool,
+    pub(super) id: Option<ProcessId>,
+    pub(super) parent: Option<u32>,
+    pub(super) threads: u32,
+    pub(super) ended: Option<(u64, Instant)>,
+    pub(super) replaced: bool,
+    pub(super) name: String,
+    pub(super) arguments: Option<ProgramArguments>,
+    pub(super) arguments_until: Option<Instant>,
+    pub(super) events: Vec<KernelEvent>,
+    pub(super) since: Instant,
+    stack_ids: HashMap<Vec<u64>, StackId>,
+    pub(super) new_stacks: Vec<(StackId, Vec<u64>, StackEnd)>,
+    pub(super) tree: StackTree,
+    pub(super) touched: bool,
+    pub(super) overflowed: u64,
+    /// Whether the tracer is in it.
+    pub(super) joined: bool,
+    /// The time of the last event that has left.
+    pub(super) written_until: TraceNanos,
+}
+
+/// How an image began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begin {
+    /// By exec.
+    Exec,
+    /// As a copy of its parent.
+    Fork,
+    /// That was not seen.
+    Unseen,
+}
+
+impl Image {
+    pub(super) fn new(pid: u32, begin: Begin, time: u64, tid: u32) -> Image {
+        let now = Instant::now();
+        Image {
+            pid,
+            begin,
+            begin_time: time,
+            begin_tid: tid,
+            begin_told: false,
+            id: None,
+            parent: None,
+            threads: 1,
+            ended: None,
+            replaced: false,
+            name: String::new(),
+            arguments: None,
+            arguments_until: (begin == Begin::Exec).then(|| now + ARGUMENTS_WITHIN),
+            events: Vec::new(),
+            since: now,
+            stack_ids: HashMap::new(),
+            new_stacks: Vec::new(),
+            tree: StackTree::numbered_from(FIRST_STACK),
+            touched: false,
+            overflowed: 0,
+            joined: false,
+            written_until: TraceNanos(0),
+        }
+    }
+
+    /// Appends an event.
+    pub fn push(&mut self, event: KernelEvent) {
+        self.touched |= matches!(event.kind, KernelEventKind::Fault(_));
+        if self.events.is_empty() {
+            self.since = Instant::now();
+        }
+        if self.events.len() < WAITING_MAX {
+            self.events.push(event);
+        } else {
+            self.overflowed += 1;
+        }
+    }
+
+    /// Puts events in their places that turned out to be about this image's memory. Those that are older than what has
+    /// left come at that time.
+    pub(super) fn take_back(&mut self, events: Vec<KernelEvent>) {
+        self.events.extend(events.into_iter().map(|event| {
+            let event = without_stack(event);
+            KernelEvent { time: event.time.max(self.written_until), ..event }
+        }));
+        self.events.sort_by_key(|event| event.time);
+    }
+
+    /// The number of a stack.
+    pub fn stack(&mut self, UnwoundStack { frames, end }: UnwoundStack) -> StackId {
+        let next = StackId(FIRST_STACK + self.stack_ids.len() as u32);
+        if let Some(&known) = self.stack_ids.get(&frames) {
+            return known;
+        }
+        self.stack_ids.insert(frames.clone(), next);
+        self.new_stacks.push((next, frames, end));
+        next
+    }
+
+    /// The first file that is mapped for execution is the program.
+    pub fn name_by(&mut self, mapped: &MappedRecord) {
+        const EXECUTE: u32 = 4;
+        if self.begin == Begin::Exec
+            && !self.name.starts_with('/')
+            && mapped.protection & EXECUTE != 0
+            && mapped.path.starts_with('/')
+            && mapped.inode != 0
+        {
+            self.name.clone_from(&mapped.path);
+        }
+    }
+
+    /// Events that wait.
+    pub fn waiting(&self) -> usize {
+        self.events.len()
+    }
+
+    /// Since when the first of them waits.
+    pub fn age(&self) -> Duration {
+        self.since.elapsed()
+    }
+
+    /// Whether nothing more will come.
+    pub fn has_ended(&self) -> bool {
+        self.ended.is_some()
+    }
+
+    /// Whether it ended so lately.
+    pub(super) fn has_ended_within(&self, time: Duration) -> bool {
+        self.ended.is_some_and(|(_, seen)| seen.elapsed() < time)
+    }
+
+    /// Nothing more will come.
+    pub(super) fn end(&mut self, time: u64) {
+        self.ended.get_or_insert((time, Instant::now()));
+    }
+
+    pub(super) fn waiting_for_parent(&self) -> bool {
+        self.age() < PARENT_WITHIN
+    }
+
+    /// The first event of an image says how it began.
+    pub(super) fn tell_begin(&mut self, parent: Option<ProcessId>) {
+        if std::mem::replace(&mut self.begin_told, true) {
+            return;
+        }
+        let kinds = match (self.begin, parent) {
+            (Begin::Exec, _) => {
+                let exec = KernelEventKind::Exec { arguments: self.arguments.map(|it| it.strings) };
+                [Some(exec), self.arguments.map(|it| filled(it.table))]
+            }
+            (Begin::Fork, Some(parent)) => [Some(KernelEventKind::Fork { parent }), None],
+            _ => return,
+        };
+        let (time, tid) = (TraceNanos(self.begin_time), self.begin_tid);
+        let begin = kinds.into_iter().flatten().map(|kind| KernelEvent { time, tid, kind });
+        self.events.splice(0..0, begin);
+    }
+
+    /// The records of a process that the recorder never saw.
+    pub(super) fn as_process(&self, id: ProcessId, origin: ProcessOrigin, parent: Option<ProcessId>) -> Vec<Record> {
+        let exe = self.name.clone();
+        let (pid, start) = (self.pid, TraceNanos(self.begin_time));
+        let process = Process { id, pid, parent, origin, start, exe, args: None, malloc: Address(0) };
+        let end = self.ended.map(|(time, _)| {
+            let status = if self.replaced { EndStatus::Replaced } else { EndStatus::Unknown };
+            Record::ProcessEnd(ProcessEnd { id, time: TraceNanos(time), status, snapshot_at_exit: false })
+        });
+        [Some(Record::Process(process)), end].into_iter().flatten().collect()
+    }
+}
+
+/// The kernel wrote from a first address up to a last.
+fn filled((low, high): (Address, Address)) -> KernelEventKind {
+    let bytes = high.0 - low.0;
+    KernelEventKind::Call(SystemCall {
+        call: PageCall::Filled,
+        arguments: [low.0, bytes, 0, 0, 0, 0],
+        result: bytes as i64,
+        file: FileId::NONE,
+        stack: StackId::UNKNOWN,
+    })
+}
+
+/// Stacks have numbers in their own image only.
+fn without_stack(mut event: KernelEvent) -> KernelEvent {
+    if let KernelEventKind::Fault(fault) = &mut event.kind {
+        fault.stack = StackId::UNKNOWN;
+    }
+    event
+}
