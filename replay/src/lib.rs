@@ -65,6 +65,7 @@ pub use objects::SiteId;
 
 mod address_space;
 mod analyses;
+mod defects;
 mod intervals;
 mod kernel_states;
 mod outcome;

@@ -1,4 +1,5 @@
 //! Which anonymous pages the kernel's events say are resident: one small stream of events for each rule.
+#![allow(clippy::single_range_in_vec_init, reason = "lists of ranges of pages, some of one range")]
 
 mod trace;
 
@@ -39,7 +40,7 @@ fn files() -> Vec<Record> {
     };
     vec![
         file(LIBRARY, 11, "/lib/libexample.so"),
-        file(DATA, 12, "/home/data"),
+        file(DATA, 12, "/srv/data"),
         file(STACK, 0, "[stack]"),
         file(VDSO, 0, "[vdso]"),
         file(LIBRARY_AGAIN, 11, "/lib/libexample.so.1"),
@@ -118,7 +119,7 @@ fn mapped(page: u64, pages: u64, protection: u64, flags: u64, file: FileId) -> K
     KernelEventKind::Mapped(MappedRange { start, bytes, file_offset: 0, protection, flags, file })
 }
 
-const EXEC: KernelEventKind = KernelEventKind::Exec { arguments: None };
+const EXEC: KernelEventKind = KernelEventKind::Exec { arguments: None, table: None };
 
 /// Pages resident after these events.
 fn check(events: &[KernelEventKind], expected: &[Range<u64>]) {
@@ -198,7 +199,10 @@ fn writable_data_of_a_program_is_copied_by_any_touch() {
 #[test]
 fn exec_fills_arguments_and_the_last_page_of_data() {
     let data = mapped(110, 4, READ | WRITE, PRIVATE, LIBRARY);
-    let arguments = KernelEventKind::Exec { arguments: Some((Address(0x7000_1800), Address(0x7000_4000))) };
+    let arguments = KernelEventKind::Exec {
+        arguments: Some((Address(0x7000_3800), Address(0x7000_4000))),
+        table: Some((Address(0x7000_1800), Address(0x7000_2800))),
+    };
     check(&[arguments, data], &[113..114, 0x70001..0x70004]);
     check(&[EXEC, mapped(100, 4, READ, PRIVATE, LIBRARY), data, touch(111)], &[111..112, 113..114]);
     // With the first call exec is over, and what is mapped then ends on no zeroed page.
@@ -274,7 +278,7 @@ fn advice_drops_pages_or_keeps_them() {
     const KEPT: [(u64, &str); 5] = [(8, "FREE"), (9, "REMOVE"), (20, "COLD"), (21, "PAGEOUT"), (103, "GUARD_REMOVE")];
     for (advice, name) in KEPT {
         println!("MADV_{name}");
-        check(&with(advice), std::slice::from_ref(&(100..110)));
+        check(&with(advice), &[100..110]);
     }
     // Copies of a file's pages are dropped too.
     let copied = [mmap_of(100, 10, READ | WRITE, PRIVATE, DATA), access(103, FaultAccess::Write), madvise(100, 10, 4)];
@@ -321,7 +325,7 @@ fn the_heap_of_brk_grows_and_shrinks() {
 
 #[test]
 fn a_touch_without_a_mapping_is_the_stack_or_was_missed() {
-    check(&[touch(777)], std::slice::from_ref(&(777..778)));
+    check(&[touch(777)], &[777..778]);
     let stack = mapped(0x7_0000, 33, READ | WRITE, PRIVATE, STACK);
     let below = 0x7_0000 - 40;
     check(&[stack, touch(below), munmap(below, 1)], &[]);
@@ -357,9 +361,36 @@ fn huge_pages_come_whole_where_a_program_asked_or_always() {
 }
 
 #[test]
+fn a_place_with_a_table_of_small_pages_gets_no_huge_page() {
+    let place = memory(HUGE, HUGE);
+    let again = [HUGE + 5..HUGE + 6];
+    // Dropped at once it is as new, dropped piece by piece it is not.
+    let whole = [place, touch(HUGE), madvise(HUGE, HUGE, 4), touch(HUGE + 5)];
+    check_on(HugePages::Always, &whole, &[HUGE..2 * HUGE]);
+    let small = [place, madvise(HUGE, HUGE, 15), touch(HUGE), touch(HUGE + 9), madvise(HUGE, HUGE, 14)];
+    let with = |events: &[KernelEventKind]| small.iter().chain(events).copied().collect::<Vec<_>>();
+    check_on(HugePages::Always, &with(&[madvise(HUGE, HUGE, 4), touch(HUGE + 5)]), &[HUGE..2 * HUGE]);
+    check_on(HugePages::Always, &with(&[madvise(HUGE, 1, 4), madvise(HUGE + 9, 1, 4), touch(HUGE + 5)]), &again);
+    let parts = [place, touch(HUGE), madvise(HUGE, 300, 4), madvise(HUGE + 300, HUGE - 300, 4), touch(HUGE + 5)];
+    check_on(HugePages::Always, &parts, &again);
+    // A small page of zeros has a table too; a huge one has not.
+    let read = access(HUGE + 3, FaultAccess::Read);
+    let zeros = [place, madvise(HUGE, HUGE, 15), read, madvise(HUGE, HUGE, 14), touch(HUGE + 5)];
+    check_on(HugePages::Always, &zeros, &again);
+    check_on(HugePages::Always, &[place, read, touch(HUGE + 5)], &[HUGE..2 * HUGE]);
+    // With the last mapping in a place its table goes.
+    check_on(HugePages::Always, &with(&[munmap(HUGE, HUGE), place, touch(HUGE + 5)]), &[HUGE..2 * HUGE]);
+    check_on(
+        HugePages::Always,
+        &with(&[munmap(HUGE, 9), munmap(HUGE + 9, HUGE), place, touch(HUGE)]),
+        &[HUGE..2 * HUGE],
+    );
+}
+
+#[test]
 fn collapse_makes_huge_pages_of_what_is_there() {
     let events = [memory(HUGE, 3 * HUGE), touch(HUGE + 3), madvise(HUGE, 3 * HUGE, 25)];
-    check_on(HugePages::Madvise, &events, std::slice::from_ref(&(HUGE..2 * HUGE)));
+    check_on(HugePages::Madvise, &events, &[HUGE..2 * HUGE]);
 }
 
 #[test]

@@ -11,6 +11,7 @@
 //! Events are opened on a thread that starts the command and ends: so the command and all its descendants have them,
 //! and other children of the recorder do not.
 
+mod accesses;
 mod attributes;
 mod filled;
 mod found;
@@ -23,6 +24,7 @@ mod timeline;
 mod traced_calls;
 mod tracepoints;
 
+pub use accesses::Accesses;
 pub use attributes::REGISTERS;
 pub use found::{Found, PerfOptions};
 pub use open::PerfEvents;

@@ -10,7 +10,7 @@ use pagetrace_format::{Address, ProcessId, StackId, TraceNanos};
 use crate::perf::MappedRecord;
 use crate::unwind::UnwoundStack;
 
-use super::new_stack::NewStack;
+use super::program_arguments::ProgramArguments;
 use super::stack_tree::StackTree;
 
 /// The arguments of a program are set up within this time of its exec.
@@ -36,7 +36,7 @@ pub struct Image {
     pub(super) ended: Option<(u64, Instant)>,
     pub(super) replaced: bool,
     pub(super) name: String,
-    pub(super) arguments: Option<NewStack>,
+    pub(super) arguments: Option<ProgramArguments>,
     pub(super) arguments_until: Option<Instant>,
     pub(super) events: Vec<KernelEvent>,
     pub(super) since: Instant,
@@ -173,13 +173,14 @@ impl Image {
             return;
         }
         let kind = match (self.begin, parent) {
-            (Begin::Exec, _) => KernelEventKind::Exec { arguments: self.arguments.map(|it| it.strings) },
+            (Begin::Exec, _) => {
+                let [arguments, table] = [self.arguments.map(|it| it.strings), self.arguments.map(|it| it.table)];
+                KernelEventKind::Exec { arguments, table }
+            }
             (Begin::Fork, Some(parent)) => KernelEventKind::Fork { parent },
             _ => return,
         };
-        let (time, tid) = (TraceNanos(self.begin_time), self.begin_tid);
-        let tables = self.arguments.filter(|_| self.begin == Begin::Exec).map(|it| it.tables_event(time, tid));
-        self.events.splice(0..0, [KernelEvent { time, tid, kind }].into_iter().chain(tables));
+        self.events.insert(0, KernelEvent { time: TraceNanos(self.begin_time), tid: self.begin_tid, kind });
     }
 
     /// The records of a process that the recorder never saw.

@@ -22,7 +22,7 @@ pub fn sources(found: &Result<Found, String>, missed: Missed, dropped: u64) -> V
     let mut of_faults: Vec<String> =
         count(dropped, "events of processes that were gone before they were seen").into_iter().collect();
     if !found.accesses {
-        of_faults.push("reads are not told from writes: the kernel tells that to root only".into());
+        of_faults.push("the kernel tells root only whether a fault was a write: here the instruction does, where it can only be one".into());
     }
     let in_kernel = match found.kernel_mode {
         true => Vec::new(),
@@ -62,5 +62,5 @@ pub fn sources(found: &Result<Found, String>, missed: Missed, dropped: u64) -> V
 }
 
 fn is_read(name: &str) -> bool {
-    ["read", "pread64", "readv", "preadv", "preadv2", "recvfrom", "recvmsg", "getrandom"].contains(&name)
+    ["read", "pread64", "readv", "preadv", "preadv2", "recvfrom", "recvmsg", "getrandom", "getdents64"].contains(&name)
 }

@@ -10,12 +10,14 @@ use std::io;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-use pagetrace_format::kernel_event::{KernelEvent, KernelEventKind, MappedRange, PageFault, SystemCall};
+use pagetrace_format::kernel_event::{FaultAccess, KernelEvent, KernelEventKind, MappedRange, PageFault, SystemCall};
 use pagetrace_format::records::{Loss, LossReason, MappedFile, Process, Record, Source};
 use pagetrace_format::snapshot::{Mapping, Permissions};
 use pagetrace_format::{Address, FileId, KernelColumns, ProcessId, StackId, TraceNanos};
 
-use crate::perf::{Body, Found, MappedRecord, PerfEvents, PerfOptions, StackSample, Timeline, Told, ToldKind};
+use crate::perf::{
+    Accesses, Body, Found, MappedRecord, PerfEvents, PerfOptions, StackSample, Timeline, Told, ToldKind,
+};
 
 use crate::unwind::{StackUnwinder, UnwoundStack, UserRegisters};
 
@@ -38,6 +40,7 @@ pub struct KernelStreams {
     found: Result<Found, String>,
     timeline: Timeline,
     unwinder: StackUnwinder,
+    accesses: Accesses,
     /// When the rings were looked at last.
     looked: u64,
     images: Images,
@@ -100,6 +103,7 @@ impl KernelStreams {
             found,
             timeline: Timeline::default(),
             unwinder: StackUnwinder::new(),
+            accesses: Accesses::new(),
             looked: now().0,
             images: Images::default(),
             files: HashMap::new(),
@@ -164,10 +168,11 @@ impl KernelStreams {
 
     fn take_records(&mut self) {
         let Some(perf) = &mut self.perf else { return };
-        let (timeline, images) = (&mut self.timeline, &mut self.images);
+        let (timeline, images, accesses) = (&mut self.timeline, &mut self.images, &mut self.accesses);
         self.malformed += perf.take(|record| {
             if let Body::Exec { .. } = record.body {
                 images.executed(record.pid, record.time);
+                accesses.replaced(record.pid);
             }
             timeline.push(record);
         });
@@ -187,6 +192,7 @@ impl KernelStreams {
         let kind = match kind {
             ToldKind::Exec { name } => {
                 self.unwinder.executed(pid);
+                self.accesses.executed(pid);
                 return self.images.begin_exec(pid, time, tid, name);
             }
             ToldKind::Forked { parent } => {
@@ -197,25 +203,30 @@ impl KernelStreams {
             ToldKind::ThreadEnded => {
                 if self.images.thread_ended(pid, time) {
                     self.unwinder.process_ended(pid);
+                    self.accesses.forget(pid);
                 }
                 return;
             }
             ToldKind::Fault { address, instruction, in_kernel, access, stack } => {
                 let frames = stack.and_then(|sample| unwound(&mut self.unwinder, pid, &sample));
                 let stack = frames.map_or(StackId::UNKNOWN, |frames| self.images.current(pid, time).stack(frames));
+                let access = match access {
+                    FaultAccess::Unknown if !in_kernel => self.accesses.of_fault(pid, instruction, address),
+                    known => known,
+                };
                 let (address, instruction) = (Address(address), Address(instruction));
                 KernelEventKind::Fault(PageFault { address, instruction, stack, access, in_kernel })
             }
             ToldKind::Call { call, arguments, result, mapped } => {
                 if let Some(mapped) = &mapped {
-                    tell_code(&mut self.unwinder, pid, mapped);
+                    self.tell_code(pid, mapped);
                 }
                 let file = mapped.map_or(FileId::NONE, |mapped| self.file_of_call(*mapped, records));
                 let stack = StackId::UNKNOWN;
                 KernelEventKind::Call(SystemCall { call, arguments, result, file, stack })
             }
             ToldKind::Mapped(mapped) => {
-                tell_code(&mut self.unwinder, pid, &mapped);
+                self.tell_code(pid, &mapped);
                 self.images.current(pid, time).name_by(&mapped);
                 let file = self.file(&mapped, records);
                 let MappedRecord { start, bytes, file_offset, protection, flags, .. } = *mapped;
@@ -241,6 +252,20 @@ impl KernelStreams {
         })
     }
 
+    /// What is mapped for execution is what stacks lead through.
+    fn tell_code(&mut self, pid: u32, mapped: &MappedRecord) {
+        let &MappedRecord { start, bytes, file_offset, device, inode, protection, ref path, .. } = mapped;
+        let Some(permissions) = u8::try_from(protection & 7).ok().map(Permissions) else { return };
+        if permissions.has(Permissions::EXECUTE) {
+            self.accesses.forget(pid);
+        }
+        if permissions.has(Permissions::EXECUTE) && inode != 0 {
+            let (start, end) = (Address(start), Address(start.saturating_add(bytes)));
+            let path = path.clone();
+            self.unwinder.mapped(pid, &Mapping { start, end, permissions, file_offset, device, inode, path });
+        }
+    }
+
     fn take_chunks(&mut self, all: bool, output: &mut Output) {
         let due =
             |image: &Image| all || image.has_ended() || image.waiting() >= CHUNK_EVENTS || image.age() >= CHUNK_AGE;
@@ -260,14 +285,4 @@ impl KernelStreams {
 fn unwound(unwinder: &mut StackUnwinder, pid: u32, sample: &StackSample) -> Option<UnwoundStack> {
     let registers = UserRegisters::from_perf(&sample.registers)?;
     (registers.instruction() != 0).then(|| unwinder.unwind(pid, &registers, &sample.stack))
-}
-
-/// What is mapped for execution is what stacks lead through.
-fn tell_code(unwinder: &mut StackUnwinder, pid: u32, mapped: &MappedRecord) {
-    let &MappedRecord { start, bytes, file_offset, device, inode, protection, ref path, .. } = mapped;
-    let Some(permissions) = u8::try_from(protection & 7).ok().map(Permissions) else { return };
-    if permissions.has(Permissions::EXECUTE) && inode != 0 {
-        let (start, end) = (Address(start), Address(start.saturating_add(bytes)));
-        unwinder.mapped(pid, &Mapping { start, end, permissions, file_offset, device, inode, path: path.clone() });
-    }
 }
