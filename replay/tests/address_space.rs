@@ -119,7 +119,7 @@ fn mapped(page: u64, pages: u64, protection: u64, flags: u64, file: FileId) -> K
     KernelEventKind::Mapped(MappedRange { start, bytes, file_offset: 0, protection, flags, file })
 }
 
-const EXEC: KernelEventKind = KernelEventKind::Exec { arguments: None };
+const EXEC: KernelEventKind = KernelEventKind::Exec { arguments: None, table: None };
 
 /// Pages resident after these events.
 fn check(events: &[KernelEventKind], expected: &[Range<u64>]) {
@@ -199,7 +199,10 @@ fn writable_data_of_a_program_is_copied_by_any_touch() {
 #[test]
 fn exec_fills_arguments_and_the_last_page_of_data() {
     let data = mapped(110, 4, READ | WRITE, PRIVATE, LIBRARY);
-    let arguments = KernelEventKind::Exec { arguments: Some((Address(0x7000_1800), Address(0x7000_4000))) };
+    let arguments = KernelEventKind::Exec {
+        arguments: Some((Address(0x7000_3800), Address(0x7000_4000))),
+        table: Some((Address(0x7000_1800), Address(0x7000_2800))),
+    };
     check(&[arguments, data], &[113..114, 0x70001..0x70004]);
     check(&[EXEC, mapped(100, 4, READ, PRIVATE, LIBRARY), data, touch(111)], &[111..112, 113..114]);
     let table = call(PageCall::Filled, &[0x6fff_f800, 0x300], 0x300, FileId::NONE);

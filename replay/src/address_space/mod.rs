@@ -162,7 +162,7 @@ impl AddressSpace {
     pub(crate) fn apply(&mut self, event: &KernelEvent, metadata: &Metadata) {
         self.cause = Cause { time: event.time, tid: event.tid, site: TouchSite::of(TouchCause::Exec) };
         match &event.kind {
-            KernelEventKind::Exec { arguments } => self.exec(*arguments),
+            KernelEventKind::Exec { arguments, table } => self.exec([*arguments, *table]),
             KernelEventKind::Mapped(mapped) => self.mapped(mapped, metadata),
             KernelEventKind::Fault(fault) => {
                 self.count_fault(fault);
@@ -195,13 +195,13 @@ impl AddressSpace {
 
     /// Exec writes arguments, environment and the auxiliary vector to the new stack before the program runs. A program
     /// that takes the place of a fork's copy begins with nothing of it.
-    fn exec(&mut self, arguments: Option<(Address, Address)>) {
+    fn exec(&mut self, written: [Option<(Address, Address)>; 2]) {
         if self.forked {
             let (cause, huge) = (self.cause, self.huge.emptied());
             let counts = std::mem::take(&mut self.counts);
             *self = AddressSpace { cause, counts, huge, ..AddressSpace::new(self.shift, None) };
         }
-        if let Some((low, high)) = arguments {
+        for (low, high) in written.into_iter().flatten() {
             let range = self.pages(low.0, high.0.saturating_sub(low.0));
             // Nothing of the kind is larger: a quarter of the stack's limit (execve(2)).
             if range.end - range.start <= STACK_GROWTH_BYTES_MAX >> self.shift.get() {

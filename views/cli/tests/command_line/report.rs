@@ -53,7 +53,7 @@ fn json_has_the_promised_names_and_figures() {
     check("/processes/0/objects/freed", json!(1));
     check("/processes/0/objects/unknown_frees", json!(1));
     check("/processes/0/sites/0/live_bytes", json!(500));
-    check("/processes/0/sites/0/stack", json!(["my program+0x1234", "0x7fff0000"]));
+    check("/processes/0/sites/0/stack", json!(["my program+0x1234", "[unknown region 0x7fff0000]"]));
     check("/sources/0", json!({"name": "objects", "active": true, "missed": ""}));
 }
 
