@@ -138,7 +138,13 @@ fn gaps_buckets_and_buffers_are_in_the_json() {
     let sites = report["processes"][0]["sites"].as_array().expect("sites");
     let stacks: Vec<_> = sites.iter().map(|site| (site["stack"].to_string(), site["bucket"].clone())).collect();
     assert!(stacks.contains(&(json!(["sessions"]).to_string(), json!(true))), "{stacks:?}");
-    assert!(stacks.contains(&(json!(["[unknown region 0x7fff1234]", "[unknown region 0x7fff0000]"]).to_string(), json!(false))), "{stacks:?}");
+    assert!(
+        stacks.contains(&(
+            json!(["[unknown region 0x7fff1234]", "[unknown region 0x7fff0000]"]).to_string(),
+            json!(false)
+        )),
+        "{stacks:?}"
+    );
 }
 
 #[test]
