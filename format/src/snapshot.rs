@@ -50,7 +50,9 @@ pub enum ResidencySource {
     Pagemap = 2,
 }
 
-/// The kernel's figures in bytes, `None` where not read. Sources: proc_pid_smaps_rollup, proc_pid_status(5).
+/// The kernel's figures in bytes, `None` where not read. Sources: proc_pid_smaps_rollup, proc_pid_status(5). Of a large
+/// process that grows, the first four can be those of status, which agreed with smaps_rollup before; Pss and huge pages
+/// are not known then.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct KernelFigures {
     /// `Rss` of smaps_rollup: the figure the classes sum to.
@@ -71,6 +73,31 @@ pub struct KernelFigures {
     pub rss_file: Option<u64>,
     /// `RssShmem` of status.
     pub rss_shmem: Option<u64>,
+    /// The control group's figures.
+    pub cgroup: CgroupFigures,
+}
+
+/// Figures of a process's memory control group in bytes, `None` where not read; of the group with the lowest limit among
+/// its own and those above it. They are about all processes of the group. Sources: Documentation/admin-guide/cgroup-v2.rst
+/// and, for the names behind the bar, cgroup-v1/memory.rst.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CgroupFigures {
+    /// `memory.current` | `memory.usage_in_bytes`.
+    pub current: Option<u64>,
+    /// `memory.max` | `memory.limit_in_bytes`; `None` also without a limit.
+    pub limit: Option<u64>,
+    /// `anon` of memory.stat | `total_rss`.
+    pub anonymous: Option<u64>,
+    /// `file` of memory.stat | `total_cache`: the page cache, with shared memory.
+    pub file: Option<u64>,
+    /// `shmem` of memory.stat | `total_shmem`.
+    pub shmem: Option<u64>,
+    /// `slab` of memory.stat.
+    pub slab: Option<u64>,
+    /// `pagetables` of memory.stat.
+    pub page_tables: Option<u64>,
+    /// `kernel_stack` of memory.stat.
+    pub kernel_stacks: Option<u64>,
 }
 
 /// Permissions of a mapping as bits.

@@ -8,7 +8,7 @@ use pagetrace_format::encode::{PackedChunk, TickClock};
 use pagetrace_format::header::{ChunkHeader, FILE_HEADER_BYTES};
 use pagetrace_format::records::*;
 use pagetrace_format::snapshot::{
-    KernelFigures, Mapping, PageFlags, Permissions, ResidencySource, ResidentRun, SnapshotReason,
+    CgroupFigures, KernelFigures, Mapping, PageFlags, Permissions, ResidencySource, ResidentRun, SnapshotReason,
 };
 use pagetrace_format::*;
 use proptest::prelude::*;
@@ -57,6 +57,7 @@ fn snapshot() -> impl Strategy<Value = Snapshot> {
             page_tables,
             rss_file,
             rss_shmem,
+            cgroup: CgroupFigures { current: rss, limit: pss, kernel_stacks: huge, ..CgroupFigures::default() },
         });
     let mapping = (0_u64..1 << 40, 0_u64..1 << 40, any::<u8>(), any::<[u64; 3]>(), text());
     let run = (0_u64..1 << 20, 1_u64..1 << 20, any::<u8>());

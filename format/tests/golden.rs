@@ -230,6 +230,7 @@ fn snapshots() -> Vec<Snapshot> {
         page_tables: Some(64 << 10),
         rss_file: Some(12 << 10),
         rss_shmem: Some(u64::MAX),
+        ..KernelFigures::default()
     };
     let mapping = |start, end, permissions, file_offset, device, inode, path: &str| Mapping {
         start: Address(start),

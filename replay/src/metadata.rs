@@ -85,6 +85,8 @@ pub struct SnapshotEntry {
     pub time: TraceNanos,
     /// The kernel's figure of RSS in bytes, where read.
     pub rss: Option<u64>,
+    /// The largest RSS so far by the kernel (`VmHWM`), where read.
+    pub peak_rss: Option<u64>,
     /// Why it was taken.
     pub reason: SnapshotReason,
     /// Whether the process was stopped.
@@ -120,6 +122,7 @@ impl Metadata {
                         process: it.process,
                         time: it.time,
                         rss: it.kernel.rss,
+                        peak_rss: it.kernel.peak_rss,
                         reason: it.reason,
                         stopped: it.stopped,
                         source: it.residency_source,

@@ -19,7 +19,14 @@ pub(crate) struct Object {
     pub(crate) usable: u64,
     /// Its site, an index into [`ObjectTable::sites`].
     pub(crate) site: u32,
+    /// In which part of the process's life it was born.
+    pub(crate) born: u8,
 }
+
+/// The life of a process is cut into so many equal parts; an object remembers in which one it was born.
+pub(crate) const PARTS: usize = 1 << PART_BITS;
+/// An object that dies so many parts after its birth, or earlier, dies young.
+const YOUNG_PARTS: u8 = 2;
 
 /// A site and everything that it allocated, dead or alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +34,42 @@ pub(crate) struct SiteTotals {
     pub(crate) id: SiteId,
     pub(crate) allocated: u64,
     pub(crate) allocated_bytes: u64,
+    pub(crate) freed_young: u64,
+    pub(crate) freed_old: u64,
+    /// Live objects by the part in which they were born, and their bytes. Modulo 2⁶⁴, as what is taken away was added.
+    pub(crate) live: [Survivors; PARTS],
+}
+
+/// Live objects of one part of a process's life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Survivors {
+    pub(crate) objects: u64,
+    pub(crate) bytes: u64,
+}
+
+impl SiteTotals {
+    fn new(id: SiteId) -> SiteTotals {
+        let live = [Survivors::default(); PARTS];
+        SiteTotals { id, allocated: 0, allocated_bytes: 0, freed_young: 0, freed_old: 0, live }
+    }
+
+    #[inline]
+    fn add(&mut self, object: &Object) {
+        let part = &mut self.live[usize::from(object.born) % PARTS];
+        part.objects = part.objects.wrapping_add(1);
+        part.bytes = part.bytes.wrapping_add(object.size);
+    }
+
+    #[inline]
+    fn remove(&mut self, object: &Object, now: u8) {
+        let part = &mut self.live[usize::from(object.born) % PARTS];
+        part.objects = part.objects.wrapping_sub(1);
+        part.bytes = part.bytes.wrapping_sub(object.size);
+        match now.saturating_sub(object.born) <= YOUNG_PARTS {
+            true => self.freed_young += 1,
+            false => self.freed_old += 1,
+        }
+    }
 }
 
 /// Objects of the whole trace.
@@ -54,14 +97,17 @@ pub(crate) struct ObjectTable {
     site_of: HashMap<StackId, u32>,
     /// Whether a gap may hide what is freed now.
     after_gap: bool,
+    /// The part of the process's life that it is in.
+    part: u8,
 }
 
-/// `size | usable beyond it | site`, with 28, 12 and 24 bits; all ones for an object that does not fit these.
+/// `size | usable beyond it | site | part of birth`, with 26, 12, 22 and 4 bits; all ones for an object that does not fit these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Packed(u64);
 
 const EXTRA_BITS: u32 = 12;
-const SITE_BITS: u32 = 24;
+const SITE_BITS: u32 = 22;
+const PART_BITS: u32 = 4;
 
 impl Packed {
     const ELSEWHERE: Packed = Packed(u64::MAX);
@@ -70,33 +116,43 @@ impl Packed {
     fn new(object: Object) -> Packed {
         let extra = object.usable.wrapping_sub(object.size);
         let site = u64::from(object.site);
-        let size_bits = 64 - EXTRA_BITS - SITE_BITS;
+        let size_bits = 64 - EXTRA_BITS - SITE_BITS - PART_BITS;
         if object.size >> size_bits != 0 || extra >> EXTRA_BITS != 0 || site >> SITE_BITS != 0 {
             return Packed::ELSEWHERE;
         }
-        Packed(object.size << (EXTRA_BITS + SITE_BITS) | extra << SITE_BITS | site)
+        let above_part = (object.size << EXTRA_BITS | extra) << SITE_BITS | site;
+        Packed((above_part << PART_BITS) | (u64::from(object.born) % PARTS as u64))
     }
 
     #[inline]
     fn object(self) -> Object {
-        let size = self.0 >> (EXTRA_BITS + SITE_BITS);
-        let extra = self.0 >> SITE_BITS & ((1 << EXTRA_BITS) - 1);
-        Object { size, usable: size + extra, site: (self.0 & ((1 << SITE_BITS) - 1)) as u32 }
+        let born = self.0 % PARTS as u64;
+        let above_part = self.0 >> PART_BITS;
+        let size = above_part >> (EXTRA_BITS + SITE_BITS);
+        let extra = above_part >> SITE_BITS & ((1 << EXTRA_BITS) - 1);
+        Object { size, usable: size + extra, site: (above_part & ((1 << SITE_BITS) - 1)) as u32, born: born as u8 }
     }
 }
 
 impl ObjectTable {
     /// A copy for a forked child: the same live objects with their sites, nothing counted yet.
     pub(crate) fn inherited(&self) -> ObjectTable {
-        let nothing = |site: &SiteTotals| SiteTotals { allocated: 0, allocated_bytes: 0, ..*site };
-        ObjectTable {
-            live: self.live.clone(),
-            unpacked: self.unpacked.clone(),
-            totals: ObjectTotals::default(),
-            sites: self.sites.iter().map(nothing).collect(),
-            site_of: HashMap::new(),
-            after_gap: self.after_gap,
+        // What it is born with is of the first part of its own life.
+        let born_now = |object: Object| Object { born: 0, ..object };
+        let mut sites: Vec<SiteTotals> = self.sites.iter().map(|site| SiteTotals::new(site.id)).collect();
+        let mut live = self.live.clone();
+        for packed in live.values_mut().filter(|packed| **packed != Packed::ELSEWHERE) {
+            let object = born_now(packed.object());
+            sites[object.site as usize].add(&object);
+            *packed = Packed::new(object);
         }
+        let mut unpacked = self.unpacked.clone();
+        for object in unpacked.values_mut() {
+            *object = born_now(*object);
+            sites[object.site as usize].add(object);
+        }
+        let (totals, site_of) = (ObjectTotals::default(), HashMap::new());
+        ObjectTable { live, unpacked, totals, sites, site_of, after_gap: self.after_gap, part: 0 }
     }
 
     /// The recording was off and does not say what became of the objects: none is known to live.
@@ -104,6 +160,9 @@ impl ObjectTable {
         self.totals.forgotten += self.live.len() as u64;
         self.live = HashMap::new();
         self.unpacked = HashMap::new();
+        for site in &mut self.sites {
+            site.live = [Survivors::default(); PARTS];
+        }
         self.after_gap = true;
     }
 
@@ -115,17 +174,21 @@ impl ObjectTable {
         let sites = &mut self.sites;
         let index = *self.site_of.entry(alloc.stack).or_insert_with(|| {
             let id = SiteId { process, stack: alloc.stack };
-            sites.push(SiteTotals { id, allocated: 0, allocated_bytes: 0 });
+            sites.push(SiteTotals::new(id));
             (sites.len() - 1) as u32
         });
         let site = &mut sites[index as usize];
         site.allocated += 1;
         site.allocated_bytes = site.allocated_bytes.saturating_add(alloc.size);
-        let object = Object { size: alloc.size, usable: alloc.usable, site: index };
+        let object = Object { size: alloc.size, usable: alloc.usable, site: index, born: self.part };
+        site.add(&object);
         let packed = Packed::new(object);
         let before = self.live.insert(alloc.address.0, packed);
         let replaced = before.map(|before| self.unpack(alloc.address.0, before));
-        self.totals.replaced += u64::from(replaced.is_some());
+        if let Some(replaced) = &replaced {
+            self.totals.replaced += 1;
+            self.sites[replaced.site as usize].remove(replaced, self.part);
+        }
         if packed == Packed::ELSEWHERE {
             self.unpacked.insert(alloc.address.0, object);
         }
@@ -136,11 +199,19 @@ impl ObjectTable {
     #[inline]
     pub(crate) fn free(&mut self, free: &ObjectFree) -> Option<Object> {
         let object = self.live.remove(&free.address.0).map(|packed| self.unpack(free.address.0, packed));
-        self.totals.freed += u64::from(object.is_some());
-        if object.is_none() {
-            self.count_unknown_free();
+        match &object {
+            Some(object) => {
+                self.totals.freed += 1;
+                self.sites[object.site as usize].remove(object, self.part);
+            }
+            None => self.count_unknown_free(),
         }
         object
+    }
+
+    /// A new part of the process's life begins.
+    pub(crate) fn enter_part(&mut self, part: u8) {
+        self.part = part;
     }
 
     #[cold]

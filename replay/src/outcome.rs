@@ -7,13 +7,14 @@ use pagetrace_format::TraceNanos;
 use pagetrace_format::records::{EndStatus, StackEnd};
 use pagetrace_format::snapshot::{Snapshot, SnapshotReason};
 
+use crate::analyses::leaks::leaks;
 use crate::analyses::residency::{KnownRanges, explain};
 use crate::intervals::Intervals;
 use crate::metadata::{Metadata, ProcessInfo};
 use crate::objects::{ObjectTotals, SiteId};
 use crate::page_events::PageEvents;
 use crate::process_state::ProcessState;
-use crate::results::{MomentRule, ObjectState, ReplayedProcess, RssState, ShownMoment, Site};
+use crate::results::{Leak, MomentRule, ObjectState, ReplayedProcess, RssState, ShownMoment, Site};
 
 /// The result of one process in the making.
 #[derive(Debug)]
@@ -27,6 +28,7 @@ pub(crate) struct Outcome {
     totals: ObjectTotals,
     site_totals: HashMap<SiteId, Allocated>,
     inherited: u64,
+    leaks: Vec<Leak>,
 }
 
 /// Live objects at the shown moment.
@@ -72,6 +74,7 @@ impl Outcome {
             totals: ObjectTotals::default(),
             site_totals: HashMap::new(),
             inherited: 0,
+            leaks: Vec::new(),
         }
     }
 
@@ -120,7 +123,8 @@ impl Outcome {
     }
 
     /// Adds the counts of a state that goes away.
-    pub(crate) fn take_totals(&mut self, state: &ProcessState) {
+    pub(crate) fn take_totals(&mut self, info: &ProcessInfo, state: &ProcessState) {
+        self.leaks = leaks(&state.objects.sites, info.last.0.saturating_sub(info.process.start.0));
         let ObjectTotals {
             allocated,
             allocated_bytes,
@@ -192,7 +196,11 @@ impl Outcome {
             inherited: self.inherited,
         };
         let process = info.process.clone();
-        ReplayedProcess { process, end: info.end, running, rss, objects: seen.then_some(objects), page_events, sites }
+        let own = || metadata.snapshots.iter().filter(|it| it.process == info.process.id);
+        let largest_rss = own().filter_map(|it| it.rss).max();
+        let peak_rss = own().filter_map(|it| it.peak_rss).max();
+        let (end, objects, leaks) = (info.end, seen.then_some(objects), self.leaks);
+        ReplayedProcess { process, end, running, rss, largest_rss, peak_rss, objects, page_events, leaks, sites }
     }
 
     fn sites(&self, metadata: &Metadata) -> Vec<Site> {

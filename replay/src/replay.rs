@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use pagetrace_format::records::ProcessOrigin;
 use pagetrace_format::{Event, EventKind, Origin, PageRun, PageShift, Trace, TraceNanos};
 
-use crate::analyses::peak::peak_of_rss;
+use crate::analyses::peak::{RssPeak, peak_of_rss};
 use crate::error::ReplayError;
 use crate::kernel_states::KernelStates;
 use crate::metadata::Metadata;
+use crate::objects::PARTS;
 use crate::outcome::Outcome;
 use crate::page_states::PageAction;
 use crate::process_state::ProcessState;
@@ -49,7 +50,8 @@ pub fn replay(trace: &Trace<'_>, at: Moment, progress: &mut dyn FnMut(u64)) -> R
         return Err(ReplayError::NothingRecorded { chunks: trace.chunks().len() });
     }
     let span = TraceSpan::of(trace, &metadata);
-    let shown = shown_moment(at, &span, &metadata)?;
+    let rss_peak = peak_of_rss(&metadata).filter(|_| at == Moment::Peak);
+    let shown = shown_moment(at, rss_peak, &span)?;
     let process_of: Vec<usize> = timeline
         .streams()
         .map(|stream| metadata.streams.get(&stream).and_then(|stream| metadata.index(stream.process)).unwrap_or(0))
@@ -105,6 +107,7 @@ pub fn replay(trace: &Trace<'_>, at: Moment, progress: &mut dyn FnMut(u64)) -> R
         last: span.last,
         complete: complete && metadata.end.is_some() && metadata.defects.is_empty(),
         moment,
+        near_peak_since: rss_peak.and_then(|peak| peak.near_since),
         events,
         pages,
         peak,
@@ -140,11 +143,11 @@ impl TraceSpan {
     }
 }
 
-fn shown_moment(at: Moment, span: &TraceSpan, metadata: &Metadata) -> Result<ShownMoment, ReplayError> {
+fn shown_moment(at: Moment, rss_peak: Option<RssPeak>, span: &TraceSpan) -> Result<ShownMoment, ReplayError> {
     Ok(match at {
         Moment::End => ShownMoment { rule: MomentRule::EachEnd, time: span.last },
-        Moment::Peak => match peak_of_rss(metadata) {
-            Some(time) => ShownMoment { rule: MomentRule::PeakRss, time },
+        Moment::Peak => match rss_peak {
+            Some(RssPeak { time, .. }) => ShownMoment { rule: MomentRule::PeakRss, time },
             None => ShownMoment { rule: MomentRule::PeakPages, time: span.last },
         },
         Moment::At(asked) => {
@@ -184,6 +187,8 @@ enum Action {
     Start(usize),
     /// Recording is on again, an index into [`Metadata::gaps`].
     Resume(usize),
+    /// A process enters a part of its life.
+    EnterPart(usize, u8),
     Snapshot(usize),
     ShownMoment,
     /// Recording goes off, an index into [`Metadata::gaps`].
@@ -223,6 +228,13 @@ impl<'t, 'b> Replay<'t, 'b> {
                 due.push(Due { time: info.process.start, action: Action::Start(index) });
             }
             due.push(Due { time: info.last, action: Action::End(index) });
+            if info.seen {
+                let (start, life_ns) = (info.process.start.0, info.last.0.saturating_sub(info.process.start.0));
+                for part in 1..PARTS {
+                    let time = TraceNanos(start + life_ns / PARTS as u64 * part as u64);
+                    due.push(Due { time, action: Action::EnterPart(index, part as u8) });
+                }
+            }
             outcomes.push(Outcome::new(metadata, index, &shown));
         }
         for (index, gap) in metadata.gaps.iter().enumerate() {
@@ -353,6 +365,11 @@ impl<'t, 'b> Replay<'t, 'b> {
                 }
                 self.forget(gap);
             }
+            Action::EnterPart(process, part) => {
+                if let Some(state) = &mut self.states[process] {
+                    state.objects.enter_part(part);
+                }
+            }
             Action::Snapshot(snapshot) => self.snapshot(snapshot),
             Action::ShownMoment => {
                 self.kernel.capture();
@@ -418,7 +435,7 @@ impl<'t, 'b> Replay<'t, 'b> {
         let outcome = &mut self.found.outcomes[process];
         outcome.capture(state.as_ref());
         let Some(state) = state else { return };
-        outcome.take_totals(&state);
+        outcome.take_totals(&self.metadata.processes[process], &state);
         let counts = state.page_states.counts;
         subtract_counts(&mut self.now, &counts);
         add_counts(&mut self.found.final_pages, &counts);

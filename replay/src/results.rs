@@ -10,7 +10,10 @@ use pagetrace_format::{Address, FileHeader, ProcessId, TraceNanos};
 pub use crate::defects::{Defect, DefectKind};
 use crate::metadata::Metadata;
 use crate::objects::SiteId;
+
+mod allocator;
 use crate::page_events::PageEvents;
+pub use allocator::{AllocatorKind, AllocatorState, HeapKind, HeapState};
 
 /// Everything that one pass over a trace found.
 #[derive(Clone, Debug)]
@@ -25,6 +28,8 @@ pub struct Replayed {
     pub complete: bool,
     /// The moment whose state is shown.
     pub moment: ShownMoment,
+    /// Where the peak is shown: when RSS came within 2 % of it first, if that was before.
+    pub near_peak_since: Option<TraceNanos>,
     /// Events by kind.
     pub events: EventCounts,
     /// Pages that page events were about, by kind.
@@ -181,8 +186,14 @@ pub struct ReplayedProcess {
     pub running: bool,
     /// Its RSS, `None` without a snapshot.
     pub rss: Option<RssState>,
+    /// The largest RSS of its snapshots, whenever that was.
+    pub largest_rss: Option<u64>,
+    /// The largest RSS that it ever had, by the kernel: `VmHWM` of its last snapshot.
+    pub peak_rss: Option<u64>,
     /// Its objects, `None` where none were seen.
     pub objects: Option<ObjectState>,
+    /// Sites that look as if they leaked, at its end, most bytes first.
+    pub leaks: Vec<Leak>,
     /// What the kernel's events say of its pages, `None` where no source of page events was active for it.
     pub page_events: Option<PageEvents>,
     /// Sites with live or pinned bytes, or that ever allocated, most live bytes first.
@@ -194,6 +205,13 @@ impl ReplayedProcess {
     #[must_use]
     pub fn status(&self) -> EndStatus {
         self.end.map_or(EndStatus::Unknown, |end| end.status)
+    }
+
+    /// The largest RSS of its snapshots as a share of the largest that it ever had, where both are known.
+    #[must_use]
+    pub fn peak_share(&self) -> Option<f64> {
+        let (largest, peak) = (self.largest_rss?, self.peak_rss?);
+        (peak > 0).then(|| largest as f64 / peak as f64)
     }
 }
 
@@ -225,6 +243,28 @@ pub struct ObjectState {
     /// Objects that the process was born with, by fork.
     pub inherited: u64,
 }
+
+/// A site whose objects came steadily through the process's life and stayed, at the process's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leak {
+    /// Which site.
+    pub site: SiteId,
+    /// Live bytes as asked for.
+    pub bytes: u64,
+    /// Live objects.
+    pub objects: u64,
+    /// The oldest of them is at least so old, in nanoseconds.
+    pub oldest_ns: u64,
+    /// In how many of [`LIFE_PARTS`] equal parts of the process's life objects came that stayed.
+    pub growing_parts: u32,
+    /// Objects that it freed young, within an eighth of the process's life.
+    pub freed_young: u64,
+    /// Objects that it freed later.
+    pub freed_old: u64,
+}
+
+/// Into how many equal parts the life of a process is cut to see what stays.
+pub const LIFE_PARTS: u32 = crate::objects::PARTS as u32;
 
 /// A call site and what it holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -304,70 +344,6 @@ pub struct Explanation {
     pub allocator: Option<AllocatorKind>,
     /// The allocator's heaps, where their layout is known.
     pub heaps: Option<AllocatorState>,
-}
-
-/// Whose `malloc` a process uses, by the file that has it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AllocatorKind {
-    /// The GNU C library's.
-    Glibc,
-    /// jemalloc, as a library of its own.
-    Jemalloc,
-    /// mimalloc, as a library of its own.
-    Mimalloc,
-    /// gperftools, as a library of its own.
-    Tcmalloc,
-    /// Another, or one that is part of the program.
-    Other,
-}
-
-/// What glibc's malloc has: the figures of mallinfo2(3), from events and a snapshot.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct AllocatorState {
-    /// Bytes of chunks of live objects: `uordblks + hblkhd`, but that what its thread caches keep is free here.
-    pub live_chunk_bytes: u64,
-    /// Bytes of heaps that no live chunk covers, resident or not: `fordblks`.
-    pub free_heap_bytes: u64,
-    /// Resident pages of heaps that are free as a whole.
-    pub free_resident_bytes: u64,
-    /// Those that malloc_trim(3) with a pad of 0 would give back: the top of an arena beside the main one stays.
-    pub trimmable_bytes: u64,
-    /// Bytes of blocks that were mapped for one object each, with their headers.
-    pub mapped_block_bytes: u64,
-    /// How many heaps arenas beside the main one have.
-    pub arena_heaps: u64,
-    /// The largest heaps by resident bytes.
-    pub heaps: Vec<HeapState>,
-}
-
-/// A range that chunks are cut from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HeapState {
-    /// What it is.
-    pub kind: HeapKind,
-    /// Where, as far as it can be written to.
-    pub addresses: Range<Address>,
-    /// Resident bytes.
-    pub resident_bytes: u64,
-    /// Bytes of chunks of live objects.
-    pub live_chunk_bytes: u64,
-    /// The other bytes, resident or not.
-    pub free_bytes: u64,
-    /// Resident pages that are free as a whole.
-    pub free_resident_bytes: u64,
-    /// Those of them that malloc_trim(3) would give back.
-    pub trimmable_bytes: u64,
-}
-
-/// Whose heap it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HeapKind {
-    /// That of the main arena, by brk(2).
-    Main,
-    /// One of another arena.
-    Arena,
-    /// Of the main arena where brk(2) could not grow.
-    Mapped,
 }
 
 impl Explanation {

@@ -125,13 +125,24 @@ fn the_peak_is_the_largest_sum_of_rss() {
 }
 
 #[test]
-fn a_plateau_is_shown_where_it_begins() {
-    for (rss, expected) in [([1000, 1015, 500], 20), ([900, 1015, 500], 30), ([400, 990, 1000], 30), ([0, 0, 0], 20)] {
+fn the_largest_snapshot_is_the_peak_and_its_plateau_is_known() {
+    let cases = [
+        ([1000, 1015, 500], 30, Some(20)),
+        ([900, 1015, 500], 30, None),
+        ([990, 1000, 1000], 30, Some(20)),
+        ([1000, 500, 1001], 40, Some(20)),
+        ([0, 0, 0], 20, None),
+    ];
+    for (rss, expected, since) in cases {
         let snapshots = [20, 30, 40].into_iter().zip(rss);
         let builder = Builder::new(PageShift::KIB_4).records(&[process(1, ProcessOrigin::Command, None, 1)]);
         let with_all =
             snapshots.fold(builder, |builder, (time, rss)| builder.snapshot(&snapshot(1, time, rss, &[], &[])));
-        assert_eq!(replayed(&with_all.end(50), Moment::Peak).moment.time, TraceNanos(expected), "{rss:?}");
+        let bytes = with_all.end(50);
+        let all = replayed(&bytes, Moment::Peak);
+        assert_eq!((all.moment.time, all.near_peak_since), (TraceNanos(expected), since.map(TraceNanos)), "{rss:?}");
+        assert_eq!(all.processes[0].largest_rss, rss.iter().max().copied());
+        assert_eq!(replayed(&bytes, Moment::End).near_peak_since, None);
     }
 }
 

@@ -163,6 +163,7 @@ fn heaps_and_what_trimming_gives_back() {
     assert_eq!(heaps.free_resident_bytes, 20 * PAGE);
     // All ten of the main heap, and of the arena those in front of its last object.
     assert_eq!(heaps.trimmable_bytes, (10 + 2) * PAGE);
+    assert_eq!(heaps.top_resident_bytes, (3 + 8) * PAGE);
     assert_eq!(heaps.heaps.len(), 2);
 }
 

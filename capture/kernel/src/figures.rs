@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use pagetrace_format::snapshot::KernelFigures;
 
+use crate::cgroup::cgroup_of;
 use crate::error::KernelError;
 use crate::process_dir::ProcessDir;
 
@@ -14,12 +15,35 @@ use crate::process_dir::ProcessDir;
 /// # Errors
 /// [`KernelError::Gone`] if the process has ended.
 pub fn read_figures(pid: u32) -> Result<KernelFigures, KernelError> {
-    figures_of(&ProcessDir::open(pid)?)
+    let process = ProcessDir::open(pid)?;
+    let (figures, _) = figures_of(&process, Wanted::All)?;
+    Ok(KernelFigures { cgroup: cgroup_of(&process), ..figures })
 }
 
-pub(crate) fn figures_of(process: &ProcessDir) -> Result<KernelFigures, KernelError> {
+/// Which figures are wanted of a stopped process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// All of them: 20 to 30 ms for each GiB that is resident.
+    All,
+    /// Those of status alone, with its sum of RSS in the place of the one that smaps_rollup counts page by page.
+    Quick,
+}
+
+/// The figures, but for those of the control group, and whether both sums of RSS are the same.
+pub(crate) fn figures_of(process: &ProcessDir, wanted: Wanted) -> Result<(KernelFigures, bool), KernelError> {
     let status = process.read("status")?;
     let in_status = |key| kibibytes(&status, key).map(|kib| kib * 1024);
+    let of_status = KernelFigures {
+        peak_rss: in_status("VmHWM:"),
+        page_tables: in_status("VmPTE:"),
+        rss_file: in_status("RssFile:"),
+        rss_shmem: in_status("RssShmem:"),
+        ..KernelFigures::default()
+    };
+    if wanted == Wanted::Quick {
+        let (rss, anonymous, swap) = (in_status("VmRSS:"), in_status("RssAnon:"), in_status("VmSwap:"));
+        return Ok((KernelFigures { rss, anonymous, swap, ..of_status }, true));
+    }
     let smaps = match process.read("smaps_rollup") {
         // Kernels before 4.14 have no rollup: its lines are those of smaps, added up.
         Err(KernelError::Gone { .. }) => process.read("smaps"),
@@ -31,17 +55,17 @@ pub(crate) fn figures_of(process: &ProcessDir) -> Result<KernelFigures, KernelEr
         Err(error) => return Err(error),
     };
     let in_smaps = |key| kibibytes(&smaps, key).map(|kib| kib * 1024);
-    Ok(KernelFigures {
+    let figures = KernelFigures {
         rss: in_smaps("Rss:"),
         anonymous: in_smaps("Anonymous:"),
         pss: in_smaps("Pss:"),
         swap: in_smaps("Swap:"),
         huge: in_smaps("AnonHugePages:"),
-        peak_rss: in_status("VmHWM:"),
-        page_tables: in_status("VmPTE:"),
-        rss_file: in_status("RssFile:"),
-        rss_shmem: in_status("RssShmem:"),
-    })
+        ..of_status
+    };
+    let same = [(figures.rss, "VmRSS:"), (figures.anonymous, "RssAnon:")];
+    let same = same.into_iter().all(|(counted, key)| counted.is_some() && counted == in_status(key));
+    Ok((figures, same))
 }
 
 /// The resident bytes of a process by statm, which costs a few microseconds. The kernel counts them lazily: they can

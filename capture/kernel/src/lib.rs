@@ -13,6 +13,7 @@ pub mod proc_maps;
 
 pub mod residency;
 
+mod cgroup;
 pub mod figures;
 
 pub mod stop;

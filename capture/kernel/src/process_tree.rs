@@ -110,22 +110,16 @@ pub fn start_time(pid: u32) -> Result<u64, KernelError> {
     Ok(stat_of(&ProcessDir::open(pid)?, "stat")?.start_ticks)
 }
 
-/// Where the stack of a process's first thread began, 0 where that may not be known (proc_pid_stat(5), field 28).
-///
-/// # Errors
-/// [`KernelError::Gone`] if it has ended.
-pub(crate) fn stack_start(pid: u32) -> Result<u64, KernelError> {
-    Ok(stat_of(&ProcessDir::open(pid)?, "stat")?.stack_start)
-}
-
 /// What we use of proc_pid_stat(5).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Stat {
     pub(crate) state: char,
     pub(crate) parent: u32,
     pub(crate) start_ticks: u64,
-    /// 0 also where there are fewer fields.
+    /// Where the stack pointer was at first, 0 where it is not told.
     pub(crate) stack_start: u64,
+    /// Where the first argument is, 0 where it is not told.
+    pub(crate) arguments_start: u64,
 }
 
 pub(crate) fn stat_of(process: &ProcessDir, name: &str) -> Result<Stat, KernelError> {
@@ -146,6 +140,7 @@ fn parse_stat(text: &[u8]) -> Option<Stat> {
         parent: fields.next()?.parse().ok()?,
         start_ticks: fields.nth(17)?.parse().ok()?,
         stack_start: fields.nth(5).and_then(|field| field.parse().ok()).unwrap_or(0),
+        arguments_start: fields.nth(19).and_then(|field| field.parse().ok()).unwrap_or(0),
     })
 }
 
@@ -157,7 +152,7 @@ mod tests {
     fn stat_lines() {
         let check = |text: &str, expected: Option<(char, u32, u64)>| {
             let expected =
-                expected.map(|(state, parent, start_ticks)| Stat { state, parent, start_ticks, stack_start: 0 });
+                expected.map(|(state, parent, start_ticks)| Stat { state, parent, start_ticks, ..Stat::default() });
             assert_eq!(parse_stat(text.as_bytes()), expected, "{text:?}");
         };
         let rest = "4 4 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 7777 1 1";
@@ -165,6 +160,9 @@ mod tests {
         check(&format!("9 (a) b) (c) T 12 {rest}"), Some(('T', 12, 7777)));
         let stat = parse_stat(format!("9 (sh) S 3 {rest} 5 6 7 140721").as_bytes());
         assert_eq!(stat.map(|stat| stat.stack_start), Some(140_721), "field 28");
+        let more = "29 30 31 32 33 34 35 36 37 38 39 40 41 42 43 44 45 46 47 140999";
+        let stat = parse_stat(format!("9 (sh) S 3 {rest} 5 6 7 140721 {more}").as_bytes());
+        assert_eq!(stat.map(|stat| stat.arguments_start), Some(140_999), "field 48");
         check("9 (sh) S 3 4", None);
         check("9 (sh", None);
         check("", None);

@@ -2,22 +2,29 @@
 
 use std::time::Duration;
 
-use pagetrace_format::snapshot::SnapshotReason;
+use pagetrace_format::snapshot::{KernelFigures, SnapshotReason};
 use pagetrace_format::{ProcessId, Snapshot, TraceNanos};
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::cgroup::cgroup_of;
 use crate::error::KernelError;
-use crate::figures::figures_of;
+use crate::figures::{Wanted, figures_of};
 use crate::proc_maps::AddressSpace;
 use crate::process_dir::ProcessDir;
 use crate::residency::ResidencyScanner;
 use crate::stop::Stopped;
+
+/// From this RSS on, all of the kernel's figures take longer than everything else of a snapshot together.
+const LARGE_BYTES: u64 = 32 << 20;
 
 /// Takes snapshots of one process. It outlasts an exec.
 #[derive(Debug)]
 pub struct SnapshotTaker {
     process: ProcessDir,
     scanner: ResidencyScanner,
+    /// Whether the kernel's quick sum of RSS was the same as its slow one in every stopped snapshot so far; `None`
+    /// before the first. Kernels before 6.16 sum it up lazily.
+    quick_is_exact: Option<bool>,
 }
 
 /// A snapshot and what it cost the process.
@@ -35,7 +42,8 @@ impl SnapshotTaker {
     /// # Errors
     /// [`KernelError::Gone`] where there is no such process.
     pub fn open(pid: u32) -> Result<SnapshotTaker, KernelError> {
-        Ok(SnapshotTaker { process: ProcessDir::open(pid)?, scanner: ResidencyScanner::open(pid)? })
+        let (process, scanner) = (ProcessDir::open(pid)?, ResidencyScanner::open(pid)?);
+        Ok(SnapshotTaker { process, scanner, quick_is_exact: None })
     }
 
     /// Reads pagemap instead of the PAGEMAP_SCAN ioctl from now on, as is done where the ioctl is missing.
@@ -60,13 +68,21 @@ impl SnapshotTaker {
         let mut address_space = AddressSpace::open(&self.process)?;
         let mappings = address_space.mappings()?;
         let (resident, residency_source) = self.scanner.scan(&mappings)?;
-        let kernel = figures_of(&self.process)?;
+        let resident_pages = resident.iter().filter(|run| run.state.in_rss()).map(|run| run.pages.0).sum::<u64>();
+        let is_large = resident_pages * self.scanner.page_bytes() >= LARGE_BYTES;
+        // While it grows the next snapshot may be the one of its peak: all time that it stands still is lost for that.
+        let quick = stop && reason == SnapshotReason::Growth && is_large && self.quick_is_exact == Some(true);
+        let (kernel, same) = figures_of(&self.process, if quick { Wanted::Quick } else { Wanted::All })?;
+        if stop {
+            self.quick_is_exact = Some(same && self.quick_is_exact != Some(false));
+        }
         // A process killed or replaced since the first line would leave us with the halves of two.
         if !address_space.is_current() {
             return Err(KernelError::Gone { pid: self.process.pid() });
         }
         let stopped_for = stopped.as_ref().map_or(Duration::ZERO, Stopped::stopped_for);
         drop(stopped);
+        let kernel = KernelFigures { cgroup: cgroup_of(&self.process), ..kernel };
         let page_bytes = self.scanner.page_bytes();
         let snapshot =
             Snapshot { process, time, reason, stopped: stop, residency_source, page_bytes, kernel, mappings, resident };

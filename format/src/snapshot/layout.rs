@@ -1,6 +1,6 @@
 //! The parts of a snapshot's payload, each written and read on its own and without allocation.
 
-use super::{KernelFigures, PageFlags, Permissions, ResidencySource, ResidentRun, SnapshotReason};
+use super::{CgroupFigures, KernelFigures, PageFlags, Permissions, ResidencySource, ResidentRun, SnapshotReason};
 use crate::units::{Address, PageCount, ProcessId, TraceNanos};
 use crate::varint::{Input, NUMBER_BYTES_MAX, Output, put, put_bytes};
 
@@ -10,7 +10,7 @@ const VERSION: u64 = 1;
 /// how many they are.
 pub const HEAD_BYTES_MAX: usize = 4 * NUMBER_BYTES_MAX + 3 + (1 + 2 * FIGURES) * NUMBER_BYTES_MAX;
 
-const FIGURES: usize = 9;
+const FIGURES: usize = 17;
 
 /// What stands in front of a snapshot's mappings; the fields are those of `Snapshot`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,8 +85,29 @@ impl SnapshotHead {
 
 impl KernelFigures {
     fn fields(&self) -> [Option<u64>; FIGURES] {
-        let KernelFigures { rss, anonymous, pss, swap, huge, peak_rss, page_tables, rss_file, rss_shmem } = *self;
-        [rss, anonymous, pss, swap, huge, peak_rss, page_tables, rss_file, rss_shmem]
+        let KernelFigures { rss, anonymous, pss, swap, huge, peak_rss, page_tables, rss_file, rss_shmem, cgroup } =
+            *self;
+        let CgroupFigures { current, limit, anonymous: anon, file, shmem, slab, page_tables: tables, kernel_stacks } =
+            cgroup;
+        [
+            rss,
+            anonymous,
+            pss,
+            swap,
+            huge,
+            peak_rss,
+            page_tables,
+            rss_file,
+            rss_shmem,
+            current,
+            limit,
+            anon,
+            file,
+            shmem,
+            slab,
+            tables,
+            kernel_stacks,
+        ]
     }
 
     fn set(&mut self, key: u64, bytes: u64) {
@@ -100,6 +121,14 @@ impl KernelFigures {
             6 => &mut self.page_tables,
             7 => &mut self.rss_file,
             8 => &mut self.rss_shmem,
+            9 => &mut self.cgroup.current,
+            10 => &mut self.cgroup.limit,
+            11 => &mut self.cgroup.anonymous,
+            12 => &mut self.cgroup.file,
+            13 => &mut self.cgroup.shmem,
+            14 => &mut self.cgroup.slab,
+            15 => &mut self.cgroup.page_tables,
+            16 => &mut self.cgroup.kernel_stacks,
             _ => return,
         };
         *field = Some(bytes);

@@ -39,6 +39,7 @@ struct Heap {
     resident_bytes: u64,
     free_resident_pages: u64,
     trimmable_pages: u64,
+    top_resident_pages: u64,
 }
 
 impl GlibcHeaps {
@@ -90,6 +91,7 @@ impl GlibcHeaps {
         heap.resident_bytes += page_bytes;
         if free {
             heap.free_resident_pages += 1;
+            heap.top_resident_pages += u64::from(page >= heap.live_until);
             // malloc_trim gives back whole free pages anywhere, and of the tops that of the main arena alone.
             if heap.kind != HeapKind::Arena || page < heap.live_until {
                 heap.trimmable_pages += 1;
@@ -106,6 +108,7 @@ impl GlibcHeaps {
             free_heap_bytes: sum(|heap| heap.free_bytes),
             free_resident_bytes: sum(|heap| heap.free_resident_bytes),
             trimmable_bytes: sum(|heap| heap.trimmable_bytes),
+            top_resident_bytes: self.heaps.iter().map(|heap| heap.top_resident_pages * page_bytes).sum(),
             mapped_block_bytes: self.mapped_blocks_bytes,
             arena_heaps: self.heaps.iter().filter(|heap| heap.kind == HeapKind::Arena).count() as u64,
             heaps: Vec::new(),
@@ -167,6 +170,7 @@ impl Heap {
             resident_bytes: 0,
             free_resident_pages: 0,
             trimmable_pages: 0,
+            top_resident_pages: 0,
         }
     }
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod agreement;
 pub(crate) mod glibc_heaps;
+pub(crate) mod leaks;
 pub(crate) mod owners;
 pub(crate) mod peak;
 pub(crate) mod residency;

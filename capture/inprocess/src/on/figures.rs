@@ -2,7 +2,7 @@
 
 use core::ffi::CStr;
 
-use pagetrace_format::snapshot::KernelFigures;
+use pagetrace_format::snapshot::{CgroupFigures, KernelFigures};
 
 use super::proc_text::{Lines, number};
 use crate::sys::files::{ReadFile, page_bytes};
@@ -20,7 +20,8 @@ pub fn figures(text: &mut [u8]) -> KernelFigures {
     let mut sums = [None; 4];
     add_up(c"/proc/self/status", ["VmHWM:", "VmPTE:", "RssFile:", "RssShmem:"], text, &mut sums);
     let [peak_rss, page_tables, rss_file, rss_shmem] = sums;
-    KernelFigures { rss, anonymous, pss, swap, huge, peak_rss, page_tables, rss_file, rss_shmem }
+    let cgroup = CgroupFigures::default();
+    KernelFigures { rss, anonymous, pss, swap, huge, peak_rss, page_tables, rss_file, rss_shmem, cgroup }
 }
 
 /// For each key the sum over all lines `key  N kB`, in bytes; `None` where there is none. Whether the file has lines.

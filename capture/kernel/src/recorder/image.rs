@@ -8,10 +8,9 @@ use pagetrace_format::records::{EndStatus, Process, ProcessEnd, ProcessOrigin, R
 use pagetrace_format::{Address, ProcessId, StackId, TraceNanos};
 
 use crate::perf::MappedRecord;
-use crate::proc_maps::read_mappings;
-use crate::process_tree::stack_start;
 use crate::unwind::UnwoundStack;
 
+use super::program_arguments::ProgramArguments;
 use super::stack_tree::StackTree;
 
 /// The arguments of a program are set up within this time of its exec.
@@ -37,7 +36,7 @@ pub struct Image {
     pub(super) ended: Option<(u64, Instant)>,
     pub(super) replaced: bool,
     pub(super) name: String,
-    pub(super) arguments: Option<(Address, Address)>,
+    pub(super) arguments: Option<ProgramArguments>,
     pub(super) arguments_until: Option<Instant>,
     pub(super) events: Vec<KernelEvent>,
     pub(super) since: Instant,
@@ -174,7 +173,10 @@ impl Image {
             return;
         }
         let kind = match (self.begin, parent) {
-            (Begin::Exec, _) => KernelEventKind::Exec { arguments: self.arguments },
+            (Begin::Exec, _) => {
+                let [arguments, table] = [self.arguments.map(|it| it.strings), self.arguments.map(|it| it.table)];
+                KernelEventKind::Exec { arguments, table }
+            }
             (Begin::Fork, Some(parent)) => KernelEventKind::Fork { parent },
             _ => return,
         };
@@ -200,14 +202,4 @@ fn without_stack(mut event: KernelEvent) -> KernelEvent {
         fault.stack = StackId::UNKNOWN;
     }
     event
-}
-
-/// What the kernel filled in the stack of a program that begins: from the number of its arguments, which is where the
-/// stack pointer starts, to the stack's end (fs/binfmt_elf.c, `create_elf_tables`).
-pub(super) fn arguments_of(pid: u32) -> Option<(Address, Address)> {
-    let start = stack_start(pid).ok().filter(|&start| start != 0)?;
-    let mappings = read_mappings(pid).ok()?;
-    let stack = mappings.iter().find(|it| it.start.0 <= start && start < it.end.0)?;
-    let page = rustix::param::page_size() as u64;
-    Some((Address(start & !(page - 1)), stack.end))
 }

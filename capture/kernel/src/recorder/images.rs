@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use pagetrace_format::records::{Process, ProcessOrigin, Record};
 use pagetrace_format::{KernelColumns, ProcessId};
 
-use super::image::{Begin, Image, arguments_of};
+use super::image::{Begin, Image};
 use super::kernel_streams::Output;
+use super::program_arguments::ProgramArguments;
 
 /// An image that has ended may still be looked at by the recorder for so long.
 const SEEN_WITHIN: Duration = Duration::from_millis(100);
@@ -126,7 +127,7 @@ impl Images {
     pub fn read_arguments(&mut self) {
         let now = Instant::now();
         for image in self.images.values_mut().filter(|image| image.arguments_until.is_some()) {
-            image.arguments = arguments_of(image.pid);
+            image.arguments = ProgramArguments::of(image.pid);
             if image.arguments.is_some() || image.ended.is_some() || image.arguments_until.is_some_and(|it| now > it) {
                 image.arguments_until = None;
             }

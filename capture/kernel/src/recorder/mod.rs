@@ -12,6 +12,7 @@ mod kernel_sources;
 mod kernel_streams;
 mod machine;
 mod processes;
+mod program_arguments;
 mod session_file;
 mod stack_tree;
 mod sys;
@@ -82,7 +83,7 @@ pub struct Recorder<W: Write> {
 
 /// New programs without the tracer are looked for so often, and RSS is read so often.
 const SEARCH_EVERY: Duration = Duration::from_millis(50);
-const LOOK_EVERY: Duration = Duration::from_millis(4);
+const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 impl<W: Write> Recorder<W> {
     /// Makes a session and writes the trace's header to `out`.

@@ -21,9 +21,11 @@ const GROWTH_SHIFT: u32 = 6;
 const GROWTH_FLOOR_BYTES: u64 = 256 << 10;
 /// A process is stopped for at most this part of its time, one in so many: while it grows, when the next snapshot may
 /// be the one of its peak, and otherwise.
-const STOPPED_SHARE_GROWING: u32 = 12;
+const STOPPED_SHARE_GROWING: u32 = 3;
 const STOPPED_SHARE: u32 = 40;
 const PAUSE_MIN: Duration = Duration::from_millis(10);
+/// The same while it grows. Each such snapshot is 1/64 larger than the one before, so that there are few.
+const PAUSE_MIN_GROWING: Duration = Duration::from_millis(3);
 
 /// A process that the recorder follows.
 #[derive(Debug)]
@@ -124,7 +126,7 @@ impl Tracked {
         let ended = Instant::now();
         self.last = ended;
         let cost = ended - started;
-        self.earliest_growth = ended + PAUSE_MIN.max(cost * STOPPED_SHARE_GROWING);
+        self.earliest_growth = ended + PAUSE_MIN_GROWING.max(cost * STOPPED_SHARE_GROWING);
         self.earliest_interval = ended + PAUSE_MIN.max(cost * STOPPED_SHARE);
         match taken {
             // An exec came first: this is the next program, which has not joined yet.

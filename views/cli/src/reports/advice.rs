@@ -1,6 +1,8 @@
 //! What to do about the memory of a process: one sentence for each class that is worth one.
 
-use super::quantities::{bytes, percent};
+use pagetrace_replay::results::{LIFE_PARTS, Leak};
+
+use super::quantities::{bytes, count, percent};
 use super::report_model::Rss;
 
 /// Below this nobody needs advice.
@@ -79,4 +81,16 @@ fn to_do(class: &str) -> Option<(&'static str, f64)> {
         ),
         _ => return None,
     })
+}
+
+/// The evidence for a leak, as a sentence.
+pub fn why(leak: &Leak) -> String {
+    let came =
+        format!("objects came in {} of {LIFE_PARTS} equal parts of the process's life and stayed", leak.growing_parts);
+    let freed = match (leak.freed_young, leak.freed_old) {
+        (0, 0) => "none of this site was ever freed".to_owned(),
+        (young, 0) => format!("{} of this site were freed, all of them young", count(young)),
+        (young, old) => format!("{} of this site were freed, only {} of them old", count(young + old), count(old)),
+    };
+    format!("{came}; {freed}")
 }

@@ -13,6 +13,7 @@ pub fn allocator_of(explanation: Option<&Explanation>) -> Allocator {
         free_heap_bytes: heaps.map(|it| it.free_heap_bytes),
         free_resident_bytes: heaps.map(|it| it.free_resident_bytes),
         trimmable_bytes: heaps.map(|it| it.trimmable_bytes),
+        top_resident_bytes: heaps.map(|it| it.top_resident_bytes),
         mapped_block_bytes: heaps.map(|it| it.mapped_block_bytes),
         arena_heaps: heaps.map(|it| it.arena_heaps),
         arenas: heaps.map_or_else(Vec::new, |it| it.heaps.iter().map(heap_of).collect()),

@@ -9,12 +9,13 @@ use pagetrace_replay::page_events::Agreement;
 use pagetrace_replay::results::{self, DefectKind, MomentRule};
 use pagetrace_replay::{Replayed, ReplayedProcess, RssState};
 
+use super::advice::why;
 use super::allocator_of::allocator_of;
 use super::report_model::{
-    At, Buffer, Classes, Defect, EventCounts, Final, Gap, Gaps, KernelFigures, Lost, NamedBytes, Objects, PageCounts,
-    Peak, Process, Report, Rss, Site, SnapshotFacts, Source, StackShares, Stacks, TimelinePoint,
+    At, Buffer, Cgroup, Classes, Defect, EventCounts, Final, Gap, Gaps, KernelFigures, Leak, Lost, NamedBytes, Objects,
+    PageCounts, Peak, Process, Report, Rss, Site, SnapshotFacts, Source, StackShares, Stacks, TimelinePoint,
 };
-use super::{from_page_events, go_text};
+use super::{from_page_events, give_back, go_text};
 use crate::symbols::{SymbolOptions, Symbols};
 
 /// Makes the report of a replayed trace; `asked` is the moment's name on the command line.
@@ -62,6 +63,7 @@ pub fn report_of(trace: &Trace<'_>, replayed: &Replayed, asked: &'static str, op
                 _ => None,
             },
             pages_in_use: replayed.peak.map(|peak| peak.pages_in_use),
+            near_since_ns: replayed.near_peak_since.map(since_start),
         },
         last: Final {
             pages_in_use: pages.map(|pages| pages.in_use),
@@ -94,7 +96,8 @@ fn process_of(replayed: &Replayed, it: &ReplayedProcess, symbols: &Symbols<'_>) 
     // Go's page traces name no process: one stands in, of which nothing is known.
     let is_known = replayed.header.origin == Origin::Recorded;
     let at_exit = it.end.is_some_and(|end| end.snapshot_at_exit);
-    Process {
+    let mut process = Process {
+        advice: Vec::new(),
         pid: is_known.then_some(it.process.pid),
         exe: (!it.process.exe.is_empty()).then(|| it.process.exe.clone()),
         args: it.process.args.clone(),
@@ -115,6 +118,8 @@ fn process_of(replayed: &Replayed, it: &ReplayedProcess, symbols: &Symbols<'_>) 
             EndStatus::Running => Some("running".into()),
         },
         running: it.running,
+        largest_rss_bytes: it.largest_rss,
+        peak_share_of_hwm: it.peak_share(),
         rss: it.rss.as_ref().map(|rss| {
             let agreement = it.page_events.as_ref().and_then(|events| events.agreement);
             rss_of(rss, since_start(rss.time), at_exit, agreement)
@@ -136,6 +141,7 @@ fn process_of(replayed: &Replayed, it: &ReplayedProcess, symbols: &Symbols<'_>) 
             forgotten: it.objects.map(|objects| objects.forgotten),
             inherited: it.objects.map(|objects| objects.inherited),
         },
+        leaks: it.leaks.iter().filter_map(|leak| leak_of(leak, it, symbols)).collect(),
         sites: it
             .sites
             .iter()
@@ -150,7 +156,21 @@ fn process_of(replayed: &Replayed, it: &ReplayedProcess, symbols: &Symbols<'_>) 
                 allocated_bytes: site.allocated_bytes,
             })
             .collect(),
-    }
+    };
+    process.advice = give_back::advice(&process);
+    process
+}
+
+fn leak_of(leak: &results::Leak, it: &ReplayedProcess, symbols: &Symbols<'_>) -> Option<Leak> {
+    let site = it.sites.iter().position(|site| site.id == leak.site)?;
+    Some(Leak {
+        site,
+        stack: stack_of(&it.sites[site], symbols),
+        bytes: leak.bytes,
+        objects: leak.objects,
+        oldest_ns: leak.oldest_ns,
+        why: why(leak),
+    })
 }
 
 /// The functions of a stack, or the name of a bucket.
@@ -211,6 +231,16 @@ fn rss_of(rss: &RssState, time_ns: u64, process_has_snapshot_at_exit: bool, agre
             page_tables: kernel.page_tables,
             rss_file: kernel.rss_file,
             rss_shmem: kernel.rss_shmem,
+            cgroup: Cgroup {
+                current: kernel.cgroup.current,
+                limit: kernel.cgroup.limit,
+                anonymous: kernel.cgroup.anonymous,
+                file: kernel.cgroup.file,
+                shmem: kernel.cgroup.shmem,
+                slab: kernel.cgroup.slab,
+                page_tables: kernel.cgroup.page_tables,
+                kernel_stacks: kernel.cgroup.kernel_stacks,
+            },
         },
     }
 }

@@ -16,8 +16,11 @@ mod go_text;
 
 mod page_text;
 
+mod account_text;
+
 mod advice;
 mod allocator_of;
+mod give_back;
 
 mod quantities;
 

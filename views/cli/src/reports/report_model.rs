@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
+mod account;
+pub use account::{Advice, Allocator, Cgroup, Heap, Leak};
+
 /// A trace, explained.
 #[derive(Debug, serde::Serialize)]
 #[allow(missing_docs)] // The names of one word say it.
@@ -128,6 +131,8 @@ pub struct PageCounts {
 pub struct Peak {
     pub time_ns: Option<u64>,
     pub pages_in_use: Option<u64>,
+    /// When RSS came within 2 % of its peak, where that was before it and the peak is shown.
+    pub near_since_ns: Option<u64>,
 }
 
 /// The end of the trace.
@@ -168,10 +173,19 @@ pub struct Process {
     pub end_status: Option<String>,
     /// Whether it ran at the moment of the report.
     pub running: bool,
+    /// The largest RSS of its snapshots, whenever that was.
+    pub largest_rss_bytes: Option<u64>,
+    /// That as a share of the largest RSS that it ever had by the kernel's count, `VmHWM`. Below 1 where it grew and shrank
+    /// between two looks at it.
+    pub peak_share_of_hwm: Option<f64>,
     pub rss: Option<Rss>,
     pub objects: Objects,
     /// `None` where no source of page events was active.
     pub touches: Option<Touches>,
+    /// What would give memory back, and how much, most bytes first.
+    pub advice: Vec<Advice>,
+    /// Sites that look as if they leaked, at the process's end, most bytes first.
+    pub leaks: Vec<Leak>,
     /// Those with the most live bytes first.
     pub sites: Vec<Site>,
 }
@@ -204,43 +218,6 @@ pub struct Rss {
     pub allocator: Allocator,
     pub snapshot: SnapshotFacts,
     pub kernel: KernelFigures,
-}
-
-/// The allocator of a process. What needs the layout of its memory is known of glibc's.
-#[derive(Debug, serde::Serialize)]
-pub struct Allocator {
-    /// `glibc`, `jemalloc`, `mimalloc`, `tcmalloc` or `other`, by the file that has `malloc`.
-    pub kind: Option<&'static str>,
-    /// Chunks of live objects with their headers: `uordblks + hblkhd` of mallinfo2(3), thread caches counted as free.
-    pub live_chunk_bytes: Option<u64>,
-    /// The rest of the heaps, resident or not: `fordblks`.
-    pub free_heap_bytes: Option<u64>,
-    /// Resident pages of heaps that are free as a whole.
-    pub free_resident_bytes: Option<u64>,
-    /// Those of them that malloc_trim(0) would give back.
-    pub trimmable_bytes: Option<u64>,
-    /// Blocks that were mapped for one object each.
-    pub mapped_block_bytes: Option<u64>,
-    /// Heaps of arenas beside the main one.
-    pub arena_heaps: Option<u64>,
-    /// The largest heaps by resident bytes.
-    pub arenas: Vec<Heap>,
-}
-
-/// A range that glibc cuts chunks from.
-#[derive(Debug, serde::Serialize)]
-#[allow(missing_docs)]
-pub struct Heap {
-    /// `main heap`, `arena heap`, or `mapped heap` of a main arena that could not grow by brk(2).
-    pub kind: &'static str,
-    /// In hexadecimal digits.
-    pub start: String,
-    pub bytes: u64,
-    pub resident_bytes: u64,
-    pub live_chunk_bytes: u64,
-    pub free_bytes: u64,
-    pub free_resident_bytes: u64,
-    pub trimmable_bytes: u64,
 }
 
 /// RSS classes in the order in which they are explained.
@@ -286,6 +263,7 @@ pub struct KernelFigures {
     pub page_tables: Option<u64>,
     pub rss_file: Option<u64>,
     pub rss_shmem: Option<u64>,
+    pub cgroup: Cgroup,
 }
 
 /// Objects of a process. Live ones at the moment of the report, the other counts over the whole trace.

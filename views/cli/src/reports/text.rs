@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use anstyle::{AnsiColor, Style};
 use comfy_table::{CellAlignment, Table, presets};
 
+use super::account_text::{write_beside_rss, write_leaks, write_peak};
 use super::advice::{advice, meaning};
 use super::go_text;
 use super::page_text::{write_buffers, write_pages};
@@ -14,7 +15,8 @@ use super::report_model::{NamedBytes, Process, Report, Rss, Site};
 use super::stack_text::write_object_stacks;
 use super::touch_text::{write_agreement, write_touches};
 
-const HEADING: Style = Style::new().bold();
+/// How headings look.
+pub const HEADING: Style = Style::new().bold();
 const WARNING: Style = AnsiColor::Yellow.on_default();
 const BAR_COLUMNS: f64 = 30.0;
 const SITES_SHOWN: usize = 5;
@@ -92,10 +94,14 @@ pub fn write_diagnosis(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     if rss.snapshot.recording_off {
         writeln!(out, "  Recording was switched off then: objects that came and went meanwhile were not seen.")?;
     }
+    write_peak(report, process, out)?;
     if let Some(first) = advice(rss).first() {
         writeln!(out, "  {first}")?;
     }
-    Ok(())
+    match process.advice.first() {
+        Some(first) => writeln!(out, "  {}", first.what),
+        None => Ok(()),
+    }
 }
 
 /// The process that held the most at the moment of the report; one that ran then is preferred, and one whose RSS is
@@ -140,10 +146,12 @@ fn write_process(process: &Process, out: &mut dyn Write) -> io::Result<()> {
     if classes_of(rss).iter().any(|(class, part)| *class == "other_anonymous" && *part * 20 > whole as i64) {
         write_largest("Largest anonymous memory past the allocator", &rss.largest_other_anonymous, out)?;
     }
-    let advice = advice(rss);
-    if !advice.is_empty() {
+    write_leaks(process, out)?;
+    write_beside_rss(rss, out)?;
+    let notes = advice(rss);
+    if !notes.is_empty() || !process.advice.is_empty() {
         writeln!(out, "\n{HEADING}What to do{HEADING:#}")?;
-        for sentence in advice {
+        for sentence in process.advice.iter().map(|advice| &advice.what).chain(&notes) {
             writeln!(out, "  · {sentence}")?;
         }
     }
@@ -246,7 +254,7 @@ fn counted_sites(number: usize) -> String {
 }
 
 /// The first frames that say something about the program: those of allocators and containers are the same everywhere.
-fn interesting(stack: &[String]) -> Vec<String> {
+pub fn interesting(stack: &[String]) -> Vec<String> {
     const PLUMBING: [&str; 12] = [
         // The tracer, where a program has it linked in.
         "pagetrace::",

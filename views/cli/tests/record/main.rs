@@ -2,7 +2,11 @@
 
 mod harness;
 
+mod advice;
+
 mod agreement;
+
+mod allocators;
 
 mod classes;
 
@@ -13,6 +17,8 @@ mod statuses;
 mod killed;
 
 mod places;
+
+mod stacks;
 
 mod kernel_events;
 
