@@ -114,7 +114,10 @@ impl Bench {
         let (least, most) = program.pauses_ms;
         let mut truth = Command::new(self.directory.join("truth"));
         truth.arg(pid.to_string()).arg(&out);
-        truth.args([u64::from(STOPS_MAX), least.into(), most.into(), seed].map(|number| number.to_string()));
+        truth.args(
+            [u64::from(STOPS_MAX), least.into(), most.into(), seed, program.at_work_pages.into()]
+                .map(|number| number.to_string()),
+        );
         let mut truth = truth.spawn().context("cannot start the truth program")?;
         let driven = program.load.as_ref().map_or(Ok(()), |load| load.drive(&socket));
         let seen = wait_for_end("the truth program", start, &mut truth);
