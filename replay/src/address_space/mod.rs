@@ -175,7 +175,7 @@ impl AddressSpace {
             }
             KernelEventKind::Call(call) => {
                 *self.counts.calls.entry(call.call).or_default() += 1;
-                // The kernel fills the table of a program's arguments before the program runs.
+                // What the kernel fills need not be a call that the program made itself: exec may not be over.
                 self.called |= call.call != PageCall::Filled;
                 self.cause.site = TouchSite { stack: call.stack, ..TouchSite::of(TouchCause::Call(call.call)) };
                 self.call(call, metadata);
