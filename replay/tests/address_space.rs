@@ -205,6 +205,8 @@ fn exec_fills_arguments_and_the_last_page_of_data() {
     };
     check(&[arguments, data], &[113..114, 0x70001..0x70004]);
     check(&[EXEC, mapped(100, 4, READ, PRIVATE, LIBRARY), data, touch(111)], &[111..112, 113..114]);
+    let table = call(PageCall::Filled, &[0x6fff_f800, 0x300], 0x300, FileId::NONE);
+    check(&[arguments, table, data], &[113..114, 0x6ffff..0x70000, 0x70001..0x70004]);
     // With the first call exec is over, and what is mapped then ends on no zeroed page.
     check(&[EXEC, brk(0x5000_0000), data], &[]);
 }

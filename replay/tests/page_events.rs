@@ -208,7 +208,7 @@ type Step = (u64, u8, u64, u32);
 fn step(&(time, kind, page, parent): &Step) -> (u64, KernelEventKind) {
     let kind = match kind {
         0 => KernelEventKind::Fork { parent: ProcessId(parent) },
-        1 => KernelEventKind::Exec { arguments: None },
+        1 => KernelEventKind::Exec { arguments: None, table: None },
         2 => memory(),
         3 => drop_pages(page, 7),
         4 => call(PageCall::Munmap, &[MEMORY + page * PAGE, 3 * PAGE], 0),

@@ -59,7 +59,7 @@ pub(crate) struct AddressSpace {
     heap: Option<Range<u64>>,
     /// What mlockall(2) said of mappings to come.
     future: FutureLock,
-    /// Whether a system call was seen, so that exec is over.
+    /// Whether a system call of the program was seen, so that exec is over.
     called: bool,
     /// Whether it began as a copy of another.
     forked: bool,
@@ -175,7 +175,8 @@ impl AddressSpace {
             }
             KernelEventKind::Call(call) => {
                 *self.counts.calls.entry(call.call).or_default() += 1;
-                self.called = true;
+                // The kernel fills the table of a program's arguments before the program runs.
+                self.called |= call.call != PageCall::Filled;
                 self.cause.site = TouchSite { stack: call.stack, ..TouchSite::of(TouchCause::Call(call.call)) };
                 self.call(call, metadata);
             }

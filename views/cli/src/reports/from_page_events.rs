@@ -92,6 +92,8 @@ fn stack_of(touch: &FirstTouch, symbols: &Symbols<'_>) -> Vec<String> {
 fn without_line(function: &Function) -> String {
     match (&function.named, &function.module) {
         (Some(named), Some(module)) => format!("{} ({module})", named.name),
-        _ => function.to_string(),
+        (Some(_), None) => function.to_string(),
+        // It was given as a return address; what is shown is the instruction.
+        (None, _) => Function { offset: function.offset.saturating_sub(1), ..function.clone() }.to_string(),
     }
 }
