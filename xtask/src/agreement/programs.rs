@@ -105,8 +105,8 @@ pub fn prepare(root: &Path, directory: &Path) -> Result<Vec<Program>> {
         let environment = vec![("PYTHONMALLOC", allocator.to_owned())];
         programs.push(Program {
             environment,
-            at_work_pages: AT_WORK_PAGES,
-            ..plain(name, &["/usr/bin/python3", path(&script)?])
+            at_work_pages: 2 * AT_WORK_PAGES,
+            ..plain(name, &["/usr/bin/python3", path(&script)?, "10"])
         });
     }
     let input = Some(workloads.join("inserts.sql"));
