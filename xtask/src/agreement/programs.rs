@@ -105,14 +105,15 @@ pub fn prepare(root: &Path, directory: &Path) -> Result<Vec<Program>> {
         let environment = vec![("PYTHONMALLOC", allocator.to_owned())];
         programs.push(Program {
             environment,
-            at_work_pages: AT_WORK_PAGES,
-            ..plain(name, &["/usr/bin/python3", path(&script)?])
+            pauses_ms: (10, 70),
+            at_work_pages: 2 * AT_WORK_PAGES,
+            ..plain(name, &["/usr/bin/python3", path(&script)?, "10"])
         });
     }
     let input = Some(workloads.join("inserts.sql"));
     programs.push(Program {
         input,
-        pauses_ms: (10, 70),
+        pauses_ms: (10, 50),
         at_work_pages: AT_WORK_PAGES,
         ..plain("sqlite3", &["/usr/bin/sqlite3", ":memory:"])
     });
