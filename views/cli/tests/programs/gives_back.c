@@ -1,6 +1,7 @@
 /* gives_back MODE [applied]: holds memory that one piece of advice is about, with the advice applied or not, and exits.
  * trim: free blocks between live ones. threshold: a top of the heap that is kept since a large block was freed.
  * pinned: few small objects among many that are gone. leak: objects that nobody frees. files: a mapped file.
+ * cache, table: what looks like a leak and is none.
  * decay: freed objects, for an allocator that keeps them. */
 #include <fcntl.h>
 #include <malloc.h>
@@ -66,6 +67,25 @@ static void leak(void) {
     }
 }
 
+// A cache that grows to its size and then evicts the oldest.
+static void cache(void) {
+    static char *entries[8000];
+    for (int i = 0; i < 32000; i++) {
+        free(entries[i % 8000]);
+        entries[i % 8000] = memset(malloc(900), 1, 900);
+        if (i % 160 == 0) usleep(1000);
+    }
+}
+
+// A table that is built at the start and used for long.
+static void table(void) {
+    fill();
+    for (int i = 0; i < 300; i++) {
+        free(malloc(100 + i));
+        usleep(1000);
+    }
+}
+
 static void files(const char *name) {
     size_t length = 32 << 20;
     int file = open(name, O_RDWR | O_CREAT | O_TRUNC, 0600);
@@ -92,6 +112,8 @@ int main(int count, char **arguments) {
     else if (!strcmp(mode, "leak")) leak();
     else if (!strcmp(mode, "files")) files(arguments[count - 1]);
     else if (!strcmp(mode, "decay")) decay();
+    else if (!strcmp(mode, "cache")) cache();
+    else if (!strcmp(mode, "table")) table();
     else return 2;
     _exit(0);
 }

@@ -83,3 +83,12 @@ fn a_leak() {
     assert!(stack.iter().any(|frame| frame.starts_with("serve")), "{stack:#?}");
     assert_eq!((number(&leaks[0]["objects"]), number(&leaks[0]["bytes"])), (16_000, 16_000 * 900));
 }
+
+#[test]
+fn a_cache_and_a_table_are_no_leaks() {
+    for mode in ["cache", "table"] {
+        let report = record_with(&["--quiet"], &[], &[&program("gives_back"), mode]).report();
+        assert!(number(&processes(&report)[0]["objects"]["live"]) >= 4000, "{mode}");
+        assert_eq!(processes(&report)[0]["leaks"], serde_json::json!([]), "{mode}");
+    }
+}
