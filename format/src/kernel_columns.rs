@@ -7,8 +7,8 @@
 //!   thread       zigzag difference from the tid of the event before, 0 at first
 //!   address      zigzag difference from the address before, 0 at first: of each fault and each mapped range
 //!   instruction  the same, of each fault
-//!   number       varint: of an exec, lowest and one past the highest address of the arguments, 0 where unknown; of a
-//!                fork, the parent; of a mapped range, bytes, file offset, protection, flags, file; of a fault, its stack;
+//!   number       varint: of an exec, lowest and one past the highest address of arguments and of their table, 0 where
+//!                unknown; of a fork, the parent; of a mapped range, bytes, file offset, protection, flags, file; of a fault, its stack;
 //!                of a call, its arguments, its result as zigzag, file and stack
 //! ```
 
@@ -103,11 +103,12 @@ fn put_event(columns: &mut [Vec<u8>; COLUMNS], last: &mut Last, event: &KernelEv
     last.time = time;
     put_difference(threads, &mut last.tid, event.tid.into());
     match event.kind {
-        KernelEventKind::Exec { arguments } => {
+        KernelEventKind::Exec { arguments, table } => {
             kinds.push(EXEC);
-            let (low, high) = arguments.unwrap_or_default();
-            put(numbers, low.0);
-            put(numbers, high.0);
+            for (low, high) in [arguments, table].map(Option::unwrap_or_default) {
+                put(numbers, low.0);
+                put(numbers, high.0);
+            }
         }
         KernelEventKind::Fork { parent } => {
             kinds.push(FORK);
@@ -210,10 +211,7 @@ impl KernelCursor {
         self.last.time = self.last.time.checked_add(self.number(1)?)?;
         self.last.tid = self.difference(2, self.last.tid)?;
         let kind = match kind {
-            EXEC => {
-                let range = (Address(self.number(5)?), Address(self.number(5)?));
-                KernelEventKind::Exec { arguments: (range.1.0 != 0).then_some(range) }
-            }
+            EXEC => KernelEventKind::Exec { arguments: self.range()?, table: self.range()? },
             FORK => KernelEventKind::Fork { parent: ProcessId(self.small()?) },
             MAPPED => {
                 self.last.address = self.difference(3, self.last.address)?;
@@ -270,6 +268,12 @@ impl KernelCursor {
         Some(number)
     }
 
+    /// Two addresses, the second of which is 0 where the range is not known.
+    fn range(&mut self) -> Option<Option<(Address, Address)>> {
+        let range = (Address(self.number(5)?), Address(self.number(5)?));
+        Some((range.1.0 != 0).then_some(range))
+    }
+
     fn small(&mut self) -> Option<u32> {
         u32::try_from(self.number(5)?).ok()
     }
@@ -307,7 +311,7 @@ mod tests {
                 KernelEventKind::Call(SystemCall { call, arguments, result, file, stack })
             });
         prop_oneof![
-            arguments.prop_map(|arguments| KernelEventKind::Exec { arguments }),
+            (arguments.clone(), arguments).prop_map(|(arguments, table)| KernelEventKind::Exec { arguments, table }),
             any::<u32>().prop_map(|parent| KernelEventKind::Fork { parent: ProcessId(parent) }),
             fault,
             mapped,

@@ -25,8 +25,10 @@ pub enum KernelEventKind {
     /// A program began in a new address space, with nothing in it but what events say; these may lie before it by the
     /// time that the kernel's exec takes.
     Exec {
-        /// What the kernel filled with arguments and environment: lowest address and one past the highest, where known.
+        /// Where the kernel put arguments, environment and path: lowest address and one past the highest, where known.
         arguments: Option<(Address, Address)>,
+        /// Where it put the table that the stack pointer points to, in the same way. Between the two lies a gap.
+        table: Option<(Address, Address)>,
     },
     /// The address space began as a copy of another process's, as that one is now.
     Fork {

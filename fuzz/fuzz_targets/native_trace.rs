@@ -1,4 +1,4 @@
-//! Any bytes as a native trace: opened, and every chunk read in every way.
+//! Any bytes as a native trace: opened, every chunk read in every way, and replayed.
 //!
 //! `cargo +nightly fuzz run native_trace fuzz/corpus/native_trace format/tests/golden`
 #![no_main]
@@ -7,6 +7,7 @@ use libfuzzer_sys::fuzz_target;
 use pagetrace_format::checksum::crc32;
 use pagetrace_format::header::{CHUNK_HEADER_BYTES, FILE_HEADER_BYTES};
 use pagetrace_format::{ObjectId, Trace, native_to_go};
+use pagetrace_replay::{Moment, replay};
 
 fuzz_target!(|bytes: &[u8]| {
     read_all(bytes);
@@ -27,10 +28,17 @@ fn read_all(bytes: &[u8]) {
             }
             assert!(events <= chunk.header.count, "more events than the header gives");
         }
+        if let Ok(mut cursor) = trace.kernel_events(chunk) {
+            while let Ok(Some(_)) = cursor.next_event() {}
+        }
         drop(trace.records(chunk));
         drop(trace.snapshot(chunk));
     }
     drop(native_to_go(&trace, Vec::new()));
+    if let Ok(replayed) = replay(&trace, Moment::Peak, &mut |_| {}) {
+        let agreements = replayed.processes.iter().filter_map(|process| process.page_events.as_ref()?.agreement);
+        assert!(agreements.into_iter().all(|it| (0.0..=1.0).contains(&it.residency)), "a share is from 0 to 1");
+    }
 }
 
 /// A fuzzer does not guess a checksum, so that without this it would not get beyond the headers.

@@ -119,7 +119,7 @@ fn mapped(page: u64, pages: u64, protection: u64, flags: u64, file: FileId) -> K
     KernelEventKind::Mapped(MappedRange { start, bytes, file_offset: 0, protection, flags, file })
 }
 
-const EXEC: KernelEventKind = KernelEventKind::Exec { arguments: None };
+const EXEC: KernelEventKind = KernelEventKind::Exec { arguments: None, table: None };
 
 /// Pages resident after these events.
 fn check(events: &[KernelEventKind], expected: &[Range<u64>]) {
@@ -199,9 +199,14 @@ fn writable_data_of_a_program_is_copied_by_any_touch() {
 #[test]
 fn exec_fills_arguments_and_the_last_page_of_data() {
     let data = mapped(110, 4, READ | WRITE, PRIVATE, LIBRARY);
-    let arguments = KernelEventKind::Exec { arguments: Some((Address(0x7000_1800), Address(0x7000_4000))) };
+    let arguments = KernelEventKind::Exec {
+        arguments: Some((Address(0x7000_3800), Address(0x7000_4000))),
+        table: Some((Address(0x7000_1800), Address(0x7000_2800))),
+    };
     check(&[arguments, data], &[113..114, 0x70001..0x70004]);
     check(&[EXEC, mapped(100, 4, READ, PRIVATE, LIBRARY), data, touch(111)], &[111..112, 113..114]);
+    let table = call(PageCall::Filled, &[0x6fff_f800, 0x300], 0x300, FileId::NONE);
+    check(&[arguments, table, data], &[113..114, 0x6ffff..0x70000, 0x70001..0x70004]);
     // With the first call exec is over, and what is mapped then ends on no zeroed page.
     check(&[EXEC, brk(0x5000_0000), data], &[]);
 }
@@ -355,6 +360,33 @@ fn huge_pages_come_whole_where_a_program_asked_or_always() {
     // Neighbours that are alike are one mapping to the kernel.
     let joined = [memory(HUGE, 100), memory(HUGE + 100, HUGE - 100), touch(HUGE)];
     check_on(HugePages::Always, &joined, &whole);
+}
+
+#[test]
+fn a_place_with_a_table_of_small_pages_gets_no_huge_page() {
+    let place = memory(HUGE, HUGE);
+    let again = [HUGE + 5..HUGE + 6];
+    // Dropped at once it is as new, dropped piece by piece it is not.
+    let whole = [place, touch(HUGE), madvise(HUGE, HUGE, 4), touch(HUGE + 5)];
+    check_on(HugePages::Always, &whole, &[HUGE..2 * HUGE]);
+    let small = [place, madvise(HUGE, HUGE, 15), touch(HUGE), touch(HUGE + 9), madvise(HUGE, HUGE, 14)];
+    let with = |events: &[KernelEventKind]| small.iter().chain(events).copied().collect::<Vec<_>>();
+    check_on(HugePages::Always, &with(&[madvise(HUGE, HUGE, 4), touch(HUGE + 5)]), &[HUGE..2 * HUGE]);
+    check_on(HugePages::Always, &with(&[madvise(HUGE, 1, 4), madvise(HUGE + 9, 1, 4), touch(HUGE + 5)]), &again);
+    let parts = [place, touch(HUGE), madvise(HUGE, 300, 4), madvise(HUGE + 300, HUGE - 300, 4), touch(HUGE + 5)];
+    check_on(HugePages::Always, &parts, &again);
+    // A small page of zeros has a table too; a huge one has not.
+    let read = access(HUGE + 3, FaultAccess::Read);
+    let zeros = [place, madvise(HUGE, HUGE, 15), read, madvise(HUGE, HUGE, 14), touch(HUGE + 5)];
+    check_on(HugePages::Always, &zeros, &again);
+    check_on(HugePages::Always, &[place, read, touch(HUGE + 5)], &[HUGE..2 * HUGE]);
+    // With the last mapping in a place its table goes.
+    check_on(HugePages::Always, &with(&[munmap(HUGE, HUGE), place, touch(HUGE + 5)]), &[HUGE..2 * HUGE]);
+    check_on(
+        HugePages::Always,
+        &with(&[munmap(HUGE, 9), munmap(HUGE + 9, HUGE), place, touch(HUGE)]),
+        &[HUGE..2 * HUGE],
+    );
 }
 
 #[test]

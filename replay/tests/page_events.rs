@@ -2,14 +2,18 @@
 
 mod trace;
 
+use std::ops::Range;
+
 use pagetrace_format::kernel_event::FaultAccess;
 use pagetrace_format::records::{EndStatus, ProcessOrigin, Record};
 use pagetrace_format::snapshot::PageFlags;
 use pagetrace_format::{
-    Address, FileId, KernelEventKind, PageCall, PageFault, PageShift, Snapshot, StackId, SystemCall, Trace,
+    Address, FileId, KernelEventKind, PageCall, PageFault, PageShift, ProcessId, Snapshot, StackId, SystemCall, Trace,
+    TraceNanos,
 };
 use pagetrace_replay::page_events::{Agreement, FaultCounts, TouchCause};
-use pagetrace_replay::{Moment, PageEvents, replay};
+use pagetrace_replay::{Moment, PageEvents, predicted_anonymous_pages, replay};
+use proptest::prelude::*;
 use trace::{Builder, ended, process, replayed, snapshot, stack};
 
 const PAGE: u64 = 4096;
@@ -198,6 +202,55 @@ fn touches_are_counted_by_what_is_known_of_them() {
     assert_eq!(touches, expected);
 }
 
+/// What a process does, as small numbers: time, kind, page, and for forks the parent.
+type Step = (u64, u8, u64, u32);
+
+fn step(&(time, kind, page, parent): &Step) -> (u64, KernelEventKind) {
+    let kind = match kind {
+        0 => KernelEventKind::Fork { parent: ProcessId(parent) },
+        1 => KernelEventKind::Exec { arguments: None, table: None },
+        2 => memory(),
+        3 => drop_pages(page, 7),
+        4 => call(PageCall::Munmap, &[MEMORY + page * PAGE, 3 * PAGE], 0),
+        5 => call(PageCall::Mremap, &[MEMORY + page * PAGE, 9 * PAGE, 20 * PAGE, 1], MEMORY + 50 * page * PAGE),
+        _ => touch(page),
+    };
+    (time, kind)
+}
+
+proptest! {
+    #[test]
+    fn any_processes_are_replayed(
+        streams in prop::collection::vec(prop::collection::vec((0_u64..100, 0_u8..12, 0_u64..100, 0_u32..5), 1..40), 1..5),
+        scans in prop::collection::vec((0_u64..100, 0_u64..50, 1_u64..50), 0..6),
+        unordered: bool,
+    ) {
+        let mut builder = Builder::new(PageShift::KIB_4).records(&[process(0, ProcessOrigin::Command, None, 5)]);
+        for (id, mut steps) in (0..).zip(streams) {
+            if !unordered {
+                steps.sort_unstable();
+            }
+            let events: Vec<_> = steps.iter().map(step).collect();
+            for part in events.chunks(7) {
+                builder = builder.kernel_events(id, part);
+            }
+        }
+        let scans = scans.iter().map(|&(time, page, pages)| scan(time, &[(page, pages)]));
+        let bytes = scans.fold(builder, |builder, scan| builder.snapshot(&scan)).end(200);
+        for moment in [Moment::Peak, Moment::End] {
+            for events in replayed(&bytes, moment).processes.iter().filter_map(|process| process.page_events.as_ref()) {
+                let figures = events.agreement.map(|it| [Some(it.residency), it.change]).unwrap_or_default();
+                prop_assert!(figures.into_iter().flatten().all(|it| (0.0..=1.0).contains(&it)), "{figures:?}");
+            }
+        }
+        let trace = Trace::open(&bytes).unwrap();
+        let wanted: Vec<_> = (0..5).map(|id| (ProcessId(id), TraceNanos(200))).collect();
+        let predicted = predicted_anonymous_pages(&trace, &wanted).unwrap();
+        let ascending = |pages: &Vec<Range<u64>>| pages.windows(2).all(|pair| pair[0].end < pair[1].start);
+        prop_assert!(predicted.iter().all(ascending));
+    }
+}
+
 #[test]
 fn damage_costs_its_chunk() {
     let first = [(10, memory()), (11, touch(1))];
@@ -225,7 +278,7 @@ fn first_touches_are_those_of_the_shown_moment() {
         .kernel_events(1, &events)
         .end(100);
     let pages = |at: u64| {
-        let at = Moment::At(pagetrace_format::TraceNanos(at));
+        let at = Moment::At(TraceNanos(at));
         let process = replayed(&bytes, at).processes.remove(0);
         process.page_events.unwrap().first_touches.iter().map(|touch| touch.pages).sum::<u64>()
     };

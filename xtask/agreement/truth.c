@@ -1,11 +1,11 @@
 /* truth: which pages of a process the kernel has in RAM, at moments that nobody else knows.
  *
- * usage: truth PID OUT SNAPSHOTS MIN_MS MAX_MS SEED
+ * usage: truth PID OUT SNAPSHOTS MIN_MS MAX_MS SEED LEAST_PAGES
  *
  * It shares no code with the product, so that both are not wrong in the same way. At random distances it stops the
  * process, takes the time, lists its pages (PAGEMAP_SCAN, include/uapi/linux/fs.h) and lets it go on, until it has
  * SNAPSHOTS of them or the process ends. A stop in which the process ran is taken again: somebody else may have sent
- * SIGCONT. OUT gets lines:
+ * SIGCONT. A stop with fewer than LEAST_PAGES anonymous pages is left out: the program is not at its work yet. OUT gets:
  *
  *   stop TIME_NS ROLLUP_PAGES LISTED_PAGES TRIES   CLOCK_MONOTONIC; `Anonymous` of smaps_rollup; what follows as a
  *   anon FIRST PAST                                 runs of anonymous pages in RAM, as page indexes
@@ -46,7 +46,7 @@ struct scan_arguments {
 
 static pid_t pid;
 static int pidfd;
-static uint64_t page_bytes;
+static uint64_t page_bytes, least_pages;
 
 struct run {
     uint64_t start, end;
@@ -57,7 +57,7 @@ struct runs {
 };
 static struct runs anonymous, elf;
 
-enum outcome { DONE, AGAIN, GONE };
+enum outcome { DONE, AGAIN, TOO_SMALL, GONE };
 
 static void fail(const char *what) {
     fprintf(stderr, "truth: %s of process %d: %s\n", what, pid, strerror(errno));
@@ -289,6 +289,9 @@ static enum outcome take(FILE *out) {
         if (outcome == GONE) {
             return GONE;
         }
+        if (outcome == DONE && pages_of(&anonymous) < least_pages) {
+            return TOO_SMALL;
+        }
         if (outcome == DONE) {
             fprintf(out, "stop %llu %lld %llu %d\n", (unsigned long long)time, rollup,
                     (unsigned long long)pages_of(&anonymous), try);
@@ -309,8 +312,8 @@ static enum outcome take(FILE *out) {
 }
 
 int main(int count, char **arguments) {
-    if (count != 7) {
-        fprintf(stderr, "usage: truth PID OUT SNAPSHOTS MIN_MS MAX_MS SEED\n");
+    if (count != 8) {
+        fprintf(stderr, "usage: truth PID OUT SNAPSHOTS MIN_MS MAX_MS SEED LEAST_PAGES\n");
         return 2;
     }
     pid = (pid_t)atol(arguments[1]);
@@ -320,6 +323,7 @@ int main(int count, char **arguments) {
         return 2;
     }
     page_bytes = (uint64_t)sysconf(_SC_PAGESIZE);
+    least_pages = strtoull(arguments[7], NULL, 10);
     srandom((unsigned)atol(arguments[6]));
     FILE *out = fopen(arguments[2], "we");
     if (!out) {

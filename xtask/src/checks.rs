@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::process::cargo;
-use crate::{debian, models, sanitize, tidy};
+use crate::{agreement, debian, models, sanitize, tidy};
 
 /// The tracer crate is tested alone as well: in the workspace the preload library switches its feature on, and the
 /// twin that is compiled out would never be built. So is the allocator that calls it.
@@ -26,14 +26,15 @@ const LINTS: &[&[&str]] = &[
     &["clippy", "-p", "pagetrace", "--all-targets", "--", "-D", "warnings"],
 ];
 
-/// Everything, cheapest first.
+/// Everything, cheapest first. Nothing of the comparison with the kernel may be skipped here.
 pub fn ci(root: &Path) -> Result<()> {
     tidy::run(root)?;
     for arguments in LINTS {
         cargo(root, arguments, &[])?;
     }
     cargo(root, &["doc", "--workspace", "--no-deps"], &[("RUSTDOCFLAGS", "-Dwarnings")])?;
-    test(root)
+    test(root)?;
+    agreement::run(root, &[], true)
 }
 
 /// All tests of the project.

@@ -19,7 +19,7 @@ use anyhow::{Context, Result, bail};
 
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
-  ci                what CI runs: formatting, clippy, documentation, tidy, test
+  ci                what CI runs: formatting, clippy, documentation, tidy, test, agreement
   test              all tests of the project; installs what they need from Debian, or says what to install
   tidy              the project's rules on its own files
   loom              the models of the buffer hand-over, in all interleavings

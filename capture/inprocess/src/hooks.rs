@@ -8,7 +8,7 @@ use crate::twin;
 pub struct Caller {
     /// The address that the hooked call returns to, 0 for unknown.
     pub return_address: usize,
-    /// The stack pointer at the hook's first instruction.
+    /// The stack pointer at the hook's first instruction, where the return address is.
     pub stack_pointer: usize,
     /// The frame pointer register at the hook's first instruction, whatever it holds.
     pub frame_pointer: usize,

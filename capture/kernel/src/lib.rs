@@ -1,8 +1,9 @@
 //! What the kernel tells of a running process from outside it: its mappings, which pages are resident, the kernel's
-//! own figures, its family; and how to stop it so that all of these agree.
+//! own figures, its family; how to stop it so that all of these agree; and, by perf events, each touch of a page and each
+//! system call about pages.
 //!
-//! Nothing here needs a privilege for processes of the same user that are not set-user-id programs. Everything is
-//! read through `/proc`; the one ioctl and the few raw system calls are in `sys.rs`.
+//! Nothing here needs a privilege for processes of the same user that are not set-user-id programs; root is told more.
+//! Raw system calls are in the files `sys.rs`.
 
 pub mod error;
 

@@ -31,6 +31,9 @@ impl Module {
     }
 }
 
+/// What the kernel calls the library that it puts into all processes itself, in /proc/PID/maps. It is no file.
+pub const VDSO: &str = "[vdso]";
+
 /// Finds modules and reads the build id of each file once.
 #[derive(Debug, Default)]
 pub struct ModuleFinder {
@@ -47,7 +50,8 @@ impl ModuleFinder {
 
     /// The modules among the mappings of a process, in order of address.
     pub fn modules_of(&mut self, pid: u32, mappings: &[Mapping]) -> Vec<Module> {
-        let executable = |it: &&Mapping| it.permissions.has(Permissions::EXECUTE) && it.path.starts_with('/');
+        let executable =
+            |it: &&Mapping| it.permissions.has(Permissions::EXECUTE) && (it.path.starts_with('/') || it.path == VDSO);
         let modules = mappings.iter().filter(executable).map(|mapping| Module {
             start: mapping.start,
             end: mapping.end,
@@ -59,6 +63,9 @@ impl ModuleFinder {
     }
 
     fn build_id(&mut self, pid: u32, mapping: &Mapping) -> Vec<u8> {
+        if mapping.inode == 0 {
+            return Vec::new();
+        }
         let key = (mapping.device, mapping.inode);
         if let Some(known) = self.build_ids.get(&key) {
             return known.clone();

@@ -1,4 +1,4 @@
-//! System calls that no safe wrapper covers. The only file of this crate with unsafe code.
+//! System calls that no safe wrapper covers: of snapshots and of trying what works.
 
 use std::fs::File;
 use std::io;

@@ -141,6 +141,36 @@ fn check(flags: &[&str], argument: &str, outermost: &[&str]) {
     println!("{what}: {total} stacks, {:?} a stack once all is known", begun.elapsed() / total as u32);
 }
 
+/// Nothing of a process can be looked up any more that ended before its samples are read.
+#[test]
+fn what_was_told_needs_no_process() {
+    let mut program = Stepped::run(&["-O2", "-fomit-frame-pointer", "-Wl,-z,lazy"], "main");
+    let pid = program.child.id();
+    program.child.kill().expect("ours");
+    program.child.wait().expect("ours");
+    let mut told = StackUnwinder::new();
+    for mapping in &program.mappings {
+        told.mapped(pid, mapping);
+    }
+    const CHILD: u32 = u32::MAX;
+    told.forked(pid, CHILD);
+    let mut untold = StackUnwinder::new();
+    for (registers, stack) in &program.samples {
+        let found = told.unwind(pid, registers, stack);
+        if program.name(registers.instruction()) != "generated" {
+            assert_eq!(found.end, StackEnd::ThreadStart, "{:?}", program.chain(&found));
+        }
+        assert_eq!(told.unwind(CHILD, registers, stack), found);
+        let instruction = registers.instruction() + 1;
+        let nothing = UnwoundStack { frames: vec![instruction], end: StackEnd::Cut };
+        assert_eq!(untold.unwind(pid, registers, stack), nothing);
+    }
+    told.executed(pid);
+    told.process_ended(CHILD);
+    let (registers, stack) = &program.samples[0];
+    assert_eq!([pid, CHILD].map(|pid| told.unwind(pid, registers, stack).frames.len()), [1, 1]);
+}
+
 const STARTED: &[&str] = &["_start", "libc.so.6", "main", "walk"];
 const THREAD: &[&str] = &["libc.so.6", "thread", "walk"];
 

@@ -45,6 +45,7 @@ macro_rules! real {
 type Malloc = unsafe extern "C" fn(usize) -> *mut c_void;
 type Sized2 = unsafe extern "C" fn(usize, usize) -> *mut c_void;
 type Realloc = unsafe extern "C" fn(*mut c_void, usize) -> *mut c_void;
+type CloseLibrary = unsafe extern "C" fn(*mut c_void) -> c_int;
 type PosixMemalign = unsafe extern "C" fn(*mut *mut c_void, usize, usize) -> c_int;
 type PthreadCreate = unsafe extern "C" fn(
     *mut libc::pthread_t,
@@ -77,17 +78,17 @@ real! {
     /// pthread_create(3).
     pthread_create = c"pthread_create": PthreadCreate;
     /// dlclose(3).
-    close_library = c"dlclose": unsafe extern "C" fn(*mut c_void) -> c_int;
+    close_library = c"dlclose": CloseLibrary;
     /// _exit(2).
     exit_now = c"_exit": unsafe extern "C" fn(c_int) -> !;
 }
 
 /// dlclose(3), looked up anew.
 #[cold]
-pub fn close_library_of_later() -> Option<unsafe extern "C" fn(*mut c_void) -> c_int> {
+pub fn close_library_of_later() -> Option<CloseLibrary> {
     let address = next_definition(c"dlclose");
     // SAFETY: null, or the address of a definition of this symbol, which has this type by POSIX.
-    unsafe { core::mem::transmute::<usize, Option<unsafe extern "C" fn(*mut c_void) -> c_int>>(address) }
+    unsafe { core::mem::transmute::<usize, Option<CloseLibrary>>(address) }
 }
 
 static LOOKING_UP: AtomicBool = AtomicBool::new(false);

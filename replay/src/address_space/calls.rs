@@ -140,7 +140,7 @@ impl AddressSpace {
             if flags & MREMAP_DONTUNMAP == 0 {
                 self.unmap(from.clone());
             } else {
-                self.resident.remove(moved);
+                self.drop_pages(moved);
             }
             self.unmap(to.clone());
             for (part, area) in areas {
@@ -148,7 +148,11 @@ impl AddressSpace {
             }
             self.touches.paste(touches, from.start, to.start..to.start + kept);
             for part in pages {
-                self.resident.insert(part.start.wrapping_add(shift)..part.end.wrapping_add(shift));
+                let part = part.start.wrapping_add(shift)..part.end.wrapping_add(shift);
+                for place in self.huge.edges(&part) {
+                    self.huge.small_page(place.start);
+                }
+                self.resident.insert(part);
             }
         }
         // With an old length of 0 it is a second mapping of the same shared pages.
@@ -190,7 +194,7 @@ impl AddressSpace {
     fn madvise(&mut self, range: Range<u64>, advice: u64) {
         let set = |bit: u8, on: bool| move |area: &mut Area| area.traits = area.traits.with(bit, on);
         match advice {
-            MADV_DONTNEED | MADV_DONTNEED_LOCKED | MADV_GUARD_INSTALL => self.resident.remove(range),
+            MADV_DONTNEED | MADV_DONTNEED_LOCKED | MADV_GUARD_INSTALL => self.drop_pages(range),
             MADV_POPULATE_WRITE => self.populate(range),
             MADV_DONTFORK => self.areas.update(range, set(Traits::NOT_FORKED, true)),
             MADV_DOFORK => self.areas.update(range, set(Traits::NOT_FORKED, false)),
@@ -209,8 +213,8 @@ impl AddressSpace {
 
     /// Whole huge pages' places within the range become huge pages where anything of them is resident.
     fn collapse(&mut self, range: Range<u64>) {
-        let pages = self.huge.pages;
-        let Some(mask) = pages.checked_sub(1) else { return };
+        let Some(pages) = self.huge.pages() else { return };
+        let mask = pages - 1;
         let parts: Vec<(Range<u64>, Area)> = self.areas.within(range).collect();
         for (part, area) in parts {
             let last = part.end & !mask;

@@ -9,6 +9,7 @@
 
 mod areas;
 mod calls;
+mod huge;
 mod range_map;
 #[cfg(test)]
 mod tests;
@@ -19,12 +20,13 @@ use std::ops::Range;
 
 use hashbrown::{HashMap, HashSet};
 use pagetrace_format::kernel_event::FaultAccess;
-use pagetrace_format::records::{HugePages, Machine};
+use pagetrace_format::records::Machine;
 use pagetrace_format::{
     Address, FileId, KernelEvent, KernelEventKind, MappedRange, PageCall, PageFault, PageShift, StackId, TraceNanos,
 };
 
 use self::areas::{Area, AreaKind, Areas, Traits};
+use self::huge::HugePlaces;
 use self::touches::{Touch, Touches};
 pub use self::touches::{TouchCause, TouchSite};
 use crate::intervals::Intervals;
@@ -42,7 +44,7 @@ const MAP_GROWSDOWN: u64 = 0x100;
 #[derive(Clone, Debug)]
 pub(crate) struct AddressSpace {
     shift: PageShift,
-    huge: HugeRule,
+    huge: HugePlaces,
     areas: Areas,
     resident: Intervals,
     /// Pages of files and of shared memory with a fault.
@@ -57,7 +59,7 @@ pub(crate) struct AddressSpace {
     heap: Option<Range<u64>>,
     /// What mlockall(2) said of mappings to come.
     future: FutureLock,
-    /// Whether a system call was seen, so that exec is over.
+    /// Whether a system call of the program was seen, so that exec is over.
     called: bool,
     /// Whether it began as a copy of another.
     forked: bool,
@@ -84,14 +86,6 @@ pub(crate) struct EventTotals {
     pub(crate) calls: BTreeMap<PageCall, u64>,
 }
 
-/// When a touch of anonymous memory gets a huge page.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct HugeRule {
-    when: HugePages,
-    /// Pages of a huge page, 0 where there are none.
-    pages: u64,
-}
-
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum FutureLock {
     #[default]
@@ -105,13 +99,9 @@ enum FutureLock {
 impl AddressSpace {
     /// An empty one, with pages of `shift`.
     pub(crate) fn new(shift: PageShift, machine: Option<&Machine>) -> AddressSpace {
-        let huge_pages = machine.map_or(0, |machine| machine.huge_page_bytes >> shift.get());
         AddressSpace {
             shift,
-            huge: HugeRule {
-                when: machine.map_or(HugePages::Unknown, |machine| machine.huge_pages),
-                pages: if huge_pages.is_power_of_two() && huge_pages > 1 { huge_pages } else { 0 },
-            },
+            huge: HugePlaces::new(machine, shift),
             areas: Areas::default(),
             resident: Intervals::default(),
             touched_files: Intervals::default(),
@@ -172,7 +162,7 @@ impl AddressSpace {
     pub(crate) fn apply(&mut self, event: &KernelEvent, metadata: &Metadata) {
         self.cause = Cause { time: event.time, tid: event.tid, site: TouchSite::of(TouchCause::Exec) };
         match &event.kind {
-            KernelEventKind::Exec { arguments } => self.exec(*arguments),
+            KernelEventKind::Exec { arguments, table } => self.exec([*arguments, *table]),
             KernelEventKind::Mapped(mapped) => self.mapped(mapped, metadata),
             KernelEventKind::Fault(fault) => {
                 self.count_fault(fault);
@@ -185,7 +175,8 @@ impl AddressSpace {
             }
             KernelEventKind::Call(call) => {
                 *self.counts.calls.entry(call.call).or_default() += 1;
-                self.called = true;
+                // What the kernel fills need not be a call that the program made itself: exec may not be over.
+                self.called |= call.call != PageCall::Filled;
                 self.cause.site = TouchSite { stack: call.stack, ..TouchSite::of(TouchCause::Call(call.call)) };
                 self.call(call, metadata);
             }
@@ -204,16 +195,13 @@ impl AddressSpace {
 
     /// Exec writes arguments, environment and the auxiliary vector to the new stack before the program runs. A program
     /// that takes the place of a fork's copy begins with nothing of it.
-    fn exec(&mut self, arguments: Option<(Address, Address)>) {
+    fn exec(&mut self, written: [Option<(Address, Address)>; 2]) {
         if self.forked {
-            let machine = Machine {
-                huge_pages: self.huge.when,
-                huge_page_bytes: self.huge.pages << self.shift.get(),
-                memory_bytes: 0,
-            };
-            *self = AddressSpace::new(self.shift, Some(&machine));
+            let (cause, huge) = (self.cause, self.huge.emptied());
+            let counts = std::mem::take(&mut self.counts);
+            *self = AddressSpace { cause, counts, huge, ..AddressSpace::new(self.shift, None) };
         }
-        if let Some((low, high)) = arguments {
+        for (low, high) in written.into_iter().flatten() {
             let range = self.pages(low.0, high.0.saturating_sub(low.0));
             // Nothing of the kind is larger: a quarter of the stack's limit (execve(2)).
             if range.end - range.start <= STACK_GROWTH_BYTES_MAX >> self.shift.get() {
@@ -288,6 +276,8 @@ impl AddressSpace {
             self.fill(page..page + 1);
         } else if area.kind != AreaKind::Anonymous {
             self.touched_files.insert(page..page + 1);
+        } else if self.huge_page(page).is_none() {
+            self.huge.small_page(page);
         }
     }
 
@@ -295,10 +285,13 @@ impl AddressSpace {
     /// empty huge page's place gets all of it; in the middle of the range that changes nothing.
     fn fill(&mut self, range: Range<u64>) {
         let Some(last) = range.end.checked_sub(1).filter(|&last| range.start <= last) else { return };
-        let (first_huge, last_huge) = (self.huge_page(range.start), self.huge_page(last));
+        let touched = [range.start, last].map(|page| (page, self.huge_page(page)));
         self.make_resident(range);
-        for huge in [first_huge, last_huge].into_iter().flatten() {
-            self.make_resident(huge);
+        for (page, huge) in touched {
+            match huge {
+                Some(huge) => self.make_resident(huge),
+                None => self.huge.small_page(page),
+            }
         }
     }
 
@@ -330,23 +323,19 @@ impl AddressSpace {
     }
 
     /// The huge page that a touch of this page gets: aligned, within one anonymous mapping to which the machine's
-    /// setting and madvise(2) give them, and with no page of it resident
+    /// setting and madvise(2) give them, with no page of it resident and no table of small pages
     /// (Documentation/admin-guide/mm/transhuge.rst).
     fn huge_page(&self, page: u64) -> Option<Range<u64>> {
-        if self.huge.pages == 0 || !matches!(self.huge.when, HugePages::Always | HugePages::Madvise) {
-            return None;
-        }
-        let start = page & !(self.huge.pages - 1);
-        let huge = start..start.checked_add(self.huge.pages)?;
+        let huge = self.huge.place(page)?;
         let (range, area) = self.areas.at(page)?;
-        let asked = area.traits.has(Traits::HUGE) || self.huge.when == HugePages::Always;
+        let asked = area.traits.has(Traits::HUGE) || self.huge.always();
         let eligible = area.kind == AreaKind::Anonymous
             && asked
             && !area.traits.has(Traits::NOT_HUGE)
             && !area.traits.has(Traits::GROWS_DOWN)
             && !area.traits.has(Traits::PRESUMED);
-        (eligible && range.start <= huge.start && huge.end <= range.end && !self.resident.intersects(huge.clone()))
-            .then_some(huge)
+        let within = range.start <= huge.start && huge.end <= range.end;
+        (eligible && within && !self.huge.has_table(&huge) && !self.resident.intersects(huge.clone())).then_some(huge)
     }
 
     /// Takes for granted that the gaps in `range` are mapped: below a stack that grows it is the stack that has grown,
@@ -379,6 +368,16 @@ impl AddressSpace {
     fn unmap(&mut self, range: Range<u64>) {
         self.areas.remove(range.clone());
         self.touched_files.remove(range.clone());
+        self.drop_pages(range.clone());
+        for place in self.huge.edges(&range) {
+            if self.areas.within(place.clone()).next().is_none() {
+                self.huge.unmapped(place);
+            }
+        }
+    }
+
+    fn drop_pages(&mut self, range: Range<u64>) {
+        self.huge.drop_range(&range, &self.resident);
         self.resident.remove(range);
     }
 

@@ -1,6 +1,7 @@
 //! Any events leave an address space in which what is resident is mapped, and whose pages all have a first touch.
 
 use pagetrace_format::kernel_event::FaultAccess;
+use pagetrace_format::records::HugePages;
 use pagetrace_format::{PageCall, SystemCall};
 use proptest::prelude::*;
 
@@ -54,7 +55,8 @@ fn event() -> impl Strategy<Value = KernelEventKind> {
             KernelEventKind::Mapped(MappedRange { start, bytes, file_offset: 0, protection, flags, file })
         });
     let exec = prop::option::of((bytes(), bytes()))
-        .prop_map(|range| KernelEventKind::Exec { arguments: range.map(|(low, high)| (Address(low), Address(high))) });
+        .prop_map(|range| range.map(|(low, high)| (Address(low), Address(high))))
+        .prop_map(|range| KernelEventKind::Exec { arguments: range, table: range });
     prop_oneof![8 => fault, 8 => call(), 2 => mapped, 1 => exec]
 }
 

@@ -26,6 +26,16 @@ impl Mutation {
     /// Those that make a trace wrong.
     pub const WRONG: [Mutation; 3] = [Mutation::FewerFaults, Mutation::NoReleases, Mutation::Skewed];
 
+    /// Programs on which a wrong trace must be noticed: those that do much of what is left out.
+    pub fn must_be_noticed_on(self) -> &'static [&'static str] {
+        match self {
+            Mutation::NoFilled => &[],
+            Mutation::FewerFaults => &["churn", "malloc_stress", "python3", "redis"],
+            Mutation::NoReleases => &["churn", "lazy_free", "threads"],
+            Mutation::Skewed => &["churn", "malloc_stress"],
+        }
+    }
+
     /// For the table.
     pub fn name(self) -> &'static str {
         match self {

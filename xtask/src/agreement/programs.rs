@@ -23,6 +23,8 @@ pub struct Program {
     pub watch: Watch,
     /// Distances between stops, milliseconds.
     pub pauses_ms: (u32, u32),
+    /// With so many anonymous pages it is at its work, and is looked at; 0 from its begin.
+    pub at_work_pages: u32,
     /// Whether the kernel fills most of its memory in system calls of the read family: without their results there is
     /// nothing to predict from.
     pub needs_read_family: bool,
@@ -72,6 +74,9 @@ const CAUSES: &[&str] = &[
 /// Causes that are system calls of the read family.
 const FILLED_BY_READS: &[&str] = &["direct_read", "file_reader", "receive", "vector_read"];
 
+/// Of programs that load files and libraries at first, as long as the work that they are known for is still to come.
+const AT_WORK_PAGES: u32 = 4096;
+
 const STRESS_PAIRS: &str = "1500000";
 const GIT_COMMITS: u32 = 500;
 const REDIS_REQUESTS: u32 = 150_000;
@@ -98,10 +103,20 @@ pub fn prepare(root: &Path, directory: &Path) -> Result<Vec<Program>> {
     fs::copy(workloads.join("json_documents.py"), &script).context("the Python program")?;
     for (name, allocator) in [("python3", "default"), ("python3, malloc", "malloc")] {
         let environment = vec![("PYTHONMALLOC", allocator.to_owned())];
-        programs.push(Program { environment, ..plain(name, &["/usr/bin/python3", path(&script)?]) });
+        programs.push(Program {
+            environment,
+            pauses_ms: (10, 70),
+            at_work_pages: 2 * AT_WORK_PAGES,
+            ..plain(name, &["/usr/bin/python3", path(&script)?, "10"])
+        });
     }
     let input = Some(workloads.join("inserts.sql"));
-    programs.push(Program { input, pauses_ms: (10, 70), ..plain("sqlite3", &["/usr/bin/sqlite3", ":memory:"]) });
+    programs.push(Program {
+        input,
+        pauses_ms: (10, 50),
+        at_work_pages: AT_WORK_PAGES,
+        ..plain("sqlite3", &["/usr/bin/sqlite3", ":memory:"])
+    });
     programs.push(git(directory)?);
     programs.push(redis());
     Ok(programs)
@@ -115,6 +130,7 @@ fn plain(name: &str, command: &[&str]) -> Program {
         input: None,
         watch: Watch::Command,
         pauses_ms: (20, 140),
+        at_work_pages: 0,
         needs_read_family: false,
         load: None,
     }
@@ -183,7 +199,11 @@ fn redis() -> Program {
         "--dir",
         DIRECTORY,
     ];
-    Program { load: Some(RedisLoad { requests: REDIS_REQUESTS }), ..plain("redis", &command) }
+    Program {
+        at_work_pages: AT_WORK_PAGES,
+        load: Some(RedisLoad { requests: REDIS_REQUESTS }),
+        ..plain("redis", &command)
+    }
 }
 
 impl RedisLoad {

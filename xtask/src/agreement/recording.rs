@@ -54,7 +54,10 @@ impl Bench {
         let mut recorder = self.recorder(program, user, &run)?;
         let done = self.follow(program, &mut recorder, &run, seed);
         if done.is_err() {
-            // The recorder ends by itself when its command does.
+            // A server would go on when its recorder has gone.
+            if let Some(pid) = program.executable().and_then(|path| child_of(recorder.id(), Some(&path))) {
+                let _ = Command::new("kill").arg(pid.to_string()).status();
+            }
             let _ = recorder.kill();
             let _ = recorder.wait();
         }
@@ -114,12 +117,17 @@ impl Bench {
         let (least, most) = program.pauses_ms;
         let mut truth = Command::new(self.directory.join("truth"));
         truth.arg(pid.to_string()).arg(&out);
-        truth.args([u64::from(STOPS_MAX), least.into(), most.into(), seed].map(|number| number.to_string()));
+        truth.args(
+            [u64::from(STOPS_MAX), least.into(), most.into(), seed, program.at_work_pages.into()]
+                .map(|number| number.to_string()),
+        );
         let mut truth = truth.spawn().context("cannot start the truth program")?;
         let driven = program.load.as_ref().map_or(Ok(()), |load| load.drive(&socket));
         let seen = wait_for_end("the truth program", start, &mut truth);
         let recorded = wait_for_end("the recorder", start, recorder);
-        (driven?, seen?, recorded?);
+        driven?;
+        seen?;
+        recorded?;
         let stops = truth::parse(&fs::read_to_string(&out)?).with_context(|| format!("{}", out.display()))?;
         Ok((pid, stops))
     }

@@ -74,7 +74,6 @@ pub fn worst_difference(stops: &[Stop]) -> Result<f64> {
 }
 
 #[cfg(test)]
-#[expect(clippy::single_range_in_vec_init, reason = "sets of one range are meant")]
 mod tests {
     use super::*;
 

@@ -39,7 +39,7 @@ use crate::sys::linker::{self, Place};
 
 pub use code_regions::learn_code_between;
 pub use last_walk::{FRAMES_MAX, LastWalk, leave};
-pub use rule_cache::{code_unloaded, release};
+pub use rule_cache::code_unloaded;
 
 /// A stack: in the thread's record, until the next one is taken, or a single frame.
 #[derive(Clone, Copy)]
@@ -77,7 +77,7 @@ impl CallStack {
     #[inline]
     pub fn id(&self) -> u32 {
         match self {
-            CallStack::Recorded(record, frames) => record.id(frames - 1),
+            CallStack::Recorded(record, frames) => record.id(record.hash(frames - 1)),
             _ => 0,
         }
     }
@@ -86,7 +86,7 @@ impl CallStack {
     #[inline]
     pub fn set_id(&self, id: u32) {
         if let CallStack::Recorded(record, frames) = self {
-            record.set_id(frames - 1, id);
+            record.set_id(record.hash(frames - 1), id);
         }
     }
 
@@ -115,8 +115,14 @@ impl CallStack {
     }
 }
 
+/// Gives the memory back that is needed for speed alone.
+pub fn release() {
+    rule_cache::release();
+    last_walk::release();
+}
+
 /// Takes the stack of `caller`.
-#[inline]
+#[inline(never)]
 pub fn take(guard: &RecursionGuard, caller: Caller) -> CallStack {
     if caller.return_address == 0 {
         return CallStack::Empty;
@@ -137,151 +143,138 @@ pub fn take(guard: &RecursionGuard, caller: Caller) -> CallStack {
     record.keep_only(u64::from(rules) << 32 | u64::from(PROCESS.active()), bounds.1);
     let registers =
         Registers { return_address: caller.return_address, stack_pointer, frame_pointer: caller.frame_pointer };
-    let begin = || Unwinding {
-        registers,
-        sources: Sources::default(),
-        bounds,
-        of_thread: thread.stack.get(),
-        rules,
-        trusted: true,
-    };
-    let frames = match Walk::begin(record, registers) {
-        Err(frames) => frames,
-        Ok(mut walk) => {
-            let mut end = begin().walk(&mut walk);
-            if end.is_err() && walk.has_known() {
-                walk = Walk::begin_anew(record);
-                end = begin().walk(&mut walk);
-            }
-            let frames = walk.finish(*end.as_ref().unwrap_or(&Some(StackEnd::Cut)));
-            if end.is_err() {
+    let unwinding = Unwinding { registers, bounds, of_thread: thread.stack.get(), rules };
+    let mut walk = Walk::begin(record, stack_pointer);
+    let end = loop {
+        match unwinding.run(&mut walk) {
+            Ok(end) => break end,
+            Err(TooMany) if walk.has_known() => walk = Walk::begin_anew(record),
+            Err(TooMany) => {
                 // Its outermost frame is another one as soon as the stack grows.
-                record.is_not_for_next();
+                walk.is_not_for_next();
+                break Some(StackEnd::Cut);
             }
-            frames
         }
     };
+    let frames = walk.finish(end);
     if frames == 0 { single } else { CallStack::Recorded(record, frames) }
 }
 
 /// Goes from frame to frame.
+#[derive(Clone, Copy)]
 struct Unwinding {
     registers: Registers,
-    /// Where they were read.
-    sources: Sources,
     /// Of the stack that the registers are on.
     bounds: (usize, usize),
     /// Of the thread's own, which a signal may have interrupted.
     of_thread: (usize, usize),
     /// The epoch of the rules.
     rules: u32,
-    /// Whether the address is sure to be a return address.
-    trusted: bool,
 }
 
+const WORD: usize = size_of::<usize>();
+
 impl Unwinding {
-    /// To the end of the stack, or to a frame of the last walk: then there is none to tell.
-    #[inline]
-    fn walk(mut self, walk: &mut Walk) -> Result<Option<StackEnd>, TooMany> {
+    /// To the end of the stack, or to a frame of the last walk: then there is no end to tell.
+    #[inline(always)]
+    fn run(mut self, walk: &mut Walk) -> Result<Option<StackEnd>, TooMany> {
+        let mut sources = Sources::default();
+        // Whether the address is sure to be a return address.
+        let mut trusted = true;
         loop {
-            if walk.has_met(self.registers, self.sources) {
+            if walk.has_met(self.registers, sources) {
                 return Ok(None);
             }
             // The call is before the address to return to, perhaps the last instruction of its function.
             let call = self.registers.return_address.wrapping_sub(1);
-            let rule = rule_cache::get(call, self.rules).unwrap_or_else(|| self.find(call));
+            let rule = rule_cache::get(call, self.rules).unwrap_or_else(|| find(call, self.rules, trusted));
             if rule.kind() == Kind::Elsewhere {
-                if self.trusted {
+                if trusted {
                     code_regions::learn_code(call);
                 } else if !code_regions::is_code(call) {
                     return Ok(Some(StackEnd::Cut));
                 }
             }
-            walk.add_frame(self.registers, self.sources, rule.uses_frame_pointer())?;
-            if let Err(end) = self.step(walk, rule) {
-                return Ok(Some(end));
+            walk.add_frame(self.registers, sources, rule.uses_frame_pointer())?;
+            let step = if rule == Rule::FRAME_POINTER {
+                self.step_by_frame_pointer()
+            } else if rule.kind() == Kind::Signal {
+                // What the next walk would compare lies elsewhere.
+                walk.is_not_for_next();
+                over_signal(self).map(|there| {
+                    self = there;
+                    Sources::default()
+                })
+            } else {
+                trusted &= rule.has_table();
+                self.step(rule)
+            };
+            match step {
+                Ok(read) => sources = read,
+                Err(end) => return Ok(Some(end)),
             }
         }
     }
 
-    /// To the caller.
-    #[inline]
-    fn step(&mut self, walk: &mut Walk, rule: Rule) -> Result<(), StackEnd> {
+    /// The most frequent rule, apart: without reading it to know the next address the processor need not wait for it.
+    #[inline(always)]
+    fn step_by_frame_pointer(&mut self) -> Result<Sources, StackEnd> {
+        let Registers { stack_pointer, frame_pointer, .. } = self.registers;
+        // As in `read`, for both words.
+        let reach = self.bounds.1.wrapping_sub(2 * WORD).wrapping_sub(stack_pointer);
+        if frame_pointer.wrapping_sub(stack_pointer) > reach || !frame_pointer.is_multiple_of(WORD) {
+            return Err(StackEnd::Cut);
+        }
+        let words = ptr::with_exposed_provenance::<[usize; 2]>(frame_pointer);
+        // SAFETY: as in `read`.
+        let [callers, return_address] = unsafe { words.read() };
+        self.registers =
+            Registers { return_address, stack_pointer: frame_pointer.wrapping_add(2 * WORD), frame_pointer: callers };
+        Ok(Sources { frame_pointer, stack_pointer: 0 })
+    }
+
+    /// To the caller. Where its registers were read.
+    #[inline(always)]
+    fn step(&mut self, rule: Rule) -> Result<Sources, StackEnd> {
         let Registers { stack_pointer, frame_pointer, .. } = self.registers;
         let mut sources = Sources::default();
         let offset = rule.cfa_offset() as usize;
-        let (rule, cfa) = match rule.kind() {
-            Kind::FromStackPointer => (rule, stack_pointer.wrapping_add(offset)),
-            Kind::FromFramePointer => (rule, frame_pointer.wrapping_add(offset)),
+        let cfa = match rule.kind() {
+            Kind::FromStackPointer => stack_pointer.wrapping_add(offset),
+            Kind::FromFramePointer => frame_pointer.wrapping_add(offset),
             Kind::AtFramePointer => {
                 sources.stack_pointer = frame_pointer.wrapping_add(offset);
-                (rule, self.read(sources.stack_pointer)?)
+                self.read(sources.stack_pointer)?
             }
             Kind::ThreadStart => return Err(StackEnd::ThreadStart),
-            Kind::Signal => return self.step_over_signal(walk),
-            Kind::Beyond => return Err(StackEnd::Cut),
             // The linker's first function marks itself so for those who walk by frame pointers.
             Kind::NoTableInLinker if frame_pointer == 0 => return Err(StackEnd::ThreadStart),
-            Kind::NoTable | Kind::NoTableInLinker | Kind::Elsewhere => {
-                if frame_pointer == 0 {
-                    return Err(StackEnd::Unknown);
-                }
-                self.trusted = false;
-                (Rule::FRAME_POINTER, frame_pointer.wrapping_add(16))
-            }
+            Kind::NoTable | Kind::Elsewhere if frame_pointer == 0 => return Err(StackEnd::Unknown),
+            Kind::NoTable | Kind::NoTableInLinker | Kind::Elsewhere => return self.step_by_frame_pointer(),
+            Kind::Signal | Kind::Beyond => return Err(StackEnd::Cut),
         };
         // Outwards, or it would never end.
         if cfa <= stack_pointer {
             return Err(StackEnd::Cut);
         }
-        let return_address = self.read(cfa.wrapping_sub(size_of::<usize>()))?;
+        let return_address = self.read(cfa.wrapping_sub(WORD))?;
         let saved_offset = rule.saved_offset() as usize;
         sources.frame_pointer = match rule.saved() {
             Saved::InRegister => 0,
             Saved::FromCfa => cfa.wrapping_add(saved_offset),
             Saved::FromFramePointer => frame_pointer.wrapping_add(saved_offset),
         };
-        let frame_pointer = if sources.frame_pointer == 0 { frame_pointer } else { self.read(sources.frame_pointer)? };
-        self.registers = Registers { return_address, stack_pointer: cfa, frame_pointer };
-        self.sources = sources;
-        Ok(())
-    }
-
-    /// To what the signal has interrupted: `struct rt_sigframe` of the kernel (arch/x86/include/asm/sigframe.h) without
-    /// the return address, so `struct ucontext` and in it, from byte 40, the registers of `struct sigcontext`.
-    #[cold]
-    fn step_over_signal(&mut self, walk: &mut Walk) -> Result<(), StackEnd> {
-        const FRAME_POINTER: usize = 120;
-        const STACK_POINTER: usize = 160;
-        const INSTRUCTION: usize = 168;
-        let context = self.registers.stack_pointer;
-        let frame_pointer = self.read(context.wrapping_add(FRAME_POINTER))?;
-        let stack_pointer = self.read(context.wrapping_add(STACK_POINTER))?;
-        let instruction = self.read(context.wrapping_add(INSTRUCTION))?;
-        let on_same = (self.bounds.0..self.bounds.1).contains(&stack_pointer);
-        if on_same && stack_pointer <= context {
-            return Err(StackEnd::Cut);
-        }
-        if !on_same {
-            if self.bounds == self.of_thread || !(self.of_thread.0..self.of_thread.1).contains(&stack_pointer) {
-                return Err(StackEnd::Cut);
-            }
-            self.bounds = self.of_thread;
-        }
-        // What the next walk would compare lies elsewhere.
-        walk.crosses_signal();
-        // Readers of a stack look one byte before each address, too: so it has to be the byte after.
-        let return_address = instruction.wrapping_add(1);
-        self.registers = Registers { return_address, stack_pointer, frame_pointer };
-        self.sources = Sources::default();
-        Ok(())
+        let callers = if sources.frame_pointer == 0 { frame_pointer } else { self.read(sources.frame_pointer)? };
+        self.registers = Registers { return_address, stack_pointer: cfa, frame_pointer: callers };
+        Ok(sources)
     }
 
     /// A word of the stack, not below the stack pointer.
-    #[inline]
+    #[inline(always)]
     fn read(&self, address: usize) -> Result<usize, StackEnd> {
-        let last = self.bounds.1.wrapping_sub(size_of::<usize>());
-        if address < self.registers.stack_pointer || address > last || !address.is_multiple_of(size_of::<usize>()) {
+        let low = self.registers.stack_pointer;
+        let reach = self.bounds.1.wrapping_sub(WORD).wrapping_sub(low);
+        if address.wrapping_sub(low) > reach || !address.is_multiple_of(WORD) {
             return Err(StackEnd::Cut);
         }
         // SAFETY: an aligned word between the stack pointer and the end of the stack that it is on, the thread's own or
@@ -289,25 +282,49 @@ impl Unwinding {
         // sigaltstack(2)).
         Ok(unsafe { ptr::with_exposed_provenance::<usize>(address).read() })
     }
+}
 
-    /// The rule of an address that the cache does not know.
-    #[cold]
-    #[inline(never)]
-    fn find(&self, address: usize) -> Rule {
-        let Some(file) = linker::file_at(address) else { return Rule::plain(Kind::Elsewhere) };
-        if !self.trusted && file.place == Place::Library {
-            return Rule::plain(Kind::Beyond);
-        }
-        // SAFETY: the file stays loaded as long as its tables are read: it is never unloaded, or the address is one that
-        // this thread is going to return to (see above).
-        let tables = unsafe { file.tables() };
-        let rule = match tables {
-            Some((bytes, at)) => eh_frame::rule_at(Reader::new(bytes, at), file.index, address),
-            None => Rule::plain(Kind::NoTable),
-        };
-        let without_table = rule.kind() == Kind::NoTable;
-        let rule = if without_table && file.place == Place::Linker { Rule::plain(Kind::NoTableInLinker) } else { rule };
-        rule_cache::put(address, self.rules, rule, file.number());
-        rule
+/// To what a signal has interrupted: `struct rt_sigframe` of the kernel (arch/x86/include/asm/sigframe.h) without
+/// the return address, so `struct ucontext` and in it, from byte 40, the registers of `struct sigcontext`.
+#[cold]
+fn over_signal(from: Unwinding) -> Result<Unwinding, StackEnd> {
+    const FRAME_POINTER: usize = 120;
+    const STACK_POINTER: usize = 160;
+    const INSTRUCTION: usize = 168;
+    let mut to = from;
+    let context = from.registers.stack_pointer;
+    to.registers.frame_pointer = from.read(context.wrapping_add(FRAME_POINTER))?;
+    to.registers.stack_pointer = from.read(context.wrapping_add(STACK_POINTER))?;
+    // Readers of a stack look one byte before each address, too: so it has to be the byte after.
+    to.registers.return_address = from.read(context.wrapping_add(INSTRUCTION))?.wrapping_add(1);
+    let is_on = |(low, high)| (low..high).contains(&to.registers.stack_pointer);
+    if is_on(from.bounds) {
+        return if to.registers.stack_pointer > context { Ok(to) } else { Err(StackEnd::Cut) };
     }
+    // From the thread's own stack no signal leads elsewhere.
+    if from.bounds == from.of_thread || !is_on(from.of_thread) {
+        return Err(StackEnd::Cut);
+    }
+    to.bounds = from.of_thread;
+    Ok(to)
+}
+
+/// The rule of an address that the cache does not know.
+#[cold]
+#[inline(never)]
+fn find(address: usize, epoch: u32, trusted: bool) -> Rule {
+    let Some(file) = linker::file_at(address) else { return Rule::plain(Kind::Elsewhere) };
+    if !trusted && file.place == Place::Library {
+        return Rule::plain(Kind::Beyond);
+    }
+    // SAFETY: the file stays loaded as long as its tables are read: it is never unloaded, or the address is one that this
+    // thread is going to return to (see above).
+    let rule = match unsafe { file.tables() } {
+        Some((bytes, at)) => eh_frame::rule_at(Reader::new(bytes, at), file.index, address),
+        None => Rule::plain(Kind::NoTable),
+    };
+    let in_linker = rule.kind() == Kind::NoTable && file.place == Place::Linker;
+    let rule = if in_linker { Rule::plain(Kind::NoTableInLinker) } else { rule };
+    rule_cache::put(address, epoch, rule, file.number());
+    rule
 }

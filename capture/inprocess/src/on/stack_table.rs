@@ -15,11 +15,10 @@ use super::process::PROCESS;
 use crate::sys;
 
 /// Slots of the table; a power of two.
-pub const SLOTS: usize = 1 << 17;
+pub const SLOTS: usize = 1 << 18;
 /// Bytes of the table.
 pub const BYTES: usize = SLOTS * size_of::<AtomicU64>();
-/// With more stacks than this only their innermost frame is told apart, so that the table never fills up with chains
-/// of frame pointers that lead nowhere.
+/// With more stacks than this only their innermost frame is told apart, so that the table never fills up.
 const FULL_STACKS_MAX: u32 = SLOTS as u32 / 2;
 const PROBES_MAX: usize = 64;
 

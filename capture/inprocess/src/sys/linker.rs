@@ -50,16 +50,21 @@ type FindObject = unsafe extern "C" fn(*mut c_void, *mut FoundObject) -> c_int;
 
 /// The address of `_dl_find_object`, 0 where there is none (glibc before 2.35, other C libraries).
 static FIND_OBJECT: AtomicUsize = AtomicUsize::new(0);
-/// Addresses in the program itself and in the dynamic linker, 0 where there is none.
+/// Addresses in the program's code and in the dynamic linker, 0 where there is none.
 static IN_PROGRAM: AtomicUsize = AtomicUsize::new(0);
 static IN_LINKER: AtomicUsize = AtomicUsize::new(0);
+/// Where the program's headers are, and how many. A static program is known to `_dl_find_object` without its first page.
+static PROGRAM_HEADERS: AtomicUsize = AtomicUsize::new(0);
+static PROGRAM_HEADER_COUNT: AtomicUsize = AtomicUsize::new(0);
 
 /// Finds out how to ask for loaded files. Not for hooks: dlsym(3) takes a lock of the linker's.
 pub fn find_out() {
     // SAFETY: reads numbers of the auxiliary vector (getauxval(3)).
-    let (program, linker) = unsafe { (libc::getauxval(libc::AT_PHDR), libc::getauxval(libc::AT_BASE)) };
-    IN_PROGRAM.store(program as usize, Ordering::Relaxed);
-    IN_LINKER.store(linker as usize, Ordering::Relaxed);
+    let number = |kind| unsafe { libc::getauxval(kind) } as usize;
+    IN_PROGRAM.store(number(libc::AT_ENTRY), Ordering::Relaxed);
+    IN_LINKER.store(number(libc::AT_BASE), Ordering::Relaxed);
+    PROGRAM_HEADERS.store(number(libc::AT_PHDR), Ordering::Relaxed);
+    PROGRAM_HEADER_COUNT.store(number(libc::AT_PHNUM), Ordering::Relaxed);
     FIND_OBJECT.store(find_object_address(), Ordering::Release);
 }
 
@@ -152,39 +157,48 @@ impl LoadedFile {
         const PT_GNU_EH_FRAME: u32 = 0x6474_e550;
         const READABLE: u32 = 4;
         const WRITABLE: u32 = 2;
-        if self.index == 0 || self.end - self.start < size_of::<Elf64Header>() {
+        if self.index == 0 {
+            return None;
+        }
+        let (first, count) = self.headers()?;
+        let first = ptr::with_exposed_provenance::<ProgramHeader>(first);
+        // SAFETY: so many headers are there, as the kernel or the file's own header say; unaligned reads need no
+        // alignment.
+        let headers = || (0..count).map(|index| unsafe { first.add(index).read_unaligned() });
+        let index = headers().find(|header| header.kind == PT_GNU_EH_FRAME)?.address as usize;
+        let base = self.index.wrapping_sub(index);
+        let holds = |header: &ProgramHeader| {
+            header.kind == PT_LOAD && (index as u64).wrapping_sub(header.address) < header.file_bytes
+        };
+        let segment = headers().find(holds)?;
+        let start = base.wrapping_add(segment.address as usize);
+        let bytes = segment.file_bytes as usize;
+        if segment.flags & (READABLE | WRITABLE) != READABLE {
+            return None;
+        }
+        // SAFETY: the file is loaded, and so are all of its segments; this one for reading and not for writing.
+        Some((unsafe { slice::from_raw_parts(ptr::with_exposed_provenance(start), bytes) }, start))
+    }
+
+    /// Address and number of its program headers.
+    fn headers(&self) -> Option<(usize, usize)> {
+        /// Where a file's headers are loaded for certain.
+        const FIRST_PAGE: usize = 4096;
+        if self.place == Place::Program {
+            return Some((PROGRAM_HEADERS.load(Ordering::Relaxed), PROGRAM_HEADER_COUNT.load(Ordering::Relaxed)));
+        }
+        if self.end - self.start < FIRST_PAGE {
             return None;
         }
         let header = ptr::with_exposed_provenance::<Elf64Header>(self.start);
         // SAFETY: the first page of a loaded file is readable and begins with its header wherever the file's first segment
         // is loaded; the magic number says whether it is.
         let header = unsafe { header.read_unaligned() };
-        if header.magic != *b"\x7fELF" || usize::from(header.program_header_bytes) != size_of::<ProgramHeader>() {
-            return None;
-        }
-        let count = usize::from(header.program_headers);
-        let offset = header.program_headers_offset as usize;
-        /// Where the file's headers are loaded for certain.
-        const FIRST_PAGE: usize = 4096;
-        if offset.checked_add(count * size_of::<ProgramHeader>())? > FIRST_PAGE {
-            return None;
-        }
-        let first = ptr::with_exposed_provenance::<ProgramHeader>(self.start + offset);
-        // SAFETY: within the first page, as checked; unaligned reads need no alignment.
-        let headers = || (0..count).map(|index| unsafe { first.add(index).read_unaligned() });
-        let index = headers().find(|header| header.kind == PT_GNU_EH_FRAME)?.address as usize;
-        let base = self.index.wrapping_sub(index);
-        let holds = |header: &ProgramHeader| {
-            header.kind == PT_LOAD && (header.address..header.address + header.file_bytes).contains(&(index as u64))
-        };
-        let segment = headers().find(holds)?;
-        let start = base.wrapping_add(segment.address as usize);
-        let bytes = segment.file_bytes as usize;
-        if segment.flags & (READABLE | WRITABLE) != READABLE || start < self.start || start + bytes > self.end {
-            return None;
-        }
-        // SAFETY: a segment of a loaded file, mapped for reading and not for writing.
-        Some((unsafe { slice::from_raw_parts(ptr::with_exposed_provenance(start), bytes) }, start))
+        let (offset, count) = (header.program_headers_offset as usize, usize::from(header.program_headers));
+        let is_elf = header.magic == *b"\x7fELF"
+            && usize::from(header.program_header_bytes) == size_of::<ProgramHeader>()
+            && offset.checked_add(count * size_of::<ProgramHeader>())? <= FIRST_PAGE;
+        is_elf.then_some((self.start + offset, count))
     }
 }
 

@@ -23,6 +23,12 @@ pub struct Accesses {
     decoder: InstructionInfoFactory,
 }
 
+impl Default for Accesses {
+    fn default() -> Accesses {
+        Accesses::new()
+    }
+}
+
 impl Accesses {
     /// None yet.
     pub fn new() -> Accesses {

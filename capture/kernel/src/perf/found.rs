@@ -22,8 +22,11 @@ impl Default for PerfOptions {
 }
 
 const RING_BYTES: usize = 4 << 20;
-const STACK_PERIOD: u64 = 64;
-const STACK_BYTES: u32 = 16 << 10;
+/// A prime: programs touch pages in steps of powers of two.
+const STACK_PERIOD: u64 = 97;
+/// Half of the stacks of sqlite3 that runs a file by `.read` are some bytes longer than 16 KiB. With 32 KiB, or stacks more
+/// often, a program that does nothing but touch pages fills the rings.
+const STACK_BYTES: u32 = 24 << 10;
 
 /// What the kernel allowed.
 #[derive(Clone, Debug)]

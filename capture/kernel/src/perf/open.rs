@@ -20,7 +20,8 @@ use super::tracepoints::{CallTracepoints, EnterExit, FaultTracepoints, KernelTra
 /// Rings of all processors together take no more than this.
 const RINGS_BYTES_MAX: usize = 256 << 20;
 const RING_BYTES_LEAST: usize = 16 << 10;
-/// A thread has so many events at most, over all processors: starting one costs some microseconds for each.
+/// A thread has so many events of system calls at most, over all processors, beside those of the calls that are needed:
+/// starting one costs some microseconds for each.
 const EVENTS_A_THREAD_MAX: usize = 256;
 
 /// Events that are open, with their rings.

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use pagetrace_format::kernel_event::{KernelEvent, KernelEventKind, PageCall, SystemCall};
+use pagetrace_format::kernel_event::{KernelEvent, KernelEventKind};
 use pagetrace_format::records::{EndStatus, Process, ProcessEnd, ProcessOrigin, Record, StackEnd};
-use pagetrace_format::{Address, FileId, ProcessId, StackId, TraceNanos};
+use pagetrace_format::{Address, ProcessId, StackId, TraceNanos};
 
 use crate::perf::MappedRecord;
 use crate::unwind::UnwoundStack;
@@ -172,17 +172,15 @@ impl Image {
         if std::mem::replace(&mut self.begin_told, true) {
             return;
         }
-        let kinds = match (self.begin, parent) {
+        let kind = match (self.begin, parent) {
             (Begin::Exec, _) => {
-                let exec = KernelEventKind::Exec { arguments: self.arguments.map(|it| it.strings) };
-                [Some(exec), self.arguments.map(|it| filled(it.table))]
+                let [arguments, table] = [self.arguments.map(|it| it.strings), self.arguments.map(|it| it.table)];
+                KernelEventKind::Exec { arguments, table }
             }
-            (Begin::Fork, Some(parent)) => [Some(KernelEventKind::Fork { parent }), None],
+            (Begin::Fork, Some(parent)) => KernelEventKind::Fork { parent },
             _ => return,
         };
-        let (time, tid) = (TraceNanos(self.begin_time), self.begin_tid);
-        let begin = kinds.into_iter().flatten().map(|kind| KernelEvent { time, tid, kind });
-        self.events.splice(0..0, begin);
+        self.events.insert(0, KernelEvent { time: TraceNanos(self.begin_time), tid: self.begin_tid, kind });
     }
 
     /// The records of a process that the recorder never saw.
@@ -196,18 +194,6 @@ impl Image {
         });
         [Some(Record::Process(process)), end].into_iter().flatten().collect()
     }
-}
-
-/// The kernel wrote from a first address up to a last.
-fn filled((low, high): (Address, Address)) -> KernelEventKind {
-    let bytes = high.0 - low.0;
-    KernelEventKind::Call(SystemCall {
-        call: PageCall::Filled,
-        arguments: [low.0, bytes, 0, 0, 0, 0],
-        result: bytes as i64,
-        file: FileId::NONE,
-        stack: StackId::UNKNOWN,
-    })
 }
 
 /// Stacks have numbers in their own image only.

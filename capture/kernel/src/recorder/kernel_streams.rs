@@ -14,11 +14,11 @@ use pagetrace_format::kernel_event::{FaultAccess, KernelEvent, KernelEventKind, 
 use pagetrace_format::records::{Loss, LossReason, MappedFile, Process, Record, Source};
 use pagetrace_format::snapshot::{Mapping, Permissions};
 use pagetrace_format::{Address, FileId, KernelColumns, ProcessId, StackId, TraceNanos};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::perf::{
     Accesses, Body, Found, MappedRecord, PerfEvents, PerfOptions, StackSample, Timeline, Told, ToldKind,
 };
-
 use crate::unwind::{StackUnwinder, UnwoundStack, UserRegisters};
 
 use super::image::Image;
@@ -72,7 +72,11 @@ impl KernelStreams {
         };
         // The events are those of the thread that opens them and of what it forks from then on. It ends here.
         let start = || {
+            // There can be hundreds of events. The command is to have the limit that the recorder was given.
+            let limit = getrlimit(Resource::Nofile);
+            let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
             let opened = PerfEvents::open(options);
+            let _ = setrlimit(Resource::Nofile, limit);
             (command.spawn(), opened)
         };
         let (child, opened) = std::thread::scope(|scope| scope.spawn(start).join())

@@ -390,7 +390,6 @@ impl Processes {
         if refused > 0 {
             missed.push(format!("{refused} processes found no room in the session"));
         }
-        missed.push("call stacks end where code has no frame pointers".into());
         let snapshot_errors: Vec<&str> = self.snapshot_errors.iter().map(String::as_str).collect();
         let source = |name: &str, active, missed: String| Source { name: name.into(), active, missed };
         vec![

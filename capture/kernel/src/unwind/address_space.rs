@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use pagetrace_format::snapshot::{Mapping, Permissions};
 
-use super::files::{Files, VDSO};
+use super::files::Files;
 use super::tables::Tables;
+use crate::modules::VDSO;
 use crate::proc_maps::read_mappings;
 
 /// What lies at an address.

@@ -11,10 +11,8 @@ use pagetrace_format::snapshot::Mapping;
 
 use super::tables::Tables;
 use crate::build_id::open_mapped;
+use crate::modules::VDSO;
 use crate::proc_maps::read_mappings;
-
-/// What the kernel calls its own library in maps of processes.
-pub const VDSO: &str = "[vdso]";
 
 /// Unwind tables by the device and inode of their file.
 #[derive(Debug, Default)]

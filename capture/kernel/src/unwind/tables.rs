@@ -38,7 +38,7 @@ pub struct Tables {
     calls: RefCell<HashMap<u64, Option<i64>>>,
 }
 
-/// A part of the file that is loaded. An address that the file states is an *svma*; in a process it lies elsewhere.
+/// A part of the file that is mapped for execution. An address that the file states is an *svma*; in a process it lies elsewhere.
 #[derive(Debug)]
 struct Segment {
     offset: u64,
@@ -64,8 +64,11 @@ impl Tables {
     /// Reads the tables of an ELF file. One without tables gives empty ones; `None` for what is no such file.
     pub fn read<'data, R: ReadRef<'data>>(data: R, code: Option<File>) -> Option<Tables> {
         let header = Header::parse(data).ok()?;
-        let loaded = |it: &&elf::ProgramHeader64<object::LittleEndian>| it.p_type(LITTLE) == elf::PT_LOAD;
-        let segments = header.program_headers(LITTLE, data).ok()?.iter().filter(loaded).map(|it| Segment {
+        // Only those with code: linkers let segments share a page of the file, which is then mapped for each of them.
+        let code_of = |it: &&elf::ProgramHeader64<object::LittleEndian>| {
+            it.p_type(LITTLE) == elf::PT_LOAD && it.p_flags(LITTLE) & elf::PF_X != 0
+        };
+        let segments = header.program_headers(LITTLE, data).ok()?.iter().filter(code_of).map(|it| Segment {
             offset: it.p_offset(LITTLE),
             bytes: it.p_filesz(LITTLE),
             svma: it.p_vaddr(LITTLE),
@@ -89,7 +92,7 @@ impl Tables {
         Some(tables)
     }
 
-    /// The address that the file states for what lies at an offset in it.
+    /// The address that the file states for code at an offset in it.
     pub fn svma_of(&self, offset: u64) -> Option<u64> {
         // Mappings begin at pages, segments within them.
         const PAGE: u64 = 4096;
@@ -208,4 +211,42 @@ fn section<'data, R: ReadRef<'data>>(header: &Header, data: R, name: &[u8]) -> O
     }
     let bytes = section.data(LITTLE, data).ok()?;
     (!bytes.is_empty()).then(|| (bytes.to_vec(), section.sh_addr(LITTLE)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An ELF file of program headers: type, flags, offset, address, bytes.
+    fn elf_file(segments: &[(u32, u32, u64, u64, u64)]) -> Vec<u8> {
+        let mut bytes = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
+        bytes.extend([3, 0, 62, 0, 1, 0, 0, 0]);
+        bytes.extend([0_u64, 64, 0].iter().flat_map(|word| word.to_le_bytes()));
+        bytes.extend([0_u16, 0, 64, 56, segments.len() as u16, 64, 0, 0].iter().flat_map(|word| word.to_le_bytes()));
+        for &(kind, flags, offset, address, size) in segments {
+            bytes.extend([kind, flags].iter().flat_map(|word| word.to_le_bytes()));
+            bytes.extend([offset, address, address, size, size, 0x1000].iter().flat_map(|word| word.to_le_bytes()));
+        }
+        bytes
+    }
+
+    #[test]
+    fn segments_that_share_a_page_of_the_file() {
+        let (read, execute) = (elf::PF_R, elf::PF_R | elf::PF_X);
+        // As lld lays them out: code follows at once in the file, and a page later in memory.
+        let bytes =
+            elf_file(&[(elf::PT_LOAD, read, 0, 0, 0x107b4), (elf::PT_LOAD, execute, 0x107b4, 0x117b4, 0x56dbc)]);
+        let tables = Tables::read(&bytes[..], None).expect("an ELF file");
+        assert_eq!(tables.svma_of(0x10000), Some(0x11000));
+        assert_eq!(tables.svma_of(0x11ba1), Some(0x12ba1));
+        assert_eq!((tables.svma_of(0), tables.svma_of(0x67570)), (None, None));
+        assert_eq!(tables.rule(0x12ba1, &mut Evaluator::default()), Rule::NoTable);
+    }
+
+    #[test]
+    fn what_is_no_elf_file_has_no_tables() {
+        for bytes in [&b""[..], b"\x7fELF", &elf_file(&[(1, 5, 0, 0, 64)])[..100]] {
+            assert!(Tables::read(bytes, None).is_none(), "{bytes:?}");
+        }
+    }
 }

@@ -28,8 +28,8 @@ pub fn write_kernel_event(out: &mut dyn Write, start: u64, metadata: &Metadata, 
 
 fn described(metadata: &Metadata, kind: &KernelEventKind) -> String {
     match kind {
-        KernelEventKind::Exec { arguments: Some((low, high)) } => format!("exec arguments {low} to {high}"),
-        KernelEventKind::Exec { arguments: None } => "exec".into(),
+        KernelEventKind::Exec { arguments: Some((low, high)), .. } => format!("exec arguments {low} to {high}"),
+        KernelEventKind::Exec { arguments: None, .. } => "exec".into(),
         KernelEventKind::Fork { parent } => match metadata.index(*parent) {
             Some(index) => format!("fork of {}", metadata.processes[index].process.pid),
             None => "fork of unknown".into(),

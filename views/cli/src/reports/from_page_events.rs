@@ -79,6 +79,9 @@ fn reach_of(touch: &FirstTouch, process: ProcessId, metadata: &Metadata) -> &'st
 /// The functions of a stack. Of an instruction alone it is the function without the line, so that the many instructions
 /// of a loop are one site.
 fn stack_of(touch: &FirstTouch, symbols: &Symbols<'_>) -> Vec<String> {
+    if !touch.frames.is_empty() && touch.frames.iter().all(|frame| symbols.is_tracer(frame)) {
+        return vec!["(pagetrace itself)".into()];
+    }
     let functions = touch.frames.iter().flat_map(|frame| symbols.functions(frame));
     if touch.has_stack() {
         return functions.map(ToString::to_string).collect();
@@ -89,6 +92,8 @@ fn stack_of(touch: &FirstTouch, symbols: &Symbols<'_>) -> Vec<String> {
 fn without_line(function: &Function) -> String {
     match (&function.named, &function.module) {
         (Some(named), Some(module)) => format!("{} ({module})", named.name),
-        _ => function.to_string(),
+        (Some(_), None) => function.to_string(),
+        // It was given as a return address; what is shown is the instruction.
+        (None, _) => Function { offset: function.offset.saturating_sub(1), ..function.clone() }.to_string(),
     }
 }

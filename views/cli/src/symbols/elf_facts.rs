@@ -22,8 +22,18 @@ pub struct ElfFacts {
     pub has_lines: bool,
     /// Whether it has the function table of Go's runtime.
     pub has_go_table: bool,
-    /// Stated addresses and sizes in memory of its code.
-    code: Vec<(u64, u64)>,
+    code: Vec<CodeSegment>,
+}
+
+/// A part of the file that is mapped for execution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct CodeSegment {
+    /// Where it is in the file.
+    offset: u64,
+    /// Its address, as the file states it.
+    address: u64,
+    /// Its size in memory.
+    bytes: u64,
 }
 
 impl ElfFacts {
@@ -42,7 +52,13 @@ impl ElfFacts {
         let code = code.filter(|it| it.p_type(LITTLE) == PT_LOAD && it.p_flags(LITTLE) & PF_X != 0);
         let mut facts = ElfFacts {
             has_code: true,
-            code: code.map(|it| (it.p_vaddr(LITTLE), it.p_memsz(LITTLE))).collect(),
+            code: code
+                .map(|it| CodeSegment {
+                    offset: it.p_offset(LITTLE),
+                    address: it.p_vaddr(LITTLE),
+                    bytes: it.p_memsz(LITTLE),
+                })
+                .collect(),
             ..ElfFacts::default()
         };
         let sections = header.sections(LITTLE, data).ok()?;
@@ -62,11 +78,18 @@ impl ElfFacts {
         Some(facts)
     }
 
+    /// The stated address of the code at an offset in the file.
+    pub fn address_of(&self, offset: u64) -> Option<u64> {
+        let segment =
+            self.code.iter().find(|it| offset.checked_sub(it.offset).is_some_and(|within| within < it.bytes))?;
+        segment.address.checked_add(offset - segment.offset)
+    }
+
     /// The stated address of the code that lies `distance` bytes behind the start of a mapping of `mapped` bytes: that
     /// mapping is the code segment, or the one of several that fills as many pages.
     pub fn stated_address(&self, distance: u64, mapped: u64) -> Option<u64> {
         const PAGE: u64 = 4096;
-        let pages = |&(start, bytes): &(u64, u64)| {
+        let pages = |&CodeSegment { address: start, bytes, .. }: &CodeSegment| {
             let first = start / PAGE * PAGE;
             (first, start.saturating_add(bytes).next_multiple_of(PAGE) - first)
         };
@@ -104,7 +127,8 @@ mod tests {
 
     #[test]
     fn addresses_in_the_only_code_segment_or_in_that_of_the_same_size() {
-        let of = |code: &[(u64, u64)]| ElfFacts { code: code.to_vec(), ..ElfFacts::default() };
+        let segment = |&(address, bytes): &(u64, u64)| CodeSegment { offset: 0x40, address, bytes };
+        let of = |code: &[(u64, u64)]| ElfFacts { code: code.iter().map(segment).collect(), ..ElfFacts::default() };
         assert_eq!(of(&[(0x1040, 0x100)]).stated_address(0x50, 0x2000), Some(0x1050));
         assert_eq!(of(&[(0x1000, 0x100), (0x5000, 0x1100)]).stated_address(0x50, 0x2000), Some(0x5050));
         assert_eq!(of(&[(0x1000, 0x100), (0x5000, 0x1100)]).stated_address(0x50, 0x9000), None);

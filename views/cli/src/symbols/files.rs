@@ -51,6 +51,10 @@ impl SymbolFiles {
     /// The files to ask for a module's symbols, the best first. Without any there is a reason.
     pub fn of(&mut self, path: &str, build_id: &[u8]) -> Result<Vec<SymbolFile>, String> {
         let mut files = Vec::new();
+        // The kernel's own library is no file: its name is all that is wanted.
+        if path.starts_with('[') {
+            return Ok(files);
+        }
         if !self.directories.is_empty() {
             let directories = &self.directories;
             let index = self.index.get_or_insert_with(|| Index::of(directories));

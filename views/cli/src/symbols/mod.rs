@@ -9,6 +9,7 @@ mod elf_facts;
 mod embedded;
 mod files;
 mod function;
+mod go_table;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -25,6 +26,7 @@ use embedded::Embedded;
 pub use embedded::embed;
 use files::{SymbolFile, SymbolFiles};
 pub use function::{Function, NamedFunction};
+use go_table::GoTable;
 
 /// Where symbols may come from, beside the files that were mapped.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -186,7 +188,16 @@ impl<'m> Symbols<'m> {
             self.symbolizer.symbolize(&Source::Elf(names_only), input)
         });
         let found = found.map_err(|error| error.to_string())?;
-        Ok(found.into_iter().map(known_of).collect())
+        let mut known: Vec<Known> = found.into_iter().map(known_of).collect();
+        if file.facts.has_go_table
+            && let Some(table) = GoTable::read(&file.path)
+        {
+            for (&(offset, ..), known) in places.iter().zip(&mut known).filter(|(_, known)| !is_whole(known)) {
+                let address = file.facts.address_of(offset.saturating_sub(1));
+                take_better(known, address.map(|address| table.functions(address)).unwrap_or_default());
+            }
+        }
+        Ok(known)
     }
 }
 

@@ -155,7 +155,14 @@ pub fn trace_with_kernel_events() -> Vec<u8> {
     };
     let none = u64::from(u32::MAX);
     let events = [
-        (5, 4242, KernelEventKind::Exec { arguments: Some((Address(0x7ffc_0000_1000), Address(0x7ffc_0000_3000))) }),
+        (
+            5,
+            4242,
+            KernelEventKind::Exec {
+                arguments: Some((Address(0x7ffc_0000_1000), Address(0x7ffc_0000_3000))),
+                table: None,
+            },
+        ),
         (6, 4242, KernelEventKind::Mapped(mapped)),
         (15, 4242, fault(HEAP + 16, 0x40_0234, Write, false)),
         (25, 4242, fault(HEAP + 4096 + 16, 0xffff_ffff_8100_0000, Unknown, true)),

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::made_trace::made_trace;
+use crate::made_trace::{made_trace, trace_with_kernel_events};
 use crate::{as_text, output_of, pagetrace};
 
 /// The JSON of a trace's report.
@@ -40,6 +40,7 @@ fn json_has_the_promised_names_and_figures() {
     check("/processes/0/rss/kernel_bytes", json!(5 * 4096));
     check("/processes/0/rss/residency_agreement", Value::Null);
     check("/processes/0/rss/change_agreement", Value::Null);
+    check("/processes/0/touches", Value::Null);
     check("/processes/0/rss/snapshot/reason", json!("exit"));
     check("/processes/0/rss/snapshot/at_exit", json!(true));
     check("/processes/0/rss/classes/live_objects", json!(216 + 312));
@@ -52,8 +53,33 @@ fn json_has_the_promised_names_and_figures() {
     check("/processes/0/objects/freed", json!(1));
     check("/processes/0/objects/unknown_frees", json!(1));
     check("/processes/0/sites/0/live_bytes", json!(500));
-    check("/processes/0/sites/0/stack", json!(["my program+0x1234", "0x7fff0000"]));
+    check("/processes/0/sites/0/stack", json!(["my program+0x1234", "[unknown region 0x7fff0000]"]));
     check("/sources/0", json!({"name": "objects", "active": true, "missed": ""}));
+}
+
+#[test]
+fn page_events_are_counted_and_held_against_scans() {
+    let report = report_of(&trace_with_kernel_events(), &[]);
+    let check = |pointer: &str, expected: Value| {
+        assert_eq!(report.pointer(pointer), Some(&expected), "{pointer} of {report:#}");
+    };
+    check("/events/page_faults", json!(2));
+    check("/events/page_calls", json!({"mmap": 1, "madvise": 1, "munlockall": 1}));
+    // The scan found four pages of the heap; events tell of two of them, and of two on the stack.
+    check("/processes/0/rss/residency_agreement", json!(2.0 / 6.0));
+    check("/processes/0/rss/change_agreement", Value::Null);
+    let touches = json!({
+        "events": 2, "full": 0, "cut": 0, "instruction_only": 2, "unknown": 0,
+        "scan_only": {"anonymous": 2, "file": 1},
+        "scans": 1,
+        "sites": [
+            {"cause": "exec", "reach": "none", "stack": [], "resident_bytes": 8192},
+            {"cause": "fault", "reach": "instruction_only", "stack": ["my program+0x1234"], "resident_bytes": 4096},
+            {"cause": "kernel_fault", "reach": "none", "stack": [], "resident_bytes": 4096},
+        ],
+        "unnamed_bytes": 0,
+    });
+    check("/processes/0/touches", touches);
 }
 
 #[test]

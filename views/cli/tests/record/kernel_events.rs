@@ -135,8 +135,10 @@ fn check_known(told: &Told) {
     let Some(first) = told.events(ProcessOrigin::Fork).first() else { panic!("the child said nothing") };
     assert_eq!(first.kind, KernelEventKind::Fork { parent: told.process(command).id });
     let Some(first) = told.events(command).first() else { panic!("the program said nothing") };
-    let KernelEventKind::Exec { arguments: Some((low, high)) } = first.kind else { panic!("{first:?}") };
-    assert!(low < high && low.0 % PAGE == 0 && high.0 % PAGE == 0, "{low} to {high}");
+    let KernelEventKind::Exec { arguments: Some((_, high)), table: Some((low, _)) } = first.kind else {
+        panic!("{first:?}")
+    };
+    assert!(low < high && high.0 % PAGE == 0, "{low} to {high}");
     for events in told.events.values() {
         assert!(events.is_sorted_by_key(|event| event.time), "times go back");
     }

@@ -18,6 +18,8 @@ mod killed;
 
 mod places;
 
+mod stacks;
+
 mod kernel_events;
 
 mod symbols;

@@ -143,3 +143,39 @@ fn symbols_in_the_trace_need_no_file() {
     let found = gone.report(&["--symbols", &text_of(gone.folder.path())], &[]);
     check(&found, &[INLINED, AROUND], "better than embedded");
 }
+
+#[test]
+fn debug_links_and_names_of_cpp() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let at = |name: &str| folder.path().join(name);
+    let source = "#include <stdlib.h>\nnamespace outer {\ntemplate <typename T> struct Keeper {\n  \
+        __attribute__((noinline)) static void *keep(T size) { void *kept = malloc(size); *(char *)kept = 1; return kept; }\n\
+        };\n}\nint main() { return outer::Keeper<unsigned long>::keep(123456) == nullptr; }\n";
+    fs::write(at("keeper.cpp"), source).expect("written");
+    let (program, debug) = (at("keeper"), at("keeper.debug"));
+    run(
+        "c++",
+        &["-g", "-O1", "-Wl,--build-id=none", "-o"]
+            .map(Path::new)
+            .into_iter()
+            .chain([&*program, &*at("keeper.cpp")])
+            .collect::<Vec<_>>(),
+    );
+    run("objcopy", &[Path::new("--only-keep-debug"), &program, &debug]);
+    let link = format!("--add-gnu-debuglink={}", text_of(&debug));
+    run("objcopy", &[Path::new("--strip-all"), Path::new(&link), &program]);
+    let recorded = record_with(&["--quiet"], &[], &[&text_of(&program)]);
+    let report = recorded.report();
+    let found = stack(&report);
+    assert!(
+        found.iter().any(|it| it.starts_with("outer::Keeper<unsigned long>::keep(unsigned long) (keeper.cpp:4)")),
+        "{found:?}"
+    );
+    assert!(found.iter().any(|it| it.starts_with("main (keeper.cpp:7)")), "{found:?}");
+
+    // Another file behind the link is no reason to have no names of other modules, and is not believed.
+    fs::write(&debug, "something else").expect("written");
+    let report = recorded.report();
+    let found = stack(&report);
+    assert!(found.iter().any(|it| it.starts_with("keeper+0x")), "{found:?}");
+}

@@ -26,6 +26,8 @@ use crate::sys;
 /// Frames of a walk at the most.
 pub const FRAMES_MAX: usize = STACK_FRAMES_MAX;
 const FRAMES: usize = FRAMES_MAX + 1;
+/// One in so many walks looks at all frames of the last one.
+const LOOKS_AT_ALL: usize = 16;
 
 /// A thread's record.
 #[repr(C)]
@@ -36,6 +38,10 @@ pub struct LastWalk {
     epoch: AtomicU64,
     /// One past the highest address of the stack.
     high: AtomicUsize,
+    walks: AtomicUsize,
+    /// The hash of the last stack that was given a number, and that.
+    numbered: AtomicU64,
+    number: AtomicU64,
     /// Where the parts end and begin.
     outer: AtomicUsize,
     inner: AtomicUsize,
@@ -55,8 +61,6 @@ struct Frame {
     stack_pointer_source: AtomicUsize,
     /// Of the addresses from the outermost frame to this one, and how far that reaches.
     hash: AtomicU64,
-    /// The number of a stack that ends with this frame, 0 for unknown.
-    id: AtomicU32,
 }
 
 /// Above all addresses.
@@ -92,7 +96,7 @@ static FIRST: AtomicPtr<LastWalk> = AtomicPtr::new(ptr::null_mut());
 const BYTES: usize = size_of::<LastWalk>();
 
 /// This thread's record. `None` without memory for one.
-#[inline]
+#[inline(always)]
 pub fn of(thread: &ThreadState) -> Option<&'static LastWalk> {
     // SAFETY: null, or a record, which is never unmapped.
     let known = unsafe { thread.last_walk.get().as_ref() };
@@ -105,6 +109,15 @@ pub fn leave(thread: &ThreadState) {
     if let Some(record) = unsafe { thread.last_walk.replace(ptr::null()).as_ref() } {
         record.forget();
         record.taken.store(0, Ordering::Release);
+    }
+}
+
+/// Gives the memory of all records back, but for each one's first page.
+pub fn release() {
+    for record in all() {
+        let behind_first = ptr::from_ref(record).cast::<u8>().wrapping_add(sys::PAGE_BYTES);
+        // SAFETY: the tracer's own mapping of atomics, of which zeros are frames that nothing leads to.
+        unsafe { sys::give_pages_back(behind_first, sys::whole_pages(BYTES) - sys::PAGE_BYTES) };
     }
 }
 
@@ -149,7 +162,7 @@ fn make() -> Option<&'static LastWalk> {
 
 impl LastWalk {
     /// Forgets everything if that is of another epoch, or of another stack.
-    #[inline]
+    #[inline(always)]
     pub fn keep_only(&self, epoch: u64, high: usize) {
         if self.epoch.load(Ordering::Relaxed) != epoch || self.high.load(Ordering::Relaxed) != high {
             self.forget();
@@ -163,6 +176,7 @@ impl LastWalk {
         self.is_not_for_next();
         self.outer.store(0, Ordering::Relaxed);
         self.inner.store(FRAMES, Ordering::Relaxed);
+        self.number.store(0, Ordering::Relaxed);
     }
 
     /// Makes the next walk begin anew.
@@ -170,58 +184,38 @@ impl LastWalk {
         self.epoch.store(0, Ordering::Relaxed);
     }
 
-    /// How many frames there are.
-    #[inline]
-    fn len(&self) -> usize {
-        let (outer, inner) = self.parts();
-        outer + FRAMES - inner
-    }
-
     /// A frame, counted from the outermost.
-    #[inline]
+    #[inline(always)]
     fn at(&self, index: usize) -> &Frame {
         let (outer, inner) = self.parts();
         let index = if index < outer { index } else { inner - outer + index };
         &self.frame[index.min(FRAMES - 1)]
     }
 
-    #[inline]
+    #[inline(always)]
     fn parts(&self) -> (usize, usize) {
         let outer = self.outer.load(Ordering::Relaxed).min(FRAMES);
         (outer, self.inner.load(Ordering::Relaxed).clamp(outer, FRAMES))
     }
 
-    /// How many frames there are, the outermost first, from which on the stack from `low` up is what it was.
-    #[inline]
-    fn unchanged(&self, low: usize) -> usize {
+    /// How many of the first `frames` frames, the outermost first, lead on as they did, the stack from `low` up being as it
+    /// is.
+    #[inline(always)]
+    fn unchanged(&self, frames: usize, low: usize) -> usize {
         let last = self.high.load(Ordering::Relaxed).wrapping_sub(size_of::<usize>());
         let (outer, inner) = self.parts();
-        let mut unchanged = 0;
-        // The innermost frame's registers were not read in the stack.
-        for frame in
-            self.frame[..outer].iter().chain(&self.frame[inner..]).take((outer + FRAMES - inner).saturating_sub(1))
-        {
-            if !frame.is_unchanged(low, last.wrapping_sub(low)) {
-                break;
-            }
-            unchanged += 1;
-        }
         // What a frame was reached by says nothing of what it leads to.
-        (unchanged + 1).min(outer + FRAMES - inner)
-    }
-
-    /// Whether the last walk began with these registers and all that it read is the same.
-    #[inline]
-    fn is_same(&self, registers: Registers, unchanged: usize) -> bool {
-        unchanged > 0 && unchanged == self.len() && self.at(unchanged - 1).leads_on_as(registers)
+        let Some(reads) = frames.checked_sub(1) else { return 0 };
+        let read = self.frame[..outer].iter().chain(&self.frame[inner..]).take(reads);
+        1 + read.take_while(|frame| frame.is_unchanged(low, last.wrapping_sub(low))).count()
     }
 
     /// Leaves the outermost `kept` frames, all of them in the outer part.
-    #[inline]
+    #[inline(always)]
     fn keep(&self, kept: usize) {
         let (outer, inner) = self.parts();
         for index in outer..kept {
-            self.frame[index].copy_from(&self.frame[inner - outer + index]);
+            self.frame[index].copy_from(&self.frame[(inner - outer + index).min(FRAMES - 1)]);
         }
         self.outer.store(kept, Ordering::Relaxed);
         self.inner.store(FRAMES, Ordering::Relaxed);
@@ -233,21 +227,22 @@ impl LastWalk {
     }
 
     /// The hash of a stack that ends with this frame.
-    #[inline]
+    #[inline(always)]
     pub fn hash(&self, frame: usize) -> u64 {
         self.at(frame).hash.load(Ordering::Relaxed)
     }
 
-    /// The number of that stack, 0 for unknown.
-    #[inline]
-    pub fn id(&self, frame: usize) -> u32 {
-        self.at(frame).id.load(Ordering::Relaxed)
+    /// The number of the stack with this hash, 0 for unknown.
+    #[inline(always)]
+    pub fn id(&self, hash: u64) -> u32 {
+        if self.numbered.load(Ordering::Relaxed) == hash { self.number.load(Ordering::Relaxed) as u32 } else { 0 }
     }
 
     /// Notes it.
-    #[inline]
-    pub fn set_id(&self, frame: usize, id: u32) {
-        self.at(frame).id.store(id, Ordering::Relaxed);
+    #[inline(always)]
+    pub fn set_id(&self, hash: u64, id: u32) {
+        self.numbered.store(hash, Ordering::Relaxed);
+        self.number.store(u64::from(id), Ordering::Relaxed);
     }
 
     /// How far its outermost frame reaches.
@@ -258,7 +253,7 @@ impl LastWalk {
 
 impl Frame {
     /// Whether the words from which its registers were read are what they were.
-    #[inline]
+    #[inline(always)]
     fn is_unchanged(&self, low: usize, reach: usize) -> bool {
         let stack_pointer = self.stack_pointer.load(Ordering::Relaxed);
         let source = self.source.load(Ordering::Relaxed);
@@ -280,7 +275,7 @@ impl Frame {
     }
 
     /// Whether a walk that has come to these registers goes on as it did from this frame.
-    #[inline]
+    #[inline(always)]
     fn leads_on_as(&self, registers: Registers) -> bool {
         self.stack_pointer.load(Ordering::Relaxed) == registers.stack_pointer
             && self.return_address.load(Ordering::Relaxed) == registers.return_address
@@ -288,7 +283,7 @@ impl Frame {
                 || self.source.load(Ordering::Relaxed) & flag::NEEDS_FRAME_POINTER == 0)
     }
 
-    #[inline]
+    #[inline(always)]
     fn set_source(&self, registers: Registers, sources: Sources, flags: usize) {
         let read = if sources.stack_pointer == 0 {
             0
@@ -308,7 +303,6 @@ impl Frame {
         self.source.store(from.source.load(Ordering::Relaxed), Ordering::Relaxed);
         self.stack_pointer_source.store(words(from), Ordering::Relaxed);
         self.hash.store(from.hash.load(Ordering::Relaxed), Ordering::Relaxed);
-        self.id.store(from.id.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 }
 
@@ -327,15 +321,20 @@ pub struct Walk {
 pub struct TooMany;
 
 impl Walk {
-    /// Begins one at these registers. `Err` with the number of frames if it would find what the last one did.
-    #[inline]
-    pub fn begin(record: &'static LastWalk, registers: Registers) -> Result<Walk, usize> {
-        let unchanged = record.unchanged(registers.stack_pointer);
-        if record.is_same(registers, unchanged) {
-            return Err(unchanged);
-        }
+    /// Begins one with a stack pointer.
+    ///
+    /// Mostly it may lead to the outer part only, which shrinks as soon as it changes: where the innermost frames are others
+    /// each time, it costs more to find out how many of them are the same than to walk, since no processor can foresee it.
+    /// Now and then all frames are looked at, so that the outer part grows.
+    #[inline(always)]
+    pub fn begin(record: &'static LastWalk, stack_pointer: usize) -> Walk {
+        let walks = record.walks.load(Ordering::Relaxed).wrapping_add(1);
+        record.walks.store(walks, Ordering::Relaxed);
+        let (outer, inner) = record.parts();
+        let frames = if walks.is_multiple_of(LOOKS_AT_ALL) { outer + FRAMES - inner } else { outer };
+        let unchanged = record.unchanged(frames, stack_pointer);
         record.keep(unchanged);
-        Ok(Walk { record, known: unchanged, inner: FRAMES, keeps: true })
+        Walk { record, known: unchanged, inner: FRAMES, keeps: true }
     }
 
     /// Begins one that leads to nothing that is known.
@@ -343,9 +342,8 @@ impl Walk {
         Walk { record, known: 0, inner: FRAMES, keeps: true }
     }
 
-    /// It leaves the stack for another one, so that the next cannot be compared with it.
-    pub fn crosses_signal(&mut self) {
-        self.known = 0;
+    /// The next walk cannot be compared with it.
+    pub fn is_not_for_next(&mut self) {
         self.keeps = false;
     }
 
@@ -355,7 +353,7 @@ impl Walk {
     }
 
     /// Whether it has come to a frame of the last one. `sources` is where these registers were read.
-    #[inline]
+    #[inline(always)]
     pub fn has_met(&mut self, registers: Registers, sources: Sources) -> bool {
         while let Some(frame) = self.known.checked_sub(1).map(|last| &self.record.frame[last]) {
             if frame.stack_pointer.load(Ordering::Relaxed) >= registers.stack_pointer {
@@ -373,7 +371,7 @@ impl Walk {
     }
 
     /// Adds a frame, whose registers were read in `sources`.
-    #[inline]
+    #[inline(always)]
     pub fn add_frame(
         &mut self,
         registers: Registers,
@@ -393,7 +391,7 @@ impl Walk {
     }
 
     /// Ends it, at a frame of the last walk or where the stack ends. How many frames the stack has.
-    #[inline]
+    #[inline(always)]
     pub fn finish(self, end: Option<StackEnd>) -> usize {
         let Walk { record, known, inner, keeps } = self;
         if !keeps {
@@ -409,13 +407,12 @@ impl Walk {
         record.outer.store(kept, Ordering::Relaxed);
         record.inner.store(inner, Ordering::Relaxed);
         let outside = kept.checked_sub(1).map(|last| &record.frame[last]);
-        let mut hash = outside
-            .map_or(SEED ^ record.end.load(Ordering::Relaxed) as u64, |frame| frame.hash.load(Ordering::Relaxed));
+        let seed = SEED ^ u64::from(record.end.load(Ordering::Relaxed));
+        let mut hash = outside.map_or(seed, |frame| frame.hash.load(Ordering::Relaxed));
         let mut source = outside.map_or(0, |frame| frame.source.load(Ordering::Relaxed));
-        for frame in &record.frame[inner..] {
-            hash = mixed(hash, frame.return_address.load(Ordering::Relaxed) as u64);
+        for (depth, frame) in (kept as u64..).zip(&record.frame[inner..]) {
+            hash = hash.wrapping_add(mixed(depth, frame.return_address.load(Ordering::Relaxed) as u64));
             frame.hash.store(hash, Ordering::Relaxed);
-            frame.id.store(0, Ordering::Relaxed);
             let inherits = source & flag::ADDRESS == 0 && source & flag::NEEDS_FRAME_POINTER != 0;
             source = frame.source.load(Ordering::Relaxed);
             if inherits || source & flag::USES_FRAME_POINTER != 0 {
@@ -429,9 +426,10 @@ impl Walk {
 
 const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// Multiply and fold, as in FxHash and wyhash: addresses differ in their low and middle bits.
-#[inline]
-pub fn mixed(hash: u64, frame: u64) -> u64 {
-    let product = u128::from(hash ^ frame).wrapping_mul(0xe703_7ed1_a0b4_28db);
-    (product >> 64) as u64 ^ product as u64 ^ frame.rotate_left(17)
+/// What a frame adds to the hash of its stack: multiply and fold, as in wyhash. Addresses differ in their low and middle
+/// bits. A sum, since no frame's part then waits for another's.
+#[inline(always)]
+pub fn mixed(depth: u64, frame: u64) -> u64 {
+    let product = u128::from(frame ^ depth.wrapping_mul(SEED)) * 0xe703_7ed1_a0b4_28db;
+    (product >> 64) as u64 ^ product as u64
 }

@@ -65,7 +65,7 @@ impl Rule {
     pub const FRAME_POINTER: Rule = Rule::new(Kind::FromFramePointer, 16, Saved::FromCfa, FRAME_POINTER_WORDS);
 
     /// What to do.
-    #[inline]
+    #[inline(always)]
     pub const fn kind(self) -> Kind {
         match self.0 as u8 {
             1 => Kind::FromStackPointer,
@@ -81,7 +81,7 @@ impl Rule {
     }
 
     /// Whether the frame pointer is needed to follow it.
-    #[inline]
+    #[inline(always)]
     pub const fn uses_frame_pointer(self) -> bool {
         match self.kind() {
             Kind::FromFramePointer | Kind::AtFramePointer | Kind::NoTable | Kind::NoTableInLinker | Kind::Elsewhere => {
@@ -91,14 +91,20 @@ impl Rule {
         }
     }
 
+    /// Whether it is what a table says.
+    #[inline(always)]
+    pub const fn has_table(self) -> bool {
+        !matches!(self.kind(), Kind::NoTable | Kind::NoTableInLinker | Kind::Elsewhere)
+    }
+
     /// Added to the base of the CFA, in bytes.
-    #[inline]
+    #[inline(always)]
     pub const fn cfa_offset(self) -> i64 {
         (self.0 >> 32) as i32 as i64
     }
 
     /// Where the caller's frame pointer is.
-    #[inline]
+    #[inline(always)]
     pub const fn saved(self) -> Saved {
         match (self.0 >> 8) as u8 {
             0 => Saved::InRegister,
@@ -108,7 +114,7 @@ impl Rule {
     }
 
     /// From where [`Rule::saved`] counts, in bytes.
-    #[inline]
+    #[inline(always)]
     pub const fn saved_offset(self) -> i64 {
         ((self.0 >> 16) as i16 as i64) * 8
     }

@@ -41,7 +41,7 @@ static CACHE: AtomicPtr<Cache> = AtomicPtr::new(ptr::null_mut());
 static EPOCH: AtomicU32 = AtomicU32::new(0);
 
 /// The present epoch.
-#[inline]
+#[inline(always)]
 pub fn epoch() -> u32 {
     EPOCH.load(Ordering::Relaxed)
 }
@@ -65,7 +65,7 @@ pub fn release() {
 }
 
 /// The rule of this address, if it is known.
-#[inline]
+#[inline(always)]
 pub fn get(address: usize, epoch: u32) -> Option<Rule> {
     // SAFETY: null, or a mapping of this size that is never unmapped.
     let cache = unsafe { CACHE.load(Ordering::Acquire).as_ref() }?;
@@ -105,12 +105,12 @@ pub fn put(address: usize, epoch: u32, rule: Rule, file: u64) {
     entry.mixed.store(key_of(address, epoch) ^ rule.0, Ordering::Relaxed);
 }
 
-#[inline]
+#[inline(always)]
 fn key_of(address: usize, epoch: u32) -> u64 {
     address as u64 & ADDRESS_BITS | u64::from(epoch) << EPOCH_SHIFT
 }
 
-#[inline]
+#[inline(always)]
 fn index_of(address: usize) -> usize {
     let spread = (address as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     (spread >> (64 - ENTRIES.trailing_zeros())) as usize
