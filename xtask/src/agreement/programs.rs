@@ -200,7 +200,7 @@ fn redis() -> Program {
         DIRECTORY,
     ];
     Program {
-        at_work_pages: AT_WORK_PAGES,
+        at_work_pages: 2 * AT_WORK_PAGES,
         load: Some(RedisLoad { requests: REDIS_REQUESTS }),
         ..plain("redis", &command)
     }

@@ -24,7 +24,7 @@ fn check_killed_program(after: Duration) {
     let mut recorder = recorder.spawn().expect("the recorder runs");
     wait_until("the program counts", || counts(&counted).is_some_and(|(allocated, _)| allocated > 0));
     std::thread::sleep(after);
-    let command = child_of(recorder.id()).expect("the recorder runs the command");
+    let command = child_of(recorder.id(), "counts_events").expect("the recorder runs the command");
     kill_process(command, Signal::KILL).expect("the command is there");
     let status = ended(&mut recorder);
     assert_eq!(status.signal(), Some(9), "the recorder ends as the command did: {status}");
@@ -76,10 +76,22 @@ fn recorder(trace: &Path, command: &[&str]) -> Command {
     recorder
 }
 
-/// The command that this recorder runs.
-fn child_of(recorder: u32) -> Option<Pid> {
-    let children = std::fs::read_to_string(format!("/proc/{recorder}/task/{recorder}/children")).ok()?;
-    children.split_whitespace().next()?.parse().ok().and_then(Pid::from_raw)
+/// The command that this recorder runs: its child with this name. It is the recorder's first thread's only once the thread
+/// that started it has ended.
+fn child_of(recorder: u32, name: &str) -> Option<Pid> {
+    let started = Instant::now();
+    while started.elapsed() < TIME_LIMIT {
+        let children = std::fs::read_to_string(format!("/proc/{recorder}/task/{recorder}/children")).ok()?;
+        let is_command = |pid: &&str| {
+            let comm = std::fs::read_to_string(format!("/proc/{pid}/comm"));
+            comm.is_ok_and(|comm| comm.trim_end() == name)
+        };
+        if let Some(pid) = children.split_whitespace().find(is_command) {
+            return pid.parse().ok().and_then(Pid::from_raw);
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    None
 }
 
 fn wait_until(what: &str, done: impl Fn() -> bool) {
