@@ -49,7 +49,7 @@ pub mod page_events;
 pub use page_events::PageEvents;
 
 mod prediction;
-pub use prediction::predicted_anonymous_pages;
+pub use prediction::{predicted_anonymous_pages, predicted_file_pages};
 
 pub mod timeline;
 pub use timeline::Timeline;

@@ -4,7 +4,9 @@ use std::ops::Range;
 
 use pagetrace_format::{ProcessId, Trace, TraceNanos};
 
+use crate::address_space::AddressSpace;
 use crate::error::ReplayError;
+use crate::intervals::Intervals;
 use crate::kernel_states::KernelStates;
 use crate::metadata::Metadata;
 
@@ -21,6 +23,27 @@ pub fn predicted_anonymous_pages(
     trace: &Trace<'_>,
     wanted: &[(ProcessId, TraceNanos)],
 ) -> Result<Vec<Vec<Range<u64>>>, ReplayError> {
+    predicted_pages(trace, wanted, AddressSpace::resident)
+}
+
+/// The same of pages of mapped files that are no copies: what the kernel has in the page table, as faults, their
+/// neighbourhood and calls tell, under the premise that the page cache holds all of the files, and no large folios.
+/// It is there to be checked: what reports say of files comes from scans.
+///
+/// # Errors
+/// As [`predicted_anonymous_pages`].
+pub fn predicted_file_pages(
+    trace: &Trace<'_>,
+    wanted: &[(ProcessId, TraceNanos)],
+) -> Result<Vec<Vec<Range<u64>>>, ReplayError> {
+    predicted_pages(trace, wanted, AddressSpace::file_pages)
+}
+
+fn predicted_pages(
+    trace: &Trace<'_>,
+    wanted: &[(ProcessId, TraceNanos)],
+    pages: impl Fn(&AddressSpace) -> &Intervals,
+) -> Result<Vec<Vec<Range<u64>>>, ReplayError> {
     let metadata = Metadata::read(trace);
     if metadata.processes.is_empty() {
         return Err(ReplayError::NothingRecorded { chunks: trace.chunks().len() });
@@ -33,7 +56,7 @@ pub fn predicted_anonymous_pages(
         let (process, time) = wanted[place];
         states.run_until(time, &metadata);
         if let Some(space) = metadata.index(process).and_then(|index| states.space(index)) {
-            predicted[place] = space.resident().iter().collect();
+            predicted[place] = pages(space).iter().collect();
         }
     }
     Ok(predicted)

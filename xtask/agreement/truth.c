@@ -10,6 +10,7 @@
  *   stop TIME_NS ROLLUP_PAGES LISTED_PAGES TRIES   CLOCK_MONOTONIC; `Anonymous` of smaps_rollup; what follows as a
  *   anon FIRST PAST                                 runs of anonymous pages in RAM, as page indexes
  *   elf FIRST PAST                                  runs of file pages in RAM, in mappings of ELF files
+ *   other FIRST PAST                                mappings of files that are none, resident or not
  *   end REASON                                      the last line: `enough`, or `gone` when the process has ended
  */
 #define _GNU_SOURCE
@@ -55,7 +56,7 @@ struct runs {
     struct run *items;
     size_t count, room;
 };
-static struct runs anonymous, elf;
+static struct runs anonymous, elf, other;
 
 enum outcome { DONE, AGAIN, TOO_SMALL, GONE };
 
@@ -223,15 +224,19 @@ static enum outcome list_mappings(void) {
     if (pagemap < 0 || !maps) {
         return GONE;
     }
-    anonymous.count = elf.count = 0;
+    anonymous.count = elf.count = other.count = 0;
     unsigned long long start, end;
     while (fgets(line, sizeof line, maps)) {
         name[0] = 0;
         if (sscanf(line, "%llx-%llx %*s %*s %*s %*s %4095[^\n]", &start, &end, name) < 2) {
             continue;
         }
+        int is_elf = starts_as_elf(name);
         if (strncmp(name, "[v", 2) != 0) { /* [vdso], [vvar], [vvar_vclock], [vsyscall] */
-            list_pages(pagemap, start, end, starts_as_elf(name));
+            list_pages(pagemap, start, end, is_elf);
+        }
+        if (name[0] == '/' && !is_elf) {
+            add(&other, start, end);
         }
     }
     fclose(maps);
@@ -295,11 +300,12 @@ static enum outcome take(FILE *out) {
         if (outcome == DONE) {
             fprintf(out, "stop %llu %lld %llu %d\n", (unsigned long long)time, rollup,
                     (unsigned long long)pages_of(&anonymous), try);
-            const struct runs *kinds[] = {&anonymous, &elf};
-            for (int kind = 0; kind < 2; kind++) {
+            const struct runs *kinds[] = {&anonymous, &elf, &other};
+            const char *names[] = {"anon", "elf", "other"};
+            for (int kind = 0; kind < 3; kind++) {
                 for (size_t at = 0; at < kinds[kind]->count; at++) {
                     struct run run = kinds[kind]->items[at];
-                    fprintf(out, "%s %llu %llu\n", kind ? "elf" : "anon", (unsigned long long)(run.start / page_bytes),
+                    fprintf(out, "%s %llu %llu\n", names[kind], (unsigned long long)(run.start / page_bytes),
                             (unsigned long long)(run.end / page_bytes));
                 }
             }

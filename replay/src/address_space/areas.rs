@@ -14,8 +14,10 @@ pub(crate) enum AreaKind {
     Anonymous,
     /// A private mapping of a file: pages written to become anonymous copies.
     PrivateFile(FileId),
-    /// Shared memory, or a shared mapping of a file: never anonymous.
+    /// Shared memory: never anonymous.
     Shared,
+    /// A shared mapping of a file: never anonymous.
+    SharedFile,
     /// What the kernel maps for itself, as the vdso: counted nowhere.
     Special,
 }
@@ -48,6 +50,8 @@ impl Traits {
     pub(crate) const GROWS_DOWN: u8 = 32;
     /// No event told of it, but it was touched.
     pub(crate) const PRESUMED: u8 = 64;
+    /// A private mapping of a file that was writable once: it stays apart from neighbours that never were (`VM_ACCOUNT`).
+    pub(crate) const WAS_WRITABLE: u8 = 128;
 
     pub(crate) const fn of(bits: u8) -> Traits {
         Traits(bits)
@@ -69,6 +73,18 @@ impl Area {
 
     pub(crate) const fn allows(self, protection: u8) -> bool {
         self.protection & protection != 0
+    }
+
+    /// The same, with what follows from its protection.
+    pub(crate) const fn accounted(self) -> Area {
+        let writable = matches!(self.kind, AreaKind::PrivateFile(_)) && self.allows(Area::WRITE);
+        let traits = if writable { self.traits.with(Traits::WAS_WRITABLE, true) } else { self.traits };
+        Area { traits, ..self }
+    }
+
+    /// Whether it is of a file.
+    pub(crate) const fn is_file(self) -> bool {
+        matches!(self.kind, AreaKind::PrivateFile(_) | AreaKind::SharedFile)
     }
 
     /// Whether it can hold anonymous pages.

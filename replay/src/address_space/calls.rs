@@ -39,6 +39,7 @@ const MADV_HUGEPAGE: u64 = 14;
 const MADV_NOHUGEPAGE: u64 = 15;
 const MADV_WIPEONFORK: u64 = 18;
 const MADV_KEEPONFORK: u64 = 19;
+const MADV_POPULATE_READ: u64 = 22;
 const MADV_POPULATE_WRITE: u64 = 23;
 const MADV_DONTNEED_LOCKED: u64 = 24;
 const MADV_COLLAPSE: u64 = 25;
@@ -62,7 +63,7 @@ impl AddressSpace {
             PageCall::Brk => self.brk(call.result as u64),
             PageCall::Mprotect => {
                 let range = self.pages(a, b);
-                self.areas.update(range, |area| area.protection = c as u8);
+                self.areas.update(range, |area| *area = Area { protection: c as u8, ..*area }.accounted());
             }
             PageCall::Mlock => self.lock(self.pages(a, b), true),
             PageCall::Mlock2 => self.lock(self.pages(a, b), c & MLOCK_ONFAULT == 0),
@@ -100,7 +101,7 @@ impl AddressSpace {
             .with(Traits::NOT_HUGE, flags & MAP_STACK != 0)
             .with(Traits::LOCKED, locked);
         self.unmap(range.clone());
-        self.areas.insert(range.clone(), Area { kind, protection, traits });
+        self.areas.insert(range.clone(), Area { kind, protection, traits }.accounted());
         let populate = flags & (MAP_POPULATE | MAP_NONBLOCK) == MAP_POPULATE || flags & MAP_LOCKED != 0;
         if populate || self.future == FutureLock::Filled {
             self.populate(range);
@@ -115,6 +116,8 @@ impl AddressSpace {
         for (part, area) in parts {
             if area.is_private() && area.allows(Area::WRITE) {
                 self.fill(part);
+            } else {
+                self.map_files(part);
             }
         }
     }
@@ -136,6 +139,7 @@ impl AddressSpace {
             let shift = to.start.wrapping_sub(from.start);
             let areas: Vec<(Range<u64>, Area)> = self.areas.within(moved.clone()).collect();
             let pages: Vec<Range<u64>> = self.resident.within(moved.clone()).collect();
+            let files: Vec<Range<u64>> = self.file_pages.within(moved.clone()).collect();
             let touches = self.touches.copy(moved.clone());
             if flags & MREMAP_DONTUNMAP == 0 {
                 self.unmap(from.clone());
@@ -145,6 +149,9 @@ impl AddressSpace {
             self.unmap(to.clone());
             for (part, area) in areas {
                 self.areas.insert(part.start.wrapping_add(shift)..part.end.wrapping_add(shift), area);
+            }
+            for part in files {
+                self.file_pages.insert(part.start.wrapping_add(shift)..part.end.wrapping_add(shift));
             }
             self.touches.paste(touches, from.start, to.start..to.start + kept);
             for part in pages {
@@ -189,12 +196,13 @@ impl AddressSpace {
     }
 
     /// Advice that changes which pages are resident, or what later touches do. `MADV_FREE` leaves pages until memory is
-    /// short, `MADV_COLD` and `MADV_PAGEOUT` may move them to swap, `MADV_POPULATE_READ` maps pages of zeros or of files,
-    /// and `MADV_REMOVE` is for shared memory: all of these change nothing here.
+    /// short, `MADV_COLD` and `MADV_PAGEOUT` may move them to swap, and `MADV_REMOVE` is for shared memory: all of these
+    /// change nothing here. `MADV_POPULATE_READ` maps pages of zeros or of files.
     fn madvise(&mut self, range: Range<u64>, advice: u64) {
         let set = |bit: u8, on: bool| move |area: &mut Area| area.traits = area.traits.with(bit, on);
         match advice {
             MADV_DONTNEED | MADV_DONTNEED_LOCKED | MADV_GUARD_INSTALL => self.drop_pages(range),
+            MADV_POPULATE_READ => self.map_files(range),
             MADV_POPULATE_WRITE => self.populate(range),
             MADV_DONTFORK => self.areas.update(range, set(Traits::NOT_FORKED, true)),
             MADV_DOFORK => self.areas.update(range, set(Traits::NOT_FORKED, false)),

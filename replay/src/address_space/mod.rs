@@ -9,6 +9,7 @@
 
 mod areas;
 mod calls;
+mod file_pages;
 mod huge;
 mod range_map;
 #[cfg(test)]
@@ -42,6 +43,9 @@ const MAP_SHARED: u64 = 0x1;
 /// MAP_GROWSDOWN of mmap(2).
 const MAP_GROWSDOWN: u64 = 0x100;
 
+/// How the kernel calls shared memory that has no file: mmap(2), memfd_create(2), shmget(2).
+const SHARED_MEMORY: [&str; 4] = ["//anon", "/dev/zero", "/memfd:", "/SYSV"];
+
 /// Mappings and predicted anonymous pages of one process.
 #[derive(Clone, Debug)]
 pub(crate) struct AddressSpace {
@@ -51,6 +55,8 @@ pub(crate) struct AddressSpace {
     resident: Intervals,
     /// Pages of files and of shared memory with a fault.
     touched_files: Intervals,
+    /// Pages of files that must be mapped.
+    file_pages: Intervals,
     touches: Touches,
     /// What the event at hand is, in case that it makes pages resident.
     cause: Cause,
@@ -107,6 +113,7 @@ impl AddressSpace {
             areas: Areas::default(),
             resident: Intervals::default(),
             touched_files: Intervals::default(),
+            file_pages: Intervals::default(),
             touches: Touches::new(),
             cause: Cause { time: TraceNanos(0), tid: 0, site: TouchSite::of(TouchCause::Exec) },
             counts: EventTotals::default(),
@@ -133,6 +140,7 @@ impl AddressSpace {
             }
         }
         child.areas.update(0..u64::MAX, |area| area.traits = area.traits.with(Traits::LOCKED, false));
+        child.keep_inherited_files();
         child
     }
 
@@ -225,13 +233,14 @@ impl AddressSpace {
         let protection = mapped.protection as u8;
         let before: Vec<(Range<u64>, Area)> = self.areas.within(range.clone()).collect();
         let traits = Traits::default().with(Traits::GROWS_DOWN, grows_down);
-        self.areas.insert(range.clone(), Area { kind, protection, traits });
+        self.areas.insert(range.clone(), Area { kind, protection, traits }.accounted());
         for (part, area) in before {
             if area.kind == kind {
                 let traits = area.traits.with(Traits::PRESUMED, false).with(Traits::GROWS_DOWN, grows_down);
-                self.areas.insert(part, Area { kind, protection, traits });
+                self.areas.insert(part, Area { kind, protection, traits }.accounted());
             } else {
-                self.resident.remove(part);
+                self.resident.remove(part.clone());
+                self.file_pages.remove(part);
             }
         }
         if let AreaKind::PrivateFile(file) = kind {
@@ -278,9 +287,15 @@ impl AddressSpace {
             _ => false,
         };
         if gets_page {
+            // Its first touch was a read, then, which mapped what is around it.
+            let again = area.is_file() && fault.access == FaultAccess::Unknown && self.resident.contains(page);
+            if again && !self.forked {
+                self.touch_file(page, FaultAccess::Read);
+            }
             self.fill(page..page + 1);
         } else if area.kind != AreaKind::Anonymous {
             self.touched_files.insert(page..page + 1);
+            self.touch_file(page, fault.access);
         } else if self.huge_page(page).is_none() {
             self.huge.small_page(page);
         }
@@ -313,6 +328,7 @@ impl AddressSpace {
 
     /// Makes pages resident, and takes down the event at hand as the first touch of those that were not.
     fn make_resident(&mut self, range: Range<u64>) {
+        self.file_pages.remove(range.clone());
         let there: Vec<Range<u64>> = self.resident.within(range.clone()).collect();
         let mut from = range.start;
         for hole_end in there.iter().map(|part| (part.start, part.end)).chain([(range.end, range.end)]) {
@@ -383,6 +399,7 @@ impl AddressSpace {
 
     fn drop_pages(&mut self, range: Range<u64>) {
         self.huge.drop_range(&range, &self.resident);
+        self.file_pages.remove(range.clone());
         self.resident.remove(range);
     }
 
@@ -399,6 +416,9 @@ fn kind_of(shared: bool, file: FileId, metadata: &Metadata) -> AreaKind {
     let path = path_of(file, metadata);
     match path {
         _ if path == "[vdso]" || path.starts_with("[vvar") || path == "[vsyscall]" => AreaKind::Special,
+        _ if shared && path.starts_with('/') && !SHARED_MEMORY.iter().any(|name| path.starts_with(name)) => {
+            AreaKind::SharedFile
+        }
         _ if shared => AreaKind::Shared,
         // A private mapping of it is memory like any other (zero(4)).
         "" | "//anon" | "/dev/zero" => AreaKind::Anonymous,

@@ -63,6 +63,11 @@ fn event() -> impl Strategy<Value = KernelEventKind> {
 fn check(space: &AddressSpace, whole: bool) {
     let touched: u64 = space.pages_by_site().map(|(_, pages)| pages).sum();
     assert_eq!(touched, space.resident().count(), "every resident page has a first touch, and one alone");
+    assert_eq!(space.file_pages().intersection(space.resident()).count(), 0, "a page is of a file or a copy");
+    for range in space.file_pages().iter() {
+        let of_files = space.areas.within(range.clone()).filter(|(_, area)| area.is_file());
+        assert_eq!(of_files.map(|(part, _)| part.end - part.start).sum::<u64>(), range.end - range.start);
+    }
     for range in space.resident().iter() {
         let mapped: u64 = space.areas.within(range.clone()).map(|(part, _)| part.end - part.start).sum();
         assert_eq!(mapped, range.end - range.start, "what is resident is mapped");

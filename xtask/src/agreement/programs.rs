@@ -28,6 +28,9 @@ pub struct Program {
     /// Whether the kernel fills most of its memory in system calls of the read family: without their results there is
     /// nothing to predict from.
     pub needs_read_family: bool,
+    /// Whether all ELF files that it maps lie where the page cache holds no large folios, so that it can be said which of
+    /// their pages a touch maps.
+    pub small_folios: bool,
     /// A server that has to be given something to do.
     pub load: Option<RedisLoad>,
 }
@@ -82,8 +85,9 @@ const STRESS_PAIRS: &str = "1500000";
 const GIT_COMMITS: u32 = 500;
 const REDIS_REQUESTS: u32 = 150_000;
 
-/// Compiles and generates into `directory`, and lists all programs.
-pub fn prepare(root: &Path, directory: &Path) -> Result<Vec<Program>> {
+/// Compiles and generates into `directory`, and lists all programs. In `in_memory`, which is on a tmpfs, lie those whose
+/// files may have no large folios.
+pub fn prepare(root: &Path, directory: &Path, in_memory: &Path) -> Result<Vec<Program>> {
     let sources = root.join("xtask/agreement");
     compile(&sources.join("truth.c"), &directory.join("truth"))?;
     let mut programs = Vec::new();
@@ -112,13 +116,16 @@ pub fn prepare(root: &Path, directory: &Path) -> Result<Vec<Program>> {
         });
     }
     let input = Some(workloads.join("inserts.sql"));
-    programs.push(Program {
+    let sqlite = Program {
         input,
         pauses_ms: (10, 50),
         at_work_pages: AT_WORK_PAGES,
         ..plain("sqlite3", &["/usr/bin/sqlite3", ":memory:"])
-    });
-    programs.push(git(directory)?);
+    };
+    let git = git(directory)?;
+    let copies = [copied_to(in_memory, "sqlite3, tmpfs", &sqlite)?, copied_to(in_memory, "git, tmpfs", &git)?];
+    programs.extend([sqlite, git]);
+    programs.extend(copies.into_iter().flatten());
     programs.push(redis());
     Ok(programs)
 }
@@ -133,8 +140,45 @@ fn plain(name: &str, command: &[&str]) -> Program {
         pauses_ms: (20, 140),
         at_work_pages: 0,
         needs_read_family: false,
+        small_folios: false,
         load: None,
     }
+}
+
+/// The same program with copies of all its ELF files, started by its own copy of the dynamic linker (ld.so(8)): the kernel
+/// and the linker map no others. `None` where it is not installed.
+fn copied_to(in_memory: &Path, name: &str, program: &Program) -> Result<Option<Program>> {
+    let Some(executable) = program.executable() else { return Ok(None) };
+    let place = in_memory.join(name.replace(", ", "-"));
+    fs::create_dir(&place).with_context(|| format!("cannot make {}", place.display()))?;
+    let listed = Command::new("ldd").arg(&executable).output().context("ldd")?;
+    ensure!(listed.status.success(), "ldd: {}", String::from_utf8_lossy(&listed.stderr));
+    let listed = String::from_utf8(listed.stdout).context("ldd")?;
+    let mut linker = None;
+    // The lines are `NAME => PATH (ADDRESS)`, and `PATH (ADDRESS)` for the linker.
+    for line in listed.lines() {
+        let Some(file) = line.split_whitespace().find(|word| word.starts_with('/')).map(Path::new) else { continue };
+        let copy = place.join(file.file_name().context("ldd gave a path without a name")?);
+        fs::copy(file, &copy).with_context(|| format!("cannot copy {}", file.display()))?;
+        if !line.contains("=>") {
+            linker = Some(copy);
+        }
+    }
+    let linker = linker.with_context(|| format!("ldd names no dynamic linker: {listed}"))?;
+    let copy = place.join("program");
+    fs::copy(&executable, &copy).with_context(|| format!("cannot copy {}", executable.display()))?;
+    let mut command: Vec<String> =
+        [path(&linker)?, "--library-path", path(&place)?, path(&copy)?].map(str::to_owned).to_vec();
+    command.extend(program.command[1..].iter().cloned());
+    Ok(Some(Program {
+        name: name.to_owned(),
+        command,
+        environment: program.environment.clone(),
+        input: program.input.clone(),
+        small_folios: true,
+        load: None,
+        ..*program
+    }))
 }
 
 fn git(directory: &Path) -> Result<Program> {

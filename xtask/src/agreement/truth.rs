@@ -17,6 +17,8 @@ pub struct Stop {
     pub anonymous: PageSet,
     /// File pages in RAM, in mappings of ELF files.
     pub elf: PageSet,
+    /// Pages of mappings of other files, in RAM or not.
+    pub other_files: PageSet,
 }
 
 /// Reads all stops; `truth.c` says how they are written.
@@ -31,13 +33,14 @@ pub fn parse(text: &str) -> Result<Vec<Stop>> {
         match (kind, numbers.as_slice(), &mut current) {
             ("stop", &[time_ns, rollup_pages, listed, _tries], _) => {
                 stops.extend(current.take().map(OpenStop::close).transpose()?);
-                let (anonymous, elf) = (Vec::new(), Vec::new());
-                current = Some(OpenStop { time_ns, rollup_pages, listed, anonymous, elf });
+                let (anonymous, elf, other_files) = (Vec::new(), Vec::new(), Vec::new());
+                current = Some(OpenStop { time_ns, rollup_pages, listed, anonymous, elf, other_files });
             }
             ("anon", &[first, past], Some(stop)) => stop.anonymous.push(first..past),
             ("elf", &[first, past], Some(stop)) => stop.elf.push(first..past),
+            ("other", &[first, past], Some(stop)) => stop.other_files.push(first..past),
             ("end", ..) => ended = true,
-            _ => bail!("line {}: expected `stop`, `anon`, `elf` or `end`, found `{line}`", index + 1),
+            _ => bail!("line {}: expected `stop`, `anon`, `elf`, `other` or `end`, found `{line}`", index + 1),
         }
     }
     ensure!(ended, "it ends after {} stops without a word: the truth program has failed", stops.len());
@@ -51,6 +54,7 @@ struct OpenStop {
     listed: u64,
     anonymous: Vec<Range<u64>>,
     elf: Vec<Range<u64>>,
+    other_files: Vec<Range<u64>>,
 }
 
 impl OpenStop {
@@ -59,8 +63,8 @@ impl OpenStop {
         let found = anonymous.pages();
         let listed = self.listed;
         ensure!(found == listed, "stop at {}: expected {listed} pages, found {found}", self.time_ns);
-        let elf = PageSet::new(self.elf);
-        Ok(Stop { time_ns: self.time_ns, rollup_pages: self.rollup_pages, anonymous, elf })
+        let (elf, other_files) = (PageSet::new(self.elf), PageSet::new(self.other_files));
+        Ok(Stop { time_ns: self.time_ns, rollup_pages: self.rollup_pages, anonymous, elf, other_files })
     }
 }
 
@@ -77,7 +81,7 @@ pub fn worst_difference(stops: &[Stop]) -> Result<f64> {
 mod tests {
     use super::*;
 
-    const TEXT: &str = "stop 10 5 5 1\nanon 1 4\nanon 7 9\nelf 20 21\nstop 30 1 2 1\nanon 1 3\nend gone\n";
+    const TEXT: &str = "stop 10 5 5 1\nanon 1 4\nanon 7 9\nelf 20 21\nother 30 40\nstop 30 1 2 1\nanon 1 3\nend gone\n";
 
     #[test]
     fn stops_are_read_with_their_pages() {
@@ -85,6 +89,7 @@ mod tests {
         assert_eq!((stops.len(), stops[0].time_ns, stops[1].time_ns), (2, 10, 30));
         assert_eq!(stops[0].anonymous.ranges(), [1..4, 7..9]);
         assert_eq!((stops[0].elf.pages(), stops[1].elf.pages()), (1, 0));
+        assert_eq!((stops[0].other_files.pages(), stops[1].other_files.pages()), (10, 0));
         assert_eq!(worst_difference(&stops).unwrap(), 0.5);
     }
 
