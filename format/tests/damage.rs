@@ -22,6 +22,12 @@ fn contents(trace: &Trace, chunk: &Chunk) -> Result<String, FormatError> {
         }
         ChunkKind::RECORDS => out += &format!("{:?}", trace.records(chunk)?),
         ChunkKind::SNAPSHOT => out += &format!("{:?}", trace.snapshot(chunk)?),
+        ChunkKind::KERNEL_EVENTS => {
+            let mut cursor = trace.kernel_events(chunk)?;
+            while let Some(event) = cursor.next_event()? {
+                out += &format!(" {event:?}");
+            }
+        }
         _ => {}
     }
     Ok(out)

@@ -13,9 +13,10 @@ use pagetrace_format::encode::{
     self, PackedChunk, PackedWordsChunk, TickClock, object_alloc_with_id, object_free_with_id, time_base,
 };
 use pagetrace_format::header::FILE_HEADER_BYTES;
+use pagetrace_format::kernel_event::FaultAccess;
 use pagetrace_format::records::*;
 use pagetrace_format::snapshot::{
-    KernelFigures, Mapping, PageFlags, Permissions, ResidencySource, ResidentRun, SnapshotReason,
+    CgroupFigures, KernelFigures, Mapping, PageFlags, Permissions, ResidencySource, ResidentRun, SnapshotReason,
 };
 use pagetrace_format::*;
 
@@ -58,7 +59,9 @@ fn the_listing_covers_all_there_is() {
         Process ProcessEnd Stream Module StackNode Stack Loss Source TracerMemory End Command Fork Exec Found Unknown \
         Exited Signaled Replaced Running Thread GoProcessor BufferFull Reentered TooManyProcesses StackTableFull \
         Malformed Interval Growth Exit Asked PagemapScan Pagemap EVENTS PACKED_EVENTS RECORDS SNAPSHOT zstd stored \
-        StackFrames Gap Bucket Buffer ObjectId";
+        StackFrames Gap Bucket Buffer ObjectId KERNEL_EVENTS Machine MappedFile Symbol KernelBufferFull ThreadStart Cut \
+        Fault Mapped Call Read Write Mmap Munmap Mremap Madvise Brk Mprotect Mlock Mlock2 Munlock Mlockall Munlockall \
+        ProcessMadvise Filled";
     for word in words.split_whitespace() {
         let whole = |found: &str| found == word;
         assert!(listing.split(|c: char| !c.is_alphanumeric() && c != '_').any(whole), "{word} is not in the listing");
@@ -95,6 +98,7 @@ fn write_trace() -> Vec<u8> {
         times_going_back.push(Event { time: TraceNanos(time), kind });
     }
     writer.events(StreamId(2), &times_going_back).expect("memory takes it");
+    writer.kernel_events(ProcessId(0), &kernel_events()).expect("memory takes it");
     snapshots().iter().for_each(|snapshot| writer.snapshot(snapshot).expect("memory takes it"));
     let mut bytes = writer.into_inner().expect("memory takes it");
 
@@ -139,7 +143,7 @@ fn chunks_of_a_program(clock: TickClock) -> Vec<u8> {
     let mut chunk = RecordChunk::new(&mut memory).expect("room");
     assert!(chunk.stream(&Stream { id: StreamId(4), process, kind: StreamKind::Buffer(u32::MAX), stack_range: None }));
     assert!(chunk.stack_frames(process, StackId(9), &[0x5555_0000_0111, u64::MAX, 0], StackEnd::Unknown));
-    assert!(chunk.stack_frames(process, StackId(10), &[], StackEnd::Unknown));
+    assert!(chunk.stack_frames(process, StackId(10), &[], StackEnd::Cut));
     assert!(chunk.bucket(process, StackId(named), "Ünit".as_bytes()));
     assert!(chunk.gap(&Gap { process, start, end, kept: true }));
     assert!(chunk.gap(&Gap { process: ProcessId(1), start: end, end, kept: false }));
@@ -202,6 +206,23 @@ fn records() -> Vec<Record> {
         Record::StackNode(StackNode { process: p0, node: 1, parent: 0, address: Address(0x5555_0000_0abc) }),
         Record::StackNode(StackNode { process: p0, node: 2, parent: 1, address: Address(0x5555_0000_0def) }),
         Record::Stack(Stack { process: p0, id: StackId(1), node: 2, end: StackEnd::Unknown }),
+        Record::Stack(Stack { process: p0, id: StackId(2), node: 1, end: StackEnd::ThreadStart }),
+        Record::Machine(Machine { huge_pages: HugePages::Madvise, huge_page_bytes: 2 << 20, memory_bytes: 24 << 30 }),
+        Record::MappedFile(MappedFile {
+            id: FileId(1),
+            device: 8 << 32 | 1,
+            inode: 4711,
+            path: "/usr/lib/libc.so.6".into(),
+        }),
+        Record::Symbol(Symbol {
+            process: p0,
+            address: Address(0x5555_0000_0def),
+            functions: vec![
+                SymbolFunction { name: "inner".into(), file: "/src/a.c".into(), line: 7, inlined: true },
+                SymbolFunction { name: "outer".into(), file: String::new(), line: 0, inlined: false },
+            ],
+        }),
+        loss(None, LossReason::KernelBufferFull, 9),
         loss(Some(p0), LossReason::BufferFull, 12),
         loss(Some(p1), LossReason::Reentered, 1),
         loss(None, LossReason::TooManyProcesses, 0),
@@ -219,6 +240,45 @@ fn records() -> Vec<Record> {
     ]
 }
 
+/// Every kind of kernel event, and every call.
+fn kernel_events() -> KernelColumns {
+    let page = Address(0x7f12_3000_0010);
+    let fault = |access, in_kernel, instruction, stack| {
+        let (instruction, stack) = (Address(instruction), StackId(stack));
+        KernelEventKind::Fault(PageFault { address: page, instruction, stack, access, in_kernel })
+    };
+    let range = |low, high| Some((Address(low), Address(high)));
+    let mapped = MappedRange {
+        start: Address(0x7f12_0000_0000),
+        bytes: 0x10_0000,
+        file_offset: 0x28000,
+        protection: 5,
+        flags: 2,
+        file: FileId(1),
+    };
+    let mut kinds = vec![
+        KernelEventKind::Exec { arguments: range(0x7ffc_0080_0100, 0x7ffc_0080_1000), table: range(0x7fff, 0x8fff) },
+        KernelEventKind::Exec { arguments: None, table: None },
+        KernelEventKind::Fork { parent: ProcessId(2) },
+        KernelEventKind::Mapped(mapped),
+        fault(FaultAccess::Unknown, false, 0x5555_0000_0abc, 1 << 30),
+        fault(FaultAccess::Read, false, 0x5555_0000_0ab0, 0),
+        fault(FaultAccess::Write, true, 0xffff_ffff_8100_0000, 0),
+    ];
+    for (number, call) in (0..).zip(PageCall::ALL) {
+        let mut arguments = [0x7f12_3000_0000, 4096, 3, 0x22, u64::MAX, 0];
+        arguments[call.arguments()..].fill(0);
+        let (file, stack) = (FileId(u32::from(number == 0)), StackId(number as u32));
+        kinds.push(KernelEventKind::Call(SystemCall { call, arguments, result: number - 12, file, stack }));
+    }
+    let mut columns = KernelColumns::new();
+    for (time, kind) in (0..).zip(kinds) {
+        let tid = if time % 4 == 3 { 0 } else { 100 + (time % 2) as u32 };
+        columns.push(KernelEvent { time: TraceNanos(2_000_000_000 + time * time * 100), tid, kind });
+    }
+    columns
+}
+
 fn snapshots() -> Vec<Snapshot> {
     let kernel = KernelFigures {
         rss: Some(40 << 10),
@@ -230,7 +290,16 @@ fn snapshots() -> Vec<Snapshot> {
         page_tables: Some(64 << 10),
         rss_file: Some(12 << 10),
         rss_shmem: Some(u64::MAX),
-        ..KernelFigures::default()
+        cgroup: CgroupFigures {
+            current: Some(1 << 30),
+            limit: Some(2 << 30),
+            anonymous: Some(700 << 20),
+            file: Some(300 << 20),
+            shmem: Some(4 << 20),
+            slab: Some(16 << 20),
+            page_tables: Some(2 << 20),
+            kernel_stacks: Some(0),
+        },
     };
     let mapping = |start, end, permissions, file_offset, device, inode, path: &str| Mapping {
         start: Address(start),

@@ -193,10 +193,13 @@ pub fn thread_ended() {
         let buffer = &guard.thread().buffer;
         buffer.release();
         buffer.leave_mark();
-        call_stack::leave(guard.thread());
         owned_buffer::leave_pages(buffer);
         // A tid may come again, a stream does not.
         buffer.forget_process();
+    }
+    // Whether or not recording is on: it may have been.
+    if let Some(guard) = RecursionGuard::enter() {
+        call_stack::leave(guard.thread());
     }
 }
 

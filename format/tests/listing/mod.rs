@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use pagetrace_format::snapshot::CgroupFigures;
 use pagetrace_format::{Chunk, ChunkKind, Compression, Snapshot, Trace};
 
 /// Everything that a trace says, as text.
@@ -16,6 +17,7 @@ pub fn listing(bytes: &[u8]) -> String {
             ChunkKind::SNAPSHOT => ("SNAPSHOT", snapshot_lines(&trace.snapshot(chunk).expect("a snapshot"))),
             ChunkKind::PACKED_EVENTS => ("PACKED_EVENTS", events_of(&trace, chunk)),
             ChunkKind::EVENTS => ("EVENTS", events_of(&trace, chunk)),
+            ChunkKind::KERNEL_EVENTS => ("KERNEL_EVENTS", kernel_events_of(&trace, chunk)),
             other => panic!("{other:?} is not in the golden trace"),
         };
         let stored = if header.compression == Compression::Zstd { "zstd" } else { "stored" };
@@ -26,15 +28,30 @@ pub fn listing(bytes: &[u8]) -> String {
     out
 }
 
+fn kernel_events_of(trace: &Trace<'_>, chunk: &Chunk) -> String {
+    let mut cursor = trace.kernel_events(chunk).expect("kernel events");
+    let mut events = Vec::new();
+    while let Some(event) = cursor.next_event().expect("an event") {
+        events.push(event);
+    }
+    lines(events)
+}
+
 fn lines<T: std::fmt::Debug>(items: Vec<T>) -> String {
-    items.iter().map(|item| format!("  {item:?}\n")).collect()
+    items.iter().map(|item| format!("  {}\n", said(item))).collect()
+}
+
+/// What came later is left out where it says nothing, so that the listings of earlier versions stay as they were.
+fn said(item: &impl std::fmt::Debug) -> String {
+    let nothing = format!(", cgroup: {:?}", CgroupFigures::default());
+    format!("{item:?}").replace(", end: Unknown }", " }").replace(&nothing, "")
 }
 
 fn snapshot_lines(snapshot: &Snapshot) -> String {
     let Snapshot { process, time, reason, stopped, residency_source, page_bytes, kernel, mappings, resident } =
         snapshot;
     format!("  {process:?} {time:?} {reason:?} stopped={stopped} {residency_source:?} page_bytes={page_bytes}\n")
-        + &format!("  {kernel:?}\n")
+        + &format!("  {}\n", said(kernel))
         + &lines(mappings.clone())
         + &lines(resident.clone())
 }

@@ -33,6 +33,8 @@ pub use self::touches::{TouchCause, TouchSite};
 use crate::intervals::Intervals;
 use crate::metadata::Metadata;
 
+/// Nothing is mapped below: vm.mmap_min_addr as distributions have it.
+const LOWEST_MAPPED: u64 = 0x1_0000;
 /// A touch this far below a stack that grows is one of the stack, if nothing lies between: RLIMIT_STACK is 8 MiB on most
 /// systems, and its guard gap 1 MiB.
 const STACK_GROWTH_BYTES_MAX: u64 = 64 << 20;
@@ -258,8 +260,11 @@ impl AddressSpace {
     /// - shared memory and files as they are hold no anonymous pages;
     /// - without a known mapping it must be the stack, or a mapping that was missed.
     ///
-    /// A touch that the protection forbids ends in a signal and leaves nothing.
+    /// A touch that the protection forbids ends in a signal and leaves nothing; so does one through a null pointer.
     fn fault(&mut self, fault: &PageFault) {
+        if fault.address.0 < LOWEST_MAPPED {
+            return;
+        }
         let page = self.shift.page_of(fault.address).0;
         let area = match self.areas.at(page) {
             Some((_, area)) => area,

@@ -60,6 +60,7 @@ const CAUSES: &[&str] = &[
     "file_reader",
     "fixed_replacement",
     "fork",
+    "fork_then_exec",
     "huge_pages",
     "lazy_free",
     "locked",

@@ -221,8 +221,7 @@ impl Unwinding {
     fn step_by_frame_pointer(&mut self) -> Result<Sources, StackEnd> {
         let Registers { stack_pointer, frame_pointer, .. } = self.registers;
         // As in `read`, for both words.
-        let reach = self.bounds.1.wrapping_sub(2 * WORD).wrapping_sub(stack_pointer);
-        if frame_pointer.wrapping_sub(stack_pointer) > reach || !frame_pointer.is_multiple_of(WORD) {
+        if !lies_within(frame_pointer, stack_pointer, self.bounds.1, 2 * WORD) {
             return Err(StackEnd::Cut);
         }
         let words = ptr::with_exposed_provenance::<[usize; 2]>(frame_pointer);
@@ -272,15 +271,22 @@ impl Unwinding {
     /// A word of the stack, not below the stack pointer.
     #[inline(always)]
     fn read(&self, address: usize) -> Result<usize, StackEnd> {
-        let low = self.registers.stack_pointer;
-        let reach = self.bounds.1.wrapping_sub(WORD).wrapping_sub(low);
-        if address.wrapping_sub(low) > reach || !address.is_multiple_of(WORD) {
+        if !lies_within(address, self.registers.stack_pointer, self.bounds.1, WORD) {
             return Err(StackEnd::Cut);
         }
         // SAFETY: an aligned word between the stack pointer and the end of the stack that it is on, the thread's own or
         // that which it has for signals: all memory there is readable (the contract of `thread_started`, and of
         // sigaltstack(2)).
         Ok(unsafe { ptr::with_exposed_provenance::<usize>(address).read() })
+    }
+}
+
+/// Whether `bytes` at an aligned address lie between the stack pointer, which may be anything, and the stack's end.
+#[inline(always)]
+fn lies_within(address: usize, stack_pointer: usize, end: usize, bytes: usize) -> bool {
+    match end.checked_sub(bytes).and_then(|last| last.checked_sub(stack_pointer)) {
+        Some(reach) => address.wrapping_sub(stack_pointer) <= reach && address.is_multiple_of(WORD),
+        None => false,
     }
 }
 

@@ -21,6 +21,14 @@ impl Default for PerfOptions {
     }
 }
 
+impl PerfOptions {
+    /// With rings of this size. In a small one whole stacks leave little room, so that they are taken less often.
+    pub(super) fn with_rings_of(&self, ring_bytes: usize) -> PerfOptions {
+        let times_smaller = (RING_BYTES / ring_bytes.max(1)).clamp(1, 64) as u64;
+        PerfOptions { ring_bytes, stack_period: self.stack_period.saturating_mul(times_smaller), ..self.clone() }
+    }
+}
+
 const RING_BYTES: usize = 4 << 20;
 /// A prime: programs touch pages in steps of powers of two.
 const STACK_PERIOD: u64 = 97;

@@ -12,7 +12,7 @@ use super::attributes::{
 use super::found::{Found, PerfOptions, refusal};
 use super::marker_search::{self, NumbersFound};
 use super::record::{Body, PerfRecord, SampleKind, read_records};
-use super::ring::Ring;
+use super::ring::{Ring, is_for_want_of_memory};
 use super::sys;
 use super::traced_calls::{NEEDED, TRACED, TracedCall, filter_of};
 use super::tracepoints::{CallTracepoints, EnterExit, FaultTracepoints, KernelTracepoints, all_needed};
@@ -59,9 +59,11 @@ impl PerfEvents {
         }
         let processors = online_processors();
         let mut found = Found::default();
+        let ring_bytes = options.ring_bytes.min((RINGS_BYTES_MAX / processors.len().max(1)).max(RING_BYTES_LEAST));
+        let options = &options.with_rings_of(affordable_ring_bytes(ring_bytes, &processors));
         let plan = |calls: &CallTracepoints, faults, stacks, found: &mut Found| Plan {
             events: planned_events(calls, faults, found.kernel_mode, stacks, options),
-            ring_bytes: options.ring_bytes.min((RINGS_BYTES_MAX / processors.len().max(1)).max(RING_BYTES_LEAST)),
+            ring_bytes: options.ring_bytes,
         };
         let none = CallTracepoints::Each(Vec::new());
         let first = *processors.first().ok_or("no processor is online")?;
@@ -202,6 +204,24 @@ impl PerfEvents {
         });
         off && right.count() * 2 == expected
     }
+}
+
+/// How large the ring of each processor can be: what a user may lock is for all rings together, so the first ones must
+/// not take it all. Tried with events that cost nothing to close.
+fn affordable_ring_bytes(wanted: usize, processors: &[u32]) -> usize {
+    let mut bytes = wanted.next_power_of_two();
+    let all_fit = |bytes: usize| {
+        let rings = processors.iter().map(|&processor| {
+            let event = sys::open_on_this_thread(&page_faults_and_sideband(Mode::User), processor)?;
+            Ok((Ring::map(&event, bytes, bytes)?, event))
+        });
+        let rings: io::Result<Vec<_>> = rings.collect();
+        !matches!(&rings, Err(error) if is_for_want_of_memory(error))
+    };
+    while bytes / 2 >= RING_BYTES_LEAST && !all_fit(bytes) {
+        bytes /= 2;
+    }
+    bytes
 }
 
 fn planned_events(

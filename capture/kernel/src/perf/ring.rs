@@ -47,7 +47,8 @@ impl Ring {
     }
 }
 
-fn is_for_want_of_memory(error: &io::Error) -> bool {
+/// Whether a ring could not be had because the user may not lock so much.
+pub(super) fn is_for_want_of_memory(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EPERM | libc::ENOMEM))
 }
 

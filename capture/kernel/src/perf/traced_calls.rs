@@ -54,6 +54,8 @@ pub const TRACED: &[TracedCall] = &[
     fills_vector("readv", libc::SYS_readv),
     TracedCall { name: "recvmsg", number: libc::SYS_recvmsg, effect: Effect::FillsMessage(1) },
     page("mprotect", libc::SYS_mprotect, PageCall::Mprotect),
+    // Its first three arguments are those of mprotect(2).
+    page("pkey_mprotect", libc::SYS_pkey_mprotect, PageCall::Mprotect),
     page("mlock2", libc::SYS_mlock2, PageCall::Mlock2),
     page("mlockall", libc::SYS_mlockall, PageCall::Mlockall),
     page("munlock", libc::SYS_munlock, PageCall::Munlock),

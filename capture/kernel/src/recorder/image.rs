@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use pagetrace_format::kernel_event::{KernelEvent, KernelEventKind};
+use pagetrace_format::kernel_event::{KernelEvent, KernelEventKind, PageCall};
 use pagetrace_format::records::{EndStatus, Process, ProcessEnd, ProcessOrigin, Record, StackEnd};
 use pagetrace_format::{Address, ProcessId, StackId, TraceNanos};
 
@@ -102,6 +102,14 @@ impl Image {
         } else {
             self.overflowed += 1;
         }
+    }
+
+    /// Whether it made, moved or gave back memory itself.
+    pub(super) fn has_changed_mappings(&self) -> bool {
+        self.events.iter().any(|event| match event.kind {
+            KernelEventKind::Call(call) => call.call != PageCall::Filled,
+            _ => false,
+        })
     }
 
     /// Puts events in their places that turned out to be about this image's memory. Those that are older than what has

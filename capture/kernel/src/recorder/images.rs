@@ -179,8 +179,10 @@ impl Images {
         for number in unseen {
             let Some(mut image) = self.images.remove(&number) else { continue };
             let parent = image.parent.and_then(|parent| self.images.get_mut(&parent));
-            // The tracer in a parent would be in its copy too: this one shared the parent's memory, as after vfork(2).
-            let shared_memory = image.replaced || parent.as_ref().is_some_and(|parent| parent.joined);
+            // The tracer in a parent would be in its copy too: this one shared the parent's memory, as after vfork(2). Not
+            // one that changed mappings: a process that only borrows its memory leaves it as it is.
+            let shared_memory = (image.replaced || parent.as_ref().is_some_and(|parent| parent.joined))
+                && !image.has_changed_mappings();
             let origin = match image.begin {
                 Begin::Exec => ProcessOrigin::Exec,
                 Begin::Fork if image.touched && !shared_memory => ProcessOrigin::Fork,

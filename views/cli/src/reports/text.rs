@@ -271,7 +271,7 @@ pub fn interesting(stack: &[String]) -> Vec<String> {
         "core::",
     ];
     // Where Rust's own library has its sources, whatever the names of its inlined functions.
-    const LIBRARY: [&str; 4] = ["library/alloc/src/", "library/core/src/", "library/std/src/", "/hashbrown-"];
+    const LIBRARY: [&str; 4] = ["library/alloc/src/", "library/core/src/", "library/std/src/", "(hashbrown-"];
     let says_something = |frame: &&String| {
         let name = frame.trim_start_matches('<');
         !PLUMBING.iter().any(|start| name.starts_with(start)) && !LIBRARY.iter().any(|path| frame.contains(path))

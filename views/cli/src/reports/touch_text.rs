@@ -4,9 +4,9 @@ use std::io::{self, Write};
 
 use super::quantities::{bytes, count, counted, percent};
 use super::report_model::{Process, TouchSite, Touches};
+use super::text::interesting;
 
 const SITES_SHOWN: usize = 5;
-const FRAMES_SHOWN: usize = 4;
 
 /// Says how far what events tell is what scans found.
 ///
@@ -36,7 +36,7 @@ pub fn write_touches(process: &Process, heading: &str, out: &mut dyn Write) -> i
     }
     for site in touches.sites.iter().take(SITES_SHOWN) {
         writeln!(out, "  {} {}", bytes(site.resident_bytes), cause_words(site))?;
-        for frame in site.stack.iter().take(FRAMES_SHOWN) {
+        for frame in interesting(&site.stack) {
             writeln!(out, "      {frame}")?;
         }
     }

@@ -35,7 +35,7 @@ impl fmt::Display for Function {
                 None => write!(f, "[unknown region {:#x}]", self.offset),
             };
         };
-        let file = file.as_deref().map(|file| Path::new(file).file_name().unwrap_or(file.as_ref()).to_string_lossy());
+        let file = file.as_deref().map(shown_file);
         match (file, line, &self.module) {
             (Some(file), Some(line), _) => write!(f, "{name} ({file}:{line})")?,
             (Some(file), None, _) => write!(f, "{name} ({file})")?,
@@ -44,6 +44,21 @@ impl fmt::Display for Function {
         }
         if *inlined { f.write_str(" (inlined)") } else { Ok(()) }
     }
+}
+
+/// The file's name; of a library's source the path within the library, so that it is not taken for the program's own.
+fn shown_file(file: &str) -> &str {
+    const RUST: &str = "/library/";
+    const CRATES: &str = "/registry/src/";
+    if let Some(at) = file.find(RUST).filter(|_| file.contains("/rustc/") || file.contains("/rustlib/src/")) {
+        return &file[at + 1..];
+    }
+    if let Some((_, inside)) = file.split_once(CRATES)
+        && let Some((_, path)) = inside.split_once('/')
+    {
+        return path;
+    }
+    Path::new(file).file_name().and_then(|name| name.to_str()).unwrap_or(file)
 }
 
 #[cfg(test)]
@@ -67,6 +82,11 @@ mod tests {
         check(Some(("malloc", None, Some(1), false)), None, "malloc");
         check(Some(("main", Some("/src/a.c"), Some(7), false)), Some("a"), "main (a.c:7)");
         check(Some(("twice", Some("a.c"), Some(3), true)), Some("a"), "twice (a.c:3) (inlined)");
+        check(Some(("f", Some("/src/me/library/b.rs"), Some(3), false)), Some("a"), "f (b.rs:3)");
+        let of_rust = "/rustc/ac1/library/alloc/src/alloc.rs";
+        check(Some(("alloc", Some(of_rust), Some(9), true)), None, "alloc (library/alloc/src/alloc.rs:9) (inlined)");
+        let of_crate = "/builds/.cargo/registry/src/index-1/hashbrown-0.1/src/map.rs";
+        check(Some(("insert", Some(of_crate), Some(7), false)), None, "insert (hashbrown-0.1/src/map.rs:7)");
         check(Some(("main", Some("a.c"), None, false)), Some("a"), "main (a.c)");
     }
 }

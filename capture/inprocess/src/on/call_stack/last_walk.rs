@@ -202,12 +202,14 @@ impl LastWalk {
     /// is.
     #[inline(always)]
     fn unchanged(&self, frames: usize, low: usize) -> usize {
-        let last = self.high.load(Ordering::Relaxed).wrapping_sub(size_of::<usize>());
+        let last = self.high.load(Ordering::Relaxed).checked_sub(size_of::<usize>());
+        // At the very end of the stack there is no word to compare.
+        let Some(reach) = last.and_then(|last| last.checked_sub(low)) else { return 0 };
         let (outer, inner) = self.parts();
         // What a frame was reached by says nothing of what it leads to.
         let Some(reads) = frames.checked_sub(1) else { return 0 };
         let read = self.frame[..outer].iter().chain(&self.frame[inner..]).take(reads);
-        1 + read.take_while(|frame| frame.is_unchanged(low, last.wrapping_sub(low))).count()
+        1 + read.take_while(|frame| frame.is_unchanged(low, reach)).count()
     }
 
     /// Leaves the outermost `kept` frames, all of them in the outer part.

@@ -74,7 +74,7 @@ pub fn get(address: usize, epoch: u32) -> Option<Rule> {
     for index in [first, first ^ 1] {
         let entry = &cache.entries[index];
         let rule = entry.rule.load(Ordering::Relaxed);
-        if entry.mixed.load(Ordering::Relaxed) ^ rule == key {
+        if entry.mixed.load(Ordering::Relaxed) ^ spread(rule) == key {
             return Some(Rule(rule));
         }
     }
@@ -96,13 +96,20 @@ pub fn put(address: usize, epoch: u32, rule: Rule, file: u64) {
     let first = index_of(address);
     let empty = [first, first ^ 1].into_iter().find(|&index| {
         let entry = &cache.entries[index];
-        (entry.mixed.load(Ordering::Relaxed) ^ entry.rule.load(Ordering::Relaxed)) >> EPOCH_SHIFT
+        (entry.mixed.load(Ordering::Relaxed) ^ spread(entry.rule.load(Ordering::Relaxed))) >> EPOCH_SHIFT
             != key_of(0, epoch) >> EPOCH_SHIFT
             || entry.rule.load(Ordering::Relaxed) == 0
     });
     let entry = &cache.entries[empty.unwrap_or(first ^ (page as usize & 1))];
     entry.rule.store(rule.0, Ordering::Relaxed);
-    entry.mixed.store(key_of(address, epoch) ^ rule.0, Ordering::Relaxed);
+    entry.mixed.store(key_of(address, epoch) ^ spread(rule.0), Ordering::Relaxed);
+}
+
+/// A rule over all bits of a word, so that one that is read while it is replaced fits nobody's key: rules often differ in
+/// their lowest bits only, as neighbouring addresses do.
+#[inline(always)]
+fn spread(rule: u64) -> u64 {
+    rule.wrapping_mul(0xff51_afd7_ed55_8ccd)
 }
 
 #[inline(always)]

@@ -123,7 +123,7 @@ fn in_rss(snapshot: &Snapshot) -> u64 {
 /// What a recorder sees. On a machine with much to do the child may take a while to stop.
 fn outside(taker: &mut SnapshotTaker) -> Snapshot {
     for _ in 0..100 {
-        match taker.take(PROCESS, SnapshotReason::Growth, true) {
+        match taker.take(PROCESS, SnapshotReason::Asked, true) {
             Err(KernelError::StillRunning { .. }) => {}
             taken => return taken.expect("alive").snapshot,
         }
