@@ -52,9 +52,13 @@ impl ElfKind {
     /// Whether it is started by the dynamic linker of glibc (`ld-linux-x86-64.so.2` and its like).
     #[must_use]
     pub fn is_dynamic_glibc(&self) -> bool {
-        let linker = |it: &str| it.rsplit('/').next().is_some_and(|name| name.starts_with("ld-linux"));
-        matches!(self, ElfKind::Dynamic { interpreter } if linker(interpreter))
+        matches!(self, ElfKind::Dynamic { interpreter } if is_glibc_linker(interpreter))
     }
+}
+
+/// Before glibc 2.34 `ld-linux-x86-64.so.2` was a link to `ld-2.33.so` and its like.
+fn is_glibc_linker(path: &str) -> bool {
+    path.rsplit('/').next().is_some_and(|name| name.starts_with("ld-linux") || name.starts_with("ld-2."))
 }
 
 const OUR_MACHINE: u16 = if cfg!(target_arch = "aarch64") { elf::EM_AARCH64 } else { elf::EM_X86_64 };
@@ -73,7 +77,13 @@ impl Executable {
         let mut file = File::open(path).map_err(failed)?;
         let mut start = Vec::new();
         file.by_ref().take(256).read_to_end(&mut start).map_err(failed)?;
-        let kind = kind_of(&start, &ReadCache::new(file));
+        let kind = match kind_of(&start, &ReadCache::new(file)) {
+            // Nothing starts the linker, but it starts the program that it is given, with what is to be preloaded.
+            ElfKind::Static if is_glibc_linker(&path.to_string_lossy()) => {
+                ElfKind::Dynamic { interpreter: path.to_string_lossy().into_owned() }
+            }
+            kind => kind,
+        };
         Ok(Executable { kind, gains_rights: gains_rights(path, &metadata) })
     }
 }
@@ -155,6 +165,10 @@ mod tests {
         let own = Executable::inspect(Path::new("/proc/self/exe")).expect("readable");
         let glibc = cfg!(target_env = "gnu");
         assert_eq!((own.kind.is_dynamic_glibc(), own.gains_rights), (glibc, false));
+        if let ElfKind::Dynamic { interpreter } = own.kind {
+            let linker = Executable::inspect(&std::fs::canonicalize(interpreter).expect("a path")).expect("readable");
+            assert_eq!(linker.kind.is_dynamic_glibc(), glibc, "the linker loads what is preloaded");
+        }
         let error = Executable::inspect(Path::new("/tmp")).expect_err("a folder");
         assert!(error.to_string().contains("/tmp: not a file"), "{error}");
         Executable::inspect(Path::new("/nonexistent")).expect_err("nothing there");

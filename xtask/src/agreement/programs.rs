@@ -175,6 +175,7 @@ fn copied_to(in_memory: &Path, name: &str, program: &Program) -> Result<Option<P
         command,
         environment: program.environment.clone(),
         input: program.input.clone(),
+        pauses_ms: (4, 20),
         small_folios: true,
         load: None,
         ..*program
