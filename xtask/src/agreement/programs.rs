@@ -83,7 +83,7 @@ const AT_WORK_PAGES: u32 = 4096;
 
 const STRESS_PAIRS: &str = "1500000";
 const GIT_COMMITS: u32 = 500;
-const REDIS_REQUESTS: u32 = 150_000;
+const REDIS_REQUESTS: u32 = 600_000;
 
 /// Compiles and generates into `directory`, and lists all programs. In `in_memory`, which is on a tmpfs, lie those whose
 /// files may have no large folios.
@@ -246,6 +246,7 @@ fn redis() -> Program {
         DIRECTORY,
     ];
     Program {
+        pauses_ms: (10, 60),
         at_work_pages: 2 * AT_WORK_PAGES,
         load: Some(RedisLoad { requests: REDIS_REQUESTS }),
         ..plain("redis", &command)
