@@ -76,11 +76,11 @@ fn assert_leak(name: &str, replayed: &Replayed, leak_function: Range<u64>) {
     let expected = (LEAKED_OBJECTS as u64, (LEAKED_OBJECTS * LEAKED_BYTES) as u64);
     assert_eq!((leak.live, leak.live_bytes), expected, "{name}");
     assert_eq!((leak.allocated, leak.allocated_bytes), expected, "{name}");
-    let modules = leak.frames.iter().filter_map(|frame| replayed.metadata.modules.get(frame.module?));
+    let mut modules = leak.frames.iter().filter_map(|frame| replayed.metadata.modules.get(frame.module?));
     assert!(modules.clone().any(|module| module.path.ends_with(name)), "{name}: {:?}", leak.frames);
     // It goes on through `main` and the C library, which called that, up to the program's first instructions.
     assert!(modules.clone().any(|module| !module.path.ends_with(name)), "{name}: {:?}", leak.frames);
-    assert!(modules.last().is_some_and(|module| module.path.ends_with(name)), "{name}: {:?}", leak.frames);
+    assert!(modules.next_back().is_some_and(|module| module.path.ends_with(name)), "{name}: {:?}", leak.frames);
 }
 
 /// Every object has an id that no other object has.
