@@ -5,6 +5,7 @@ use crate::columns::ColumnPositions;
 use crate::encode::PackedEvents;
 use crate::error::FormatError;
 use crate::event::Event;
+use crate::event_batch::EventBatch;
 use crate::header::{
     CHUNK_HEADER_BYTES, CHUNK_MAGIC, ChunkHeader, ChunkKind, Compression, FILE_HEADER_BYTES, FILE_MAGIC, FileHeader,
     HeaderDefect, VERSION,
@@ -243,6 +244,32 @@ impl EventCursor {
             Encoding::Columns(positions) => positions.next(&self.payload),
             Encoding::Packed(packed) => packed.next(),
         }
+    }
+
+    /// Overwrites a batch with the next events, at most `max`; after the last it is empty.
+    ///
+    /// # Errors
+    /// [`FormatError::Payload`]; the rest of the chunk is lost, and the batch holds the events in front of the damage.
+    pub fn fill(&mut self, batch: &mut EventBatch, max: usize) -> Result<(), FormatError> {
+        batch.clear();
+        match &mut self.encoding {
+            Encoding::Columns(positions) => {
+                while batch.len() < max
+                    && let Some(event) = positions.next(&self.payload)?
+                {
+                    batch.push(&event);
+                }
+            }
+            Encoding::Packed(packed) => {
+                while batch.len() < max
+                    && let Some(event) = packed.next()?
+                {
+                    batch.push(&event);
+                    batch.object_ids.push(packed.object_id().map_or(0, |id| id.0));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The id of the object of the event that was read last, where the trace gives one.

@@ -54,6 +54,8 @@ pub mod decode;
 #[cfg(feature = "std")]
 pub mod error;
 #[cfg(feature = "std")]
+pub mod event_batch;
+#[cfg(feature = "std")]
 pub mod kernel_columns;
 pub mod kernel_event;
 pub mod snapshot;
@@ -73,6 +75,8 @@ pub use columns::EventColumns;
 pub use decode::{Chunk, Defect, EventCursor, Trace};
 #[cfg(feature = "std")]
 pub use error::FormatError;
+#[cfg(feature = "std")]
+pub use event_batch::{BatchColumns, EventBatch};
 #[cfg(feature = "std")]
 pub use go_page_trace::{GoCursor, GoPageTrace, GoRun, go_to_native, native_to_go};
 #[cfg(feature = "std")]

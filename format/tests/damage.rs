@@ -4,8 +4,8 @@ use pagetrace_format::checksum::crc32;
 use pagetrace_format::encode::{object_free, object_free_with_id, time_base};
 use pagetrace_format::header::{ChunkHeader, FILE_HEADER_BYTES};
 use pagetrace_format::{
-    Address, Chunk, ChunkKind, Compression, FormatError, ObjectFree, ObjectFunction, ObjectId, StreamId, Trace,
-    TraceNanos,
+    Address, Chunk, ChunkKind, Compression, EventBatch, FormatError, ObjectFree, ObjectFunction, ObjectId, StreamId,
+    Trace, TraceNanos,
 };
 
 const GOLDEN: &[u8] = include_bytes!("golden/v2.pagetrace");
@@ -196,6 +196,28 @@ fn forged_payloads_are_typed_errors() {
         let trace = Trace::open(&bytes).expect("a trace");
         let error = contents(&trace, &trace.chunks()[0]).expect_err(name).to_string();
         assert!(error.contains(expected), "{name}: {error}");
+    }
+}
+
+#[test]
+fn a_batch_holds_the_events_in_front_of_the_damage() {
+    // Two frees a byte apart, then a kind that cannot be.
+    let columns = raw_chunk(1, &[0, 0, 7, 3, 3, 3, 0, 0, 0, 0, 5, 5, 0x0f, 1, 1, 1, 2, 2, 2]);
+    let free =
+        object_free_with_id(0, &ObjectFree { address: Address(1), function: ObjectFunction::Plain }, ObjectId(7));
+    let words = packed(&[&time_base(5)[..], &free, &free, &[0xff]].concat());
+    for (chunk, id) in [(columns, None), (raw_chunk(2, &words), Some(ObjectId(7)))] {
+        let bytes = [&GOLDEN[..FILE_HEADER_BYTES], &chunk].concat();
+        let trace = Trace::open(&bytes).expect("a trace");
+        let header = ChunkHeader { count: 3, ..trace.chunks()[0].header };
+        let mut cursor = trace.events(&Chunk { header, ..trace.chunks()[0] }).expect("a chunk");
+        let mut batch = EventBatch::new();
+        cursor.fill(&mut batch, 1).expect("the first");
+        assert_eq!((batch.len(), batch.object_id(0)), (1, id));
+        cursor.fill(&mut batch, 8).expect_err("damage");
+        assert_eq!((batch.len(), batch.object_id(0)), (1, id));
+        cursor.fill(&mut batch, 8).expect("nothing is told twice");
+        assert!(batch.is_empty());
     }
 }
 

@@ -37,10 +37,27 @@ fn read_events(bytes: &[u8]) -> Vec<Event> {
             events.push(event);
         }
         assert_eq!(chunk.header.count as usize, events.len());
+        for max in [1, 7, events.len() + 1] {
+            assert_eq!(in_batches(&trace, chunk, max), events, "batches of {max}");
+        }
         let times = events.iter().map(|event| event.time);
         assert_eq!((Some(chunk.header.first), Some(chunk.header.last)), (times.clone().min(), times.max()));
     }
     events
+}
+
+fn in_batches(trace: &Trace<'_>, chunk: &Chunk, max: usize) -> Vec<Event> {
+    let (mut events, mut batch) = (Vec::new(), EventBatch::new());
+    let mut cursor = trace.events(chunk).expect("a chunk of events");
+    loop {
+        cursor.fill(&mut batch, max).expect("events");
+        if batch.is_empty() {
+            return events;
+        }
+        assert!(batch.len() <= max);
+        assert_eq!(batch.columns().times.len(), batch.len());
+        events.extend((0..batch.len()).map(|index| batch.event(index)));
+    }
 }
 
 fn snapshot() -> impl Strategy<Value = Snapshot> {
