@@ -17,6 +17,7 @@ mod session_file;
 mod stack_tree;
 mod sys;
 mod tick_mapper;
+mod trace_file;
 mod tracked;
 
 use std::io::Write;
@@ -36,6 +37,7 @@ use processes::Processes;
 use session_file::SessionFile;
 pub use session_file::memory_directories;
 use tick_mapper::{TickMapper, now};
+use trace_file::{TraceFile, Written};
 
 /// What a recording is to be like.
 #[derive(Clone, Debug)]
@@ -109,7 +111,7 @@ impl<W: Write> Recorder<W> {
             drain: Drain::new(),
             processes: Processes::new(options.args),
             kernel: KernelStreams::idle(),
-            trace: TraceFile { writer, error: None, events: 0 },
+            trace: TraceFile::new(writer),
             options,
             doorbell_seen: 0,
             started,
@@ -151,7 +153,7 @@ impl<W: Write> Recorder<W> {
 
     /// What ended the writing, if anything did.
     pub fn write_error(&self) -> Option<&FormatError> {
-        self.trace.error.as_ref()
+        self.trace.error()
     }
 
     /// Does everything that is due. Returns the pids of the processes that are being followed.
@@ -190,7 +192,7 @@ impl<W: Write> Recorder<W> {
         }
         let output = self.kernel.round(&mut || self.processes.next_id());
         self.trace.kernel_events(output);
-        if self.trace.error.is_some() {
+        if self.trace.error().is_some() {
             header.recording.store(0, Ordering::Relaxed);
         }
         self.processes.pids()
@@ -229,13 +231,8 @@ impl<W: Write> Recorder<W> {
         last.push(Record::End(End { time: now(), unix_ns: unix_ns() }));
         self.trace.records(&last);
         self.kernel.close();
-        let bytes = self.trace.writer.bytes_written();
-        let events = self.trace.events;
         let unseen = self.processes.unseen();
-        let mut write_error = self.trace.error;
-        if let Err(error) = self.trace.writer.into_inner() {
-            write_error.get_or_insert(error);
-        }
+        let Written { write_error, bytes, events } = self.trace.finish();
         Finished { write_error, bytes, events, unseen }
     }
 
@@ -269,47 +266,6 @@ impl<W: Write> Recorder<W> {
         self.trace.events += drained.events;
         self.trace.records(&drained.records);
         self.trace.chunks(drained.chunks);
-    }
-}
-
-/// The trace, and what went wrong with it. After the first error nothing more is written.
-#[derive(Debug)]
-struct TraceFile<W: Write> {
-    writer: TraceWriter<W>,
-    error: Option<FormatError>,
-    events: u64,
-}
-
-impl<W: Write> TraceFile<W> {
-    fn records(&mut self, records: &[Record]) {
-        if self.error.is_none() {
-            self.error = self.writer.records(now(), records).err();
-        }
-    }
-
-    fn chunks(&mut self, chunks: Vec<(pagetrace_format::StreamId, pagetrace_format::EventColumns)>) {
-        for (stream, columns) in chunks {
-            if self.error.is_none() {
-                self.error = self.writer.events(stream, &columns).err();
-            }
-        }
-    }
-
-    fn kernel_events(&mut self, output: kernel_streams::Output) {
-        self.records(&output.records);
-        for (process, columns) in output.chunks {
-            if self.error.is_none() {
-                self.events += columns.len() as u64;
-                self.error = self.writer.kernel_events(process, &columns).err();
-            }
-        }
-    }
-
-    fn snapshot(&mut self, (snapshot, modules): (pagetrace_format::Snapshot, Vec<Record>)) {
-        self.records(&modules);
-        if self.error.is_none() {
-            self.error = self.writer.snapshot(&snapshot).err();
-        }
     }
 }
 
