@@ -11,9 +11,11 @@ use crate::header::{
     HeaderDefect, VERSION,
 };
 use crate::kernel_columns::KernelCursor;
+use crate::object_columns::ObjectPositions;
 use crate::records::Record;
 use crate::snapshot::Snapshot;
 use crate::units::ObjectId;
+use crate::zstd_contexts::Decompressor;
 
 /// A trace in memory, or mapped into it. Only headers have been read; payloads are read when asked for.
 #[derive(Debug)]
@@ -121,19 +123,24 @@ impl<'a> Trace<'a> {
     /// # Errors
     /// [`FormatError::Payload`] where the checksum or the length does not fit.
     pub fn payload(&self, chunk: &Chunk, payload: &mut Vec<u8>) -> Result<(), FormatError> {
-        let stored = &self.bytes[chunk.payload_offset..chunk.payload_offset + chunk.header.stored_bytes as usize];
-        if crc32(stored) != chunk.header.payload_crc {
-            return Err(FormatError::Payload("its checksum does not fit"));
-        }
+        self.payload_by(chunk, payload, &mut Decompressor::default())
+    }
+
+    fn payload_by(
+        &self,
+        chunk: &Chunk,
+        payload: &mut Vec<u8>,
+        decompressor: &mut Decompressor,
+    ) -> Result<(), FormatError> {
+        let stored = self.stored(chunk)?;
         payload.clear();
         match chunk.header.compression {
             Compression::None => payload.extend_from_slice(stored),
             Compression::Zstd => {
                 // The header bounds it, so a forged frame cannot make a reader allocate without end.
-                payload.reserve(chunk.header.raw_bytes as usize);
-                zstd::bulk::Decompressor::new()
-                    .and_then(|mut decompressor| decompressor.decompress_to_buffer(stored, payload))
-                    .map_err(|_| FormatError::Payload("it does not decompress to the length its header gives"))?;
+                if !decompressor.append(stored, chunk.header.raw_bytes as usize, payload) {
+                    return Err(FormatError::Payload("it does not decompress to the length its header gives"));
+                }
             }
         }
         if payload.len() != chunk.header.raw_bytes as usize {
@@ -142,12 +149,25 @@ impl<'a> Trace<'a> {
         Ok(())
     }
 
+    /// The payload as it is in the file, its checksum looked at.
+    fn stored(&self, chunk: &Chunk) -> Result<&'a [u8], FormatError> {
+        let stored = &self.bytes[chunk.payload_offset..chunk.payload_offset + chunk.header.stored_bytes as usize];
+        if crc32(stored) != chunk.header.payload_crc {
+            return Err(FormatError::Payload("its checksum does not fit"));
+        }
+        Ok(stored)
+    }
+
     /// The events of a chunk of events.
     ///
     /// # Errors
     /// [`FormatError::Payload`] for damaged chunks and for chunks of other kinds.
     pub fn events(&self, chunk: &Chunk) -> Result<EventCursor, FormatError> {
-        let mut cursor = EventCursor { payload: Vec::new(), encoding: Encoding::Packed(PackedEvents::default()) };
+        let mut cursor = EventCursor {
+            payload: Vec::new(),
+            encoding: Encoding::Packed(PackedEvents::default()),
+            decompressor: Decompressor::default(),
+        };
         self.events_into(chunk, &mut cursor)?;
         Ok(cursor)
     }
@@ -157,8 +177,19 @@ impl<'a> Trace<'a> {
     /// # Errors
     /// As [`Trace::events`].
     pub fn events_into(&self, chunk: &Chunk, cursor: &mut EventCursor) -> Result<(), FormatError> {
-        self.payload(chunk, &mut cursor.payload)?;
         let header = &chunk.header;
+        let EventCursor { payload, decompressor, .. } = cursor;
+        if header.kind == ChunkKind::OBJECT_EVENTS {
+            if header.compression != Compression::None {
+                return Err(FormatError::Payload("columns of objects are compressed by themselves, not as a payload"));
+            }
+            let stored = self.stored(chunk)?;
+            let positions = ObjectPositions::open(stored, header.count, header.first, payload, decompressor)?;
+            let ahead = Ahead { positions, batch: EventBatch::new(), next: 0, damage: None };
+            cursor.encoding = Encoding::Objects(Box::new(ahead));
+            return Ok(());
+        }
+        self.payload_by(chunk, payload, decompressor)?;
         cursor.encoding = match header.kind {
             ChunkKind::EVENTS => Encoding::Columns(ColumnPositions::open(&cursor.payload, header.count, header.first)?),
             ChunkKind::PACKED_EVENTS => Encoding::Packed(
@@ -223,7 +254,9 @@ fn find(bytes: &[u8], needle: &[u8]) -> Option<usize> {
 /// The events of one chunk, one after the other.
 #[derive(Debug)]
 pub struct EventCursor {
+    /// As its encoding reads it: decompressed.
     payload: Vec<u8>,
+    decompressor: Decompressor,
     encoding: Encoding,
 }
 
@@ -231,6 +264,50 @@ pub struct EventCursor {
 enum Encoding {
     Columns(ColumnPositions),
     Packed(PackedEvents),
+    Objects(Box<Ahead>),
+}
+
+/// Columns of objects are read many events at a time: those that have not been asked for yet.
+#[derive(Debug)]
+struct Ahead {
+    positions: ObjectPositions,
+    batch: EventBatch,
+    next: usize,
+    /// What was found behind them, to be told once.
+    damage: Option<FormatError>,
+}
+
+/// Events that are read ahead.
+const AHEAD: usize = 64;
+
+impl Ahead {
+    #[inline]
+    fn next(&mut self, payload: &[u8]) -> Result<Option<Event>, FormatError> {
+        if self.next >= self.batch.len() {
+            if let Some(damage) = self.damage.take() {
+                return Err(damage);
+            }
+            self.batch.clear();
+            self.next = 0;
+            self.damage = self.positions.fill(payload, &mut self.batch, AHEAD).err();
+            if self.batch.is_empty() {
+                return self.damage.take().map_or(Ok(None), Err);
+            }
+        }
+        self.next += 1;
+        Ok(Some(self.batch.event(self.next - 1)))
+    }
+
+    fn fill(&mut self, payload: &[u8], batch: &mut EventBatch, max: usize) -> Result<(), FormatError> {
+        if self.next >= self.batch.len() {
+            return self.damage.take().map_or_else(|| self.positions.fill(payload, batch, max), Err);
+        }
+        while batch.len() < max && self.next < self.batch.len() {
+            batch.push(&self.batch.event(self.next));
+            self.next += 1;
+        }
+        Ok(())
+    }
 }
 
 impl EventCursor {
@@ -243,6 +320,7 @@ impl EventCursor {
         match &mut self.encoding {
             Encoding::Columns(positions) => positions.next(&self.payload),
             Encoding::Packed(packed) => packed.next(),
+            Encoding::Objects(ahead) => ahead.next(&self.payload),
         }
     }
 
@@ -268,6 +346,7 @@ impl EventCursor {
                     batch.object_ids.push(packed.object_id().map_or(0, |id| id.0));
                 }
             }
+            Encoding::Objects(ahead) => ahead.fill(&self.payload, batch, max)?,
         }
         Ok(())
     }
@@ -277,7 +356,7 @@ impl EventCursor {
     #[must_use]
     pub fn object_id(&self) -> Option<ObjectId> {
         match &self.encoding {
-            Encoding::Columns(_) => None,
+            Encoding::Columns(_) | Encoding::Objects(_) => None,
             Encoding::Packed(packed) => packed.object_id(),
         }
     }

@@ -67,6 +67,18 @@ impl EventBatch {
         object_ids.clear();
     }
 
+    /// Forgets the events from this one on.
+    pub(crate) fn truncate(&mut self, events: usize) {
+        let EventBatch { kinds, times, addresses, sizes, usable, stacks, object_ids } = self;
+        kinds.truncate(events);
+        times.truncate(events);
+        addresses.truncate(events);
+        sizes.truncate(events);
+        usable.truncate(events);
+        stacks.truncate(events);
+        object_ids.truncate(events);
+    }
+
     /// The columns.
     #[must_use]
     pub fn columns(&self) -> BatchColumns<'_> {

@@ -22,7 +22,7 @@ use crate::units::{PageShift, StreamId, TraceNanos};
 /// The bytes every trace starts with. The carriage return and the line feed show a file mangled as text.
 pub const FILE_MAGIC: [u8; 8] = *b"\x89PGT\r\n\x1a\n";
 /// The version this crate writes.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// Bytes of the file header.
 pub const FILE_HEADER_BYTES: usize = 64;
 /// The bytes every chunk starts with.
@@ -140,6 +140,14 @@ impl ChunkKind {
     /// What the kernel said of the pages of one process, see [`crate::kernel_event`]. The header's stream is the number
     /// of the process.
     pub const KERNEL_EVENTS: ChunkKind = ChunkKind(5);
+    /// Object events of one stream in columns of their own ([`crate::object_columns`]).
+    pub const OBJECT_EVENTS: ChunkKind = ChunkKind(6);
+
+    /// Whether chunks of this kind hold events of a stream: what [`crate::Trace::events`] reads.
+    #[must_use]
+    pub fn has_events(self) -> bool {
+        matches!(self, ChunkKind::EVENTS | ChunkKind::PACKED_EVENTS | ChunkKind::OBJECT_EVENTS)
+    }
 }
 
 /// How a payload is stored.

@@ -58,10 +58,14 @@ pub mod event_batch;
 #[cfg(feature = "std")]
 pub mod kernel_columns;
 pub mod kernel_event;
+#[cfg(feature = "std")]
+pub mod object_columns;
 pub mod snapshot;
 pub mod varint;
 #[cfg(feature = "std")]
 pub mod writer;
+#[cfg(feature = "std")]
+mod zstd_contexts;
 
 pub use event::{Event, EventKind, ObjectAlloc, ObjectFree, ObjectFunction, PageRun};
 pub use header::{ChunkHeader, ChunkKind, Compression, FileHeader, Origin, VERSION};
@@ -81,6 +85,8 @@ pub use event_batch::{BatchColumns, EventBatch};
 pub use go_page_trace::{GoCursor, GoPageTrace, GoRun, go_to_native, native_to_go};
 #[cfg(feature = "std")]
 pub use kernel_columns::{KernelColumns, KernelCursor};
+#[cfg(feature = "std")]
+pub use object_columns::{ObjectColumns, TimeRounding};
 #[cfg(feature = "std")]
 pub use snapshot::Snapshot;
 #[cfg(feature = "std")]

@@ -5,14 +5,14 @@ use std::io::Write;
 use crate::checksum::crc32;
 use crate::columns::EventColumns;
 use crate::error::FormatError;
-use crate::header::{ChunkHeader, ChunkKind, Compression, FileHeader, PAYLOAD_BYTES_MAX};
+use crate::header::{CHUNK_HEADER_BYTES, ChunkHeader, ChunkKind, Compression, FileHeader, PAYLOAD_BYTES_MAX};
 use crate::kernel_columns::KernelColumns;
+use crate::object_columns::{ObjectColumns, TimeRounding};
 use crate::records::Record;
 use crate::snapshot::Snapshot;
 use crate::units::{ProcessId, StreamId, TraceNanos};
+use crate::zstd_contexts::Compressor;
 
-/// Level 1: on columns of events higher ones gain little and cost much.
-const ZSTD_LEVEL: i32 = 1;
 /// Smaller payloads are stored as they are.
 const COMPRESS_FROM_BYTES: usize = 64;
 
@@ -22,6 +22,9 @@ const COMPRESS_FROM_BYTES: usize = 64;
 pub struct TraceWriter<W: Write> {
     out: W,
     bytes_written: u64,
+    compressor: Compressor,
+    /// The chunk that is being made, in memory that is kept.
+    chunk: Vec<u8>,
 }
 
 impl<W: Write> TraceWriter<W> {
@@ -32,12 +35,12 @@ impl<W: Write> TraceWriter<W> {
     pub fn new(mut out: W, header: &FileHeader) -> Result<TraceWriter<W>, FormatError> {
         let bytes = header.encode();
         out.write_all(&bytes)?;
-        Ok(TraceWriter { out, bytes_written: bytes.len() as u64 })
+        Ok(TraceWriter { bytes_written: bytes.len() as u64, ..TraceWriter::go_on(out) })
     }
 
     /// Goes on with a trace whose header is written: `out` is at its end.
     pub fn go_on(out: W) -> TraceWriter<W> {
-        TraceWriter { out, bytes_written: 0 }
+        TraceWriter { out, bytes_written: 0, compressor: Compressor::default(), chunk: Vec::new() }
     }
 
     /// Writes the events of one stream as one chunk. Nothing is written for empty columns.
@@ -47,6 +50,21 @@ impl<W: Write> TraceWriter<W> {
     pub fn events(&mut self, stream: StreamId, events: &EventColumns) -> Result<(), FormatError> {
         let Some(times) = events.times() else { return Ok(()) };
         self.chunk(ChunkKind::EVENTS, stream, events.len(), times, &events.encode())
+    }
+
+    /// Writes object events of one stream as one chunk. Nothing is written for empty columns.
+    ///
+    /// # Errors
+    /// What the output gives.
+    pub fn objects(
+        &mut self,
+        stream: StreamId,
+        objects: &ObjectColumns,
+        rounding: TimeRounding,
+    ) -> Result<(), FormatError> {
+        let Some(encoded) = objects.encode(rounding, &mut self.compressor) else { return Ok(()) };
+        let times = (encoded.first, encoded.last);
+        self.chunk(ChunkKind::OBJECT_EVENTS, stream, objects.len(), times, &encoded.payload)
     }
 
     /// Writes what the kernel said of one process as one chunk. Nothing is written for empty columns.
@@ -107,15 +125,20 @@ impl<W: Write> TraceWriter<W> {
         if payload.len() > PAYLOAD_BYTES_MAX {
             return Err(FormatError::TooLarge(payload.len()));
         }
-        let compressed =
-            if payload.len() >= COMPRESS_FROM_BYTES { Some(zstd::bulk::compress(payload, ZSTD_LEVEL)?) } else { None };
-        let (compression, stored) = match &compressed {
-            Some(compressed) if compressed.len() < payload.len() => (Compression::Zstd, &compressed[..]),
-            _ => (Compression::None, payload),
-        };
+        self.chunk.clear();
+        self.chunk.resize(CHUNK_HEADER_BYTES, 0);
+        let is_compressed = kind != ChunkKind::OBJECT_EVENTS
+            && payload.len() >= COMPRESS_FROM_BYTES
+            && self.compressor.append(payload, &mut self.chunk)
+            && self.chunk.len() - CHUNK_HEADER_BYTES < payload.len();
+        if !is_compressed {
+            self.chunk.truncate(CHUNK_HEADER_BYTES);
+            self.chunk.extend_from_slice(payload);
+        }
+        let stored = &self.chunk[CHUNK_HEADER_BYTES..];
         let header = ChunkHeader {
             kind,
-            compression,
+            compression: if is_compressed { Compression::Zstd } else { Compression::None },
             stream,
             count: u32::try_from(count).map_err(|_| FormatError::TooLarge(payload.len()))?,
             first,
@@ -124,10 +147,9 @@ impl<W: Write> TraceWriter<W> {
             raw_bytes: payload.len() as u32,
             payload_crc: crc32(stored),
         };
-        let mut chunk = header.encode().to_vec();
-        chunk.extend_from_slice(stored);
-        self.out.write_all(&chunk)?;
-        self.bytes_written += chunk.len() as u64;
+        self.chunk[..CHUNK_HEADER_BYTES].copy_from_slice(&header.encode());
+        self.out.write_all(&self.chunk)?;
+        self.bytes_written += self.chunk.len() as u64;
         Ok(())
     }
 }

@@ -61,7 +61,7 @@ fn the_listing_covers_all_there_is() {
         Malformed Interval Growth Exit Asked PagemapScan Pagemap EVENTS PACKED_EVENTS RECORDS SNAPSHOT zstd stored \
         StackFrames Gap Bucket Buffer ObjectId KERNEL_EVENTS Machine MappedFile Symbol KernelBufferFull ThreadStart Cut \
         Fault Mapped Call Read Write Mmap Munmap Mremap Madvise Brk Mprotect Mlock Mlock2 Munlock Mlockall Munlockall \
-        ProcessMadvise Filled";
+        ProcessMadvise Filled OBJECT_EVENTS";
     for word in words.split_whitespace() {
         let whole = |found: &str| found == word;
         assert!(listing.split(|c: char| !c.is_alphanumeric() && c != '_').any(whole), "{word} is not in the listing");
@@ -98,6 +98,7 @@ fn write_trace() -> Vec<u8> {
         times_going_back.push(Event { time: TraceNanos(time), kind });
     }
     writer.events(StreamId(2), &times_going_back).expect("memory takes it");
+    writer.objects(StreamId(5), &objects(), TimeRounding::Exact).expect("memory takes it");
     writer.kernel_events(ProcessId(0), &kernel_events()).expect("memory takes it");
     snapshots().iter().for_each(|snapshot| writer.snapshot(snapshot).expect("memory takes it"));
     let mut bytes = writer.into_inner().expect("memory takes it");
@@ -116,6 +117,39 @@ fn write_trace() -> Vec<u8> {
     end.records(TraceNanos(9_000_000_000), &[record]).expect("memory takes it");
     bytes.extend_from_slice(&end.into_inner().expect("memory takes it")[FILE_HEADER_BYTES..]);
     bytes
+}
+
+/// All functions, and addresses that are told in every way: as they are, by where they were met, and by what is in front of
+/// them, near and far.
+fn objects() -> ObjectColumns {
+    let mut objects = ObjectColumns::new();
+    let mut time = 7_000_000_000;
+    let address = |index: u64| Address(0x5555_0000_1010 + index * 0x30);
+    let functions = [
+        ObjectFunction::Plain,
+        ObjectFunction::Calloc,
+        ObjectFunction::Realloc,
+        ObjectFunction::Aligned,
+        ObjectFunction::Other,
+    ];
+    let mut alloc = |index: u64, function| {
+        time += 8 * (1 + index % 3);
+        let (size, stack) = (33 + index % 8, StackId(index as u32 * 1_000));
+        let usable = if index == 50 { 5_000_000_000 } else { 40 };
+        objects.push_alloc(TraceNanos(time), &ObjectAlloc { address: address(index), size, usable, stack, function });
+    };
+    for (index, function) in (0..100).zip(functions.into_iter().cycle()) {
+        alloc(index, function);
+    }
+    for index in [99, 0, 60] {
+        time += 800;
+        let function = functions[index as usize % 2 * 2];
+        objects.push_free(TraceNanos(time), &ObjectFree { address: address(index), function });
+    }
+    let behind_far =
+        ObjectAlloc { address: address(1), size: 1 << 33, usable: 1 << 34, stack: StackId(0), function: functions[0] };
+    objects.push_alloc(TraceNanos(time + 16), &behind_far);
+    objects
 }
 
 /// What a program writes by itself: words as they are in a block, and records made without allocation.

@@ -131,7 +131,7 @@ impl Metadata {
                     }),
                     Err(_) => metadata.defects.push(damaged(DefectKind::DamagedSnapshot)),
                 },
-                ChunkKind::EVENTS | ChunkKind::PACKED_EVENTS => {
+                kind if kind.has_events() => {
                     widen(event_times.entry(chunk.header.stream).or_insert(times), times);
                 }
                 ChunkKind::KERNEL_EVENTS => {

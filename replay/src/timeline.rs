@@ -7,7 +7,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use hashbrown::HashMap;
-use pagetrace_format::{ChunkKind, Event, EventCursor, ObjectId, StreamId, Trace};
+use pagetrace_format::{Event, EventCursor, ObjectId, StreamId, Trace};
 
 use crate::results::{Defect, DefectKind};
 
@@ -60,7 +60,7 @@ impl<'t, 'b> Timeline<'t, 'b> {
         let mut streams: Vec<StreamChunks> = Vec::new();
         let mut slot_of: HashMap<StreamId, usize> = HashMap::new();
         for (index, chunk) in trace.chunks().iter().enumerate() {
-            if !matches!(chunk.header.kind, ChunkKind::EVENTS | ChunkKind::PACKED_EVENTS) {
+            if !chunk.header.kind.has_events() {
                 continue;
             }
             let id = chunk.header.stream;

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use object::{Object, ObjectSymbol};
-use pagetrace_format::{Chunk, ChunkKind, Event, EventKind, ObjectId, StreamId, Trace};
+use pagetrace_format::{Chunk, Event, EventKind, ObjectId, StreamId, Trace};
 use pagetrace_replay::results::Site;
 use pagetrace_replay::{Moment, Replayed, replay};
 use traced_allocators::{LEAKED_BYTES, LEAKED_OBJECTS};
@@ -109,7 +109,7 @@ fn change_since_last_leak(trace: &Trace<'_>) -> i64 {
 
 /// In the order of the file, which for one stream is that of time.
 fn for_each_event(trace: &Trace<'_>, mut each: impl FnMut(StreamId, Event, Option<ObjectId>)) {
-    let of_events = |chunk: &&Chunk| matches!(chunk.header.kind, ChunkKind::EVENTS | ChunkKind::PACKED_EVENTS);
+    let of_events = |chunk: &&Chunk| chunk.header.kind.has_events();
     for chunk in trace.chunks().iter().filter(of_events) {
         let mut cursor = trace.events(chunk).expect("a chunk of events");
         while let Some(event) = cursor.next_event().expect("events") {

@@ -70,7 +70,7 @@ impl KnownRecords {
 }
 
 fn event_chunks<'t>(trace: &'t Trace) -> impl Iterator<Item = &'t Chunk> {
-    trace.chunks().iter().filter(|chunk| matches!(chunk.header.kind, ChunkKind::EVENTS | ChunkKind::PACKED_EVENTS))
+    trace.chunks().iter().filter(|chunk| chunk.header.kind.has_events())
 }
 
 /// One buffer a chunk, as [`super::go_to_native`] made them.

@@ -17,6 +17,7 @@ pub fn listing(bytes: &[u8]) -> String {
             ChunkKind::SNAPSHOT => ("SNAPSHOT", snapshot_lines(&trace.snapshot(chunk).expect("a snapshot"))),
             ChunkKind::PACKED_EVENTS => ("PACKED_EVENTS", events_of(&trace, chunk)),
             ChunkKind::EVENTS => ("EVENTS", events_of(&trace, chunk)),
+            ChunkKind::OBJECT_EVENTS => ("OBJECT_EVENTS", events_of(&trace, chunk)),
             ChunkKind::KERNEL_EVENTS => ("KERNEL_EVENTS", kernel_events_of(&trace, chunk)),
             other => panic!("{other:?} is not in the golden trace"),
         };

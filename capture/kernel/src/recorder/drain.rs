@@ -7,13 +7,18 @@ use std::time::{Duration, Instant};
 use pagetrace_format::encode::{PackedItem, PackedReader};
 use pagetrace_format::records::{LossReason, Record, Stream, StreamKind};
 use pagetrace_format::session::{BUFFER_BIT, BlockHeader, Session, block_state};
-use pagetrace_format::{Address, Event, EventColumns, ProcessId, StreamId};
+use pagetrace_format::{Address, ObjectColumns, ProcessId, StreamId};
 
 use super::stack_tree::StackTree;
+use super::stream_events::StreamEvents;
 use super::tick_mapper::TickMapper;
 
-/// Events of a chunk: a few hundred KiB of memory for a reader that has it open.
-const CHUNK_EVENTS: usize = 16_384;
+/// Events of a chunk: half a MiB of memory for a reader that has it open. An address is told by where it was met before, so the
+/// more the better.
+const CHUNK_EVENTS: usize = ObjectColumns::EVENTS_MAX;
+/// The same with many threads, since a reader has a chunk of each open.
+const CHUNK_EVENTS_OF_MANY: usize = CHUNK_EVENTS / 4;
+const MANY_THREADS: usize = 32;
 /// Events wait no longer than this for their chunk to fill, so that little is lost when the recorder is killed.
 const CHUNK_AGE: Duration = Duration::from_secs(1);
 
@@ -43,7 +48,7 @@ struct Thread {
     next_sequence: u32,
     words_read: usize,
     reader: PackedReader,
-    columns: EventColumns,
+    events: StreamEvents,
     since: Instant,
 }
 
@@ -57,15 +62,14 @@ struct Published {
     words: usize,
 }
 
+/// Where events go whose chunk is full or old enough; they are gone from there afterwards.
+pub type Write<'w> = dyn FnMut(StreamId, &mut StreamEvents) + 'w;
+
 /// What one look at the blocks gave.
 #[derive(Debug, Default)]
 pub struct Drained {
     /// Records to write before the events.
     pub records: Vec<Record>,
-    /// Chunks of events to write.
-    pub chunks: Vec<(StreamId, EventColumns)>,
-    /// Events taken.
-    pub events: u64,
     /// Blocks that threads hold.
     pub blocks_held: u32,
     /// Blocks put back.
@@ -79,13 +83,14 @@ impl Drain {
     }
 
     /// Takes everything that is published now. `processes` maps the serials of processes; blocks of unknown ones are
-    /// left for the next round.
+    /// left for the next round. Chunks that are full go to `write`.
     pub fn drain(
         &mut self,
         session: Session,
         blocks_ready: u32,
         clock: &mut TickMapper,
         processes: &mut HashMap<u32, DrainedProcess>,
+        write: &mut Write<'_>,
     ) -> Drained {
         let mut drained = Drained::default();
         let mut published = published_blocks(session, blocks_ready);
@@ -94,17 +99,15 @@ impl Drain {
         clock.read_clocks();
         published.sort_unstable_by_key(|block| (block.thread_serial, block.sequence));
         for block in published {
-            self.take_block(session, block, clock, processes, &mut drained);
+            self.take_block(session, block, clock, processes, &mut drained, write);
         }
-        self.collect_chunks(&mut drained, |thread| thread.since.elapsed() >= CHUNK_AGE);
+        self.write_chunks(write, |thread| thread.since.elapsed() >= CHUNK_AGE);
         drained
     }
 
-    /// Gives all events that wait for their chunk to fill; of one process or of all.
-    pub fn flush(&mut self, process_serial: Option<u32>) -> Vec<(StreamId, EventColumns)> {
-        let mut drained = Drained::default();
-        self.collect_chunks(&mut drained, |thread| process_serial.is_none_or(|serial| serial == thread.process_serial));
-        drained.chunks
+    /// Writes all events that wait for their chunk to fill; of one process or of all.
+    pub fn flush(&mut self, process_serial: Option<u32>, write: &mut Write<'_>) {
+        self.write_chunks(write, |thread| process_serial.is_none_or(|serial| serial == thread.process_serial));
     }
 
     /// Puts back the blocks of a process that has ended, once [`Drain::drain`] has taken what is in them, and forgets
@@ -150,10 +153,12 @@ impl Drain {
         clock: &TickMapper,
         processes: &mut HashMap<u32, DrainedProcess>,
         drained: &mut Drained,
+        write: &mut Write<'_>,
     ) {
         let (Some(block), Some(words)) = (session.block(found.index), session.words(found.index)) else { return };
         let process_serial = block.process_serial.load(Ordering::Relaxed);
         let Some(process) = processes.get_mut(&process_serial) else { return };
+        let chunk_events = if self.threads.len() < MANY_THREADS { CHUNK_EVENTS } else { CHUNK_EVENTS_OF_MANY };
         let streams_given = &mut self.streams_given;
         let thread = self.threads.entry(found.thread_serial).or_insert_with(|| {
             *streams_given += 1;
@@ -172,7 +177,7 @@ impl Drain {
                 next_sequence: 0,
                 words_read: 0,
                 reader: PackedReader::default(),
-                columns: EventColumns::new(),
+                events: StreamEvents::new(),
                 since: Instant::now(),
             }
         });
@@ -184,14 +189,17 @@ impl Drain {
         self.words.clear();
         self.words.extend(words[thread.words_read.min(end)..end].iter().map(|word| word.load(Ordering::Relaxed)));
         let mut rest = &self.words[..];
-        if thread.columns.is_empty() {
+        if thread.events.len() == 0 {
             thread.since = Instant::now();
         }
         loop {
             match thread.reader.next(&mut rest) {
                 Ok(Some(PackedItem::Event(tick, kind))) => {
-                    thread.columns.push(Event { time: clock.time_of(tick), kind });
-                    drained.events += 1;
+                    thread.events.push(clock.time_of(tick), kind);
+                    if thread.events.len() >= chunk_events {
+                        write(thread.stream, &mut thread.events);
+                        thread.since = Instant::now();
+                    }
                 }
                 Ok(Some(PackedItem::Stack(id, frames, end))) => {
                     process.stacks.add(process.id, id, frames, end, &mut drained.records);
@@ -212,15 +220,12 @@ impl Drain {
             session.put_free_block(found.index);
             drained.blocks_freed += 1;
         }
-        if thread.columns.len() >= CHUNK_EVENTS {
-            drained.chunks.push((thread.stream, std::mem::take(&mut thread.columns)));
-        }
     }
 
-    fn collect_chunks(&mut self, drained: &mut Drained, due: impl Fn(&Thread) -> bool) {
-        for thread in self.threads.values_mut().filter(|thread| !thread.columns.is_empty()) {
+    fn write_chunks(&mut self, write: &mut Write<'_>, due: impl Fn(&Thread) -> bool) {
+        for thread in self.threads.values_mut().filter(|thread| thread.events.len() > 0) {
             if due(thread) {
-                drained.chunks.push((thread.stream, std::mem::take(&mut thread.columns)));
+                write(thread.stream, &mut thread.events);
             }
         }
     }

@@ -15,6 +15,7 @@ mod processes;
 mod program_arguments;
 mod session_file;
 mod stack_tree;
+mod stream_events;
 mod sys;
 mod tick_mapper;
 mod trace_file;
@@ -36,6 +37,7 @@ use kernel_streams::KernelStreams;
 use processes::Processes;
 use session_file::SessionFile;
 pub use session_file::memory_directories;
+use stream_events::StreamEvents;
 use tick_mapper::{TickMapper, now};
 use trace_file::{TraceFile, Written};
 
@@ -185,7 +187,7 @@ impl<W: Write> Recorder<W> {
         for id in ended {
             let (serial, records) = self.processes.end(id, session);
             if let Some(serial) = serial {
-                self.trace.chunks(self.drain.flush(Some(serial)));
+                self.drain.flush(Some(serial), &mut |stream, events| self.trace.events(stream, events));
                 self.drain.process_ended(session, self.session.blocks_ready(), serial);
             }
             self.trace.records(&records);
@@ -217,7 +219,7 @@ impl<W: Write> Recorder<W> {
         header.blocks_freed.0.fetch_add(1, Ordering::Release);
         sys::futex_wake_all(&header.blocks_freed.0);
         self.take_events();
-        self.trace.chunks(self.drain.flush(None));
+        self.drain.flush(None, &mut |stream, events| self.trace.events(stream, events));
         let records = self.processes.end_all(session);
         self.write_records(&records);
         let output = self.kernel.finish(&mut || self.processes.next_id());
@@ -253,7 +255,9 @@ impl<W: Write> Recorder<W> {
     fn take_events(&mut self) {
         let session = self.session.session();
         let header = session.header();
-        let drained = self.drain.drain(session, self.session.blocks_ready(), &mut self.clock, self.processes.drained());
+        let (ready, processes, trace) = (self.session.blocks_ready(), self.processes.drained(), &mut self.trace);
+        let write = &mut |stream, events: &mut StreamEvents| trace.events(stream, events);
+        let drained = self.drain.drain(session, ready, &mut self.clock, processes, write);
         let few_free = drained.blocks_freed * 2 > self.session.blocks_ready();
         if (header.waiting.0.load(Ordering::Relaxed) > 0 || few_free) && !self.session.grow(drained.blocks_held) {
             // Every block there can be is held by a thread that may never write again: waiting would not end.
@@ -263,9 +267,7 @@ impl<W: Write> Recorder<W> {
             header.blocks_freed.0.fetch_add(1, Ordering::Release);
             sys::futex_wake_all(&header.blocks_freed.0);
         }
-        self.trace.events += drained.events;
         self.trace.records(&drained.records);
-        self.trace.chunks(drained.chunks);
     }
 }
 

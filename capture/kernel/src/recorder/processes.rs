@@ -9,7 +9,7 @@ use pagetrace_format::records::{
 };
 use pagetrace_format::session::{ProcessSlot, Session, slot_state};
 use pagetrace_format::snapshot::SnapshotReason;
-use pagetrace_format::{Address, ProcessId, Snapshot, TraceNanos};
+use pagetrace_format::{Address, ProcessId, Snapshot, TimeRounding, TraceNanos};
 
 use crate::elf::{ElfKind, Executable};
 use crate::modules::ModuleFinder;
@@ -132,7 +132,7 @@ impl Processes {
     fn adopt(&mut self, serial: u32, index: u32, slot: &ProcessSlot, clock: &TickMapper, records: &mut Vec<Record>) {
         let pid = self.pid_here(slot);
         let forked_from = slot.forked_from.load(Ordering::Relaxed);
-        let start = clock.time_of(slot.start_tick.load(Ordering::Relaxed));
+        let mut start = clock.time_of(slot.start_tick.load(Ordering::Relaxed));
         let replaced = self.running(pid).map(|process| process.id);
         let (origin, parent) = match (self.joined_ids.get(&forked_from), replaced) {
             (Some(&parent), _) if forked_from != 0 => (ProcessOrigin::Fork, Some(parent)),
@@ -140,6 +140,10 @@ impl Processes {
             _ if self.is_command(pid) => (ProcessOrigin::Command, None),
             _ => (ProcessOrigin::Exec, self.parent_by_pid(pid)),
         };
+        if origin == ProcessOrigin::Fork {
+            // What its parent did right before, in a time that is rounded up, is before it; the fork itself takes far longer.
+            start.0 = start.0.saturating_add(TimeRounding::UNIT_MAX.0);
+        }
         self.replace(replaced, start);
         let malloc = Address(slot.malloc.load(Ordering::Relaxed));
         // A forked process runs its parent's program, whatever it has become until it is looked at.

@@ -12,20 +12,50 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::sys;
 
-/// Pairs kept: a hook that was preempted in the middle can publish an old tick.
-const PAIRS: usize = 512;
+/// Lines kept: a hook that was preempted in the middle can publish an old tick.
+const LINES: usize = 512;
+/// Binary digits of a slope behind the point.
+const SLOPE_SHIFT: u32 = 40;
 
 /// Maps ticks to nanoseconds.
 #[derive(Debug)]
 pub struct TickMapper {
     ticks_are_nanos: bool,
-    pairs: VecDeque<(u64, u64)>,
+    /// A tick and the time at it.
+    newest: Option<(u64, u64)>,
+    /// From each pair to the next one.
+    lines: VecDeque<Line>,
+}
+
+/// A straight line.
+#[derive(Clone, Copy, Debug)]
+struct Line {
+    tick: u64,
+    nanos: u64,
+    /// Nanoseconds a tick, times 2^[`SLOPE_SHIFT`].
+    slope: u64,
+}
+
+impl Line {
+    /// Through two pairs of which the second is later.
+    fn through((tick, nanos): (u64, u64), (later_tick, later_nanos): (u64, u64)) -> Line {
+        let (ticks, nanos_since) = (u128::from(later_tick - tick), u128::from(later_nanos - nanos));
+        // Rounded up, so that the line meets the second pair.
+        let slope = (nanos_since << SLOPE_SHIFT).div_ceil(ticks);
+        Line { tick, nanos, slope: slope.try_into().unwrap_or(u64::MAX) }
+    }
+
+    #[inline]
+    fn time_of(&self, tick: u64) -> TraceNanos {
+        let nanos = (i128::from(tick) - i128::from(self.tick)).saturating_mul(self.slope.into()) >> SLOPE_SHIFT;
+        TraceNanos(i128::from(self.nanos).saturating_add(nanos).clamp(0, i128::from(u64::MAX)) as u64)
+    }
 }
 
 impl TickMapper {
     /// A mapper for a clock of [`clock`].
     pub fn new(kind: u32) -> TickMapper {
-        let mut mapper = TickMapper { ticks_are_nanos: kind == clock::MONOTONIC, pairs: VecDeque::new() };
+        let mut mapper = TickMapper { ticks_are_nanos: kind == clock::MONOTONIC, newest: None, lines: VecDeque::new() };
         mapper.read_clocks();
         mapper
     }
@@ -53,29 +83,39 @@ impl TickMapper {
             })
             .min();
         let Some((_, tick, nanos)) = pair else { return };
-        if self.pairs.back().is_none_or(|&(last, last_nanos)| tick > last && nanos > last_nanos) {
-            if self.pairs.len() == PAIRS {
-                self.pairs.pop_front();
+        match self.newest {
+            Some((newest, newest_nanos)) if tick <= newest || nanos <= newest_nanos => return,
+            Some(newest) => {
+                if self.lines.len() == LINES {
+                    self.lines.pop_front();
+                }
+                self.lines.push_back(Line::through(newest, (tick, nanos)));
             }
-            self.pairs.push_back((tick, nanos));
+            None => {}
         }
+        self.newest = Some((tick, nanos));
     }
 
     /// The time of a tick.
+    #[inline]
     pub fn time_of(&self, tick: u64) -> TraceNanos {
         if self.ticks_are_nanos {
             return TraceNanos(tick);
         }
-        let last = self.pairs.len().saturating_sub(1);
-        // Nearly all ticks lie between the last two pairs.
-        let after = (1..last).rev().find(|&index| self.pairs[index].0 < tick).map_or(1, |index| index + 1);
-        let (Some(&(tick_0, nanos_0)), Some(&(tick_1, nanos_1))) = (self.pairs.get(after - 1), self.pairs.get(after))
-        else {
-            return TraceNanos(self.pairs.back().map_or(0, |pair| pair.1));
-        };
-        let ticks = i128::from(tick) - i128::from(tick_0);
-        let nanos = ticks * i128::from(nanos_1 - nanos_0) / i128::from(tick_1 - tick_0);
-        TraceNanos(i128::from(nanos_0).saturating_add(nanos).clamp(0, i128::from(u64::MAX)) as u64)
+        // Nearly all ticks lie on the last line.
+        match self.lines.back() {
+            Some(line) if tick >= line.tick => line.time_of(tick),
+            _ => self.time_of_earlier(tick),
+        }
+    }
+
+    #[cold]
+    fn time_of_earlier(&self, tick: u64) -> TraceNanos {
+        let line = self.lines.iter().rev().find(|line| tick >= line.tick).or_else(|| self.lines.front());
+        match line {
+            Some(line) => line.time_of(tick),
+            None => TraceNanos(self.newest.map_or(0, |(_, nanos)| nanos)),
+        }
     }
 }
 
@@ -91,8 +131,9 @@ mod tests {
 
     #[test]
     fn ticks_between_pairs_keep_their_order_and_meet_the_pairs() {
-        let pairs: VecDeque<(u64, u64)> = [(1000, 500), (3000, 1600), (4000, 2000)].into();
-        let mapper = TickMapper { ticks_are_nanos: false, pairs };
+        let pairs = [(1000, 500), (3000, 1600), (4000, 2000)];
+        let lines = pairs.windows(2).map(|pairs| Line::through(pairs[0], pairs[1])).collect();
+        let mapper = TickMapper { ticks_are_nanos: false, newest: Some(pairs[2]), lines };
         let times: Vec<u64> = (900..4100).map(|tick| mapper.time_of(tick).0).collect();
         assert!(times.is_sorted());
         for (tick, nanos) in [(1000, 500), (3000, 1600), (4000, 2000), (3500, 1800)] {

@@ -3,9 +3,10 @@
 use std::io::Write;
 
 use pagetrace_format::records::Record;
-use pagetrace_format::{EventColumns, FormatError, Snapshot, StreamId, TraceWriter};
+use pagetrace_format::{FormatError, Snapshot, StreamId, TraceWriter};
 
 use super::kernel_streams::Output;
+use super::stream_events::StreamEvents;
 use super::tick_mapper::now;
 
 /// A trace in the making. After the first error nothing more is written.
@@ -46,12 +47,13 @@ impl<W: Write> TraceFile<W> {
         }
     }
 
-    /// Writes events of threads.
-    pub fn chunks(&mut self, chunks: Vec<(StreamId, EventColumns)>) {
-        for (stream, columns) in chunks {
-            if self.error.is_none() {
-                self.error = self.writer.events(stream, &columns).err();
-            }
+    /// Writes the events of a stream that wait, as one chunk.
+    pub fn events(&mut self, stream: StreamId, events: &mut StreamEvents) {
+        self.events += events.len() as u64;
+        if self.error.is_none() {
+            self.error = events.write(stream, &mut self.writer).err();
+        } else {
+            *events = StreamEvents::new();
         }
     }
 

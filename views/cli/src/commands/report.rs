@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
-use pagetrace_format::{ChunkKind, Trace, TraceNanos};
+use pagetrace_format::{Trace, TraceNanos};
 use pagetrace_replay::{Moment, replay};
 
 use crate::reports::report_model::Report;
@@ -74,7 +74,7 @@ fn report(path: &Path, at: At, symbols: &SymbolOptions) -> anyhow::Result<Report
 /// Shown on standard error, and only where that is a terminal.
 fn progress_bar(trace: &Trace<'_>) -> ProgressBar {
     let chunks = trace.chunks().iter().map(|chunk| chunk.header);
-    let events = chunks.filter(|header| matches!(header.kind, ChunkKind::EVENTS | ChunkKind::PACKED_EVENTS));
+    let events = chunks.filter(|header| header.kind.has_events());
     let events = events.map(|header| u64::from(header.count)).sum();
     let style =
         ProgressStyle::with_template("{wide_bar} {percent} % {eta}").unwrap_or_else(|_| ProgressStyle::default_bar());

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use pagetrace_format::records::{self, EndStatus, ProcessOrigin, Stream, StreamKind};
 use pagetrace_format::snapshot::{ResidencySource, SnapshotReason};
-use pagetrace_format::{Chunk, ChunkKind, EventKind, Origin, ProcessId, StackId, Trace, TraceNanos};
+use pagetrace_format::{Chunk, EventKind, Origin, ProcessId, StackId, Trace, TraceNanos};
 use pagetrace_replay::page_events::Agreement;
 use pagetrace_replay::results::{self, DefectKind, MomentRule};
 use pagetrace_replay::{Replayed, ReplayedProcess, RssState};
@@ -298,7 +298,7 @@ fn gaps(replayed: &Replayed) -> Gaps {
 fn buffers(trace: &Trace<'_>, replayed: &Replayed) -> Vec<Buffer> {
     let mut events_of: BTreeMap<(Option<usize>, u32), u64> = BTreeMap::new();
     for Chunk { header, .. } in trace.chunks() {
-        let is_events = matches!(header.kind, ChunkKind::EVENTS | ChunkKind::PACKED_EVENTS);
+        let is_events = header.kind.has_events();
         let stream = replayed.metadata.streams.get(&header.stream).filter(|_| is_events);
         let Some(Stream { kind: StreamKind::Buffer(buffer), process, .. }) = stream else { continue };
         // What makes up for a gap comes at its end in a stream of the tracer's choice, and is no activity of a buffer.
