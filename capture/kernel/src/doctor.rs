@@ -257,17 +257,21 @@ fn page_events() -> Vec<Probe> {
         }
     };
     let kib: Vec<String> = found.ring_bytes.iter().map(|bytes| format!("{}", bytes >> 10)).collect();
-    let accesses = if found.accesses { "reads told from writes" } else { "reads not told from writes" };
-    let kernel_mode = match found.kernel_mode {
-        true => Ok("what the kernel touches for a program is told".to_owned()),
-        false => Err("not told to this user".to_owned()),
+    let kernel_mode = match (found.kernel_mode, found.kernel_accesses) {
+        (true, true) => Ok("what the kernel touches for a program is told, reads apart from writes".to_owned()),
+        (true, false) => Ok("what the kernel touches for a program is told".to_owned()),
+        (false, _) => Err("not told to this user".to_owned()),
     };
     let calls = found.calls.map(|missing| match missing.len() {
         0 => "all of them, with their results".to_owned(),
         _ => format!("all but {}: a thread would start too slowly with all of them", missing.join(", ")),
     });
     vec![
-        answer("page faults", Ok(format!("{accesses}; rings of {} KiB", kib.join(", "))), ""),
+        answer(
+            "page faults",
+            Ok(format!("reads told from writes by their instructions; rings of {} KiB", kib.join(", "))),
+            "",
+        ),
         answer(
             "kernel-mode faults",
             kernel_mode,

@@ -41,8 +41,8 @@ const STACK_BYTES: u32 = 24 << 10;
 pub struct Found {
     /// Faults that the kernel has for a program.
     pub kernel_mode: bool,
-    /// Whether faults tell reads from writes.
-    pub accesses: bool,
+    /// Whether these tell reads from writes.
+    pub kernel_accesses: bool,
     /// System calls: the names of those that are not watched, or why none is.
     pub calls: Result<Vec<&'static str>, String>,
     /// Stacks at faults, or why there are none.
@@ -53,7 +53,13 @@ pub struct Found {
 
 impl Default for Found {
     fn default() -> Found {
-        Found { kernel_mode: false, accesses: false, calls: Ok(Vec::new()), stacks: Ok(()), ring_bytes: Vec::new() }
+        Found {
+            kernel_mode: false,
+            kernel_accesses: false,
+            calls: Ok(Vec::new()),
+            stacks: Ok(()),
+            ring_bytes: Vec::new(),
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use super::record::{Body, PerfRecord, SampleKind, read_records};
 use super::ring::{Ring, is_for_want_of_memory};
 use super::sys;
 use super::traced_calls::{NEEDED, TRACED, TracedCall, filter_of};
-use super::tracepoints::{CallTracepoints, EnterExit, FaultTracepoints, KernelTracepoints, all_needed};
+use super::tracepoints::{CallTracepoints, EnterExit, KernelTracepoints, all_needed};
 
 /// Rings of all processors together take no more than this.
 const RINGS_BYTES_MAX: usize = 256 << 20;
@@ -61,8 +61,8 @@ impl PerfEvents {
         let mut found = Found::default();
         let ring_bytes = options.ring_bytes.min((RINGS_BYTES_MAX / processors.len().max(1)).max(RING_BYTES_LEAST));
         let options = &options.with_rings_of(affordable_ring_bytes(ring_bytes, &processors));
-        let plan = |calls: &CallTracepoints, faults, stacks, found: &mut Found| Plan {
-            events: planned_events(calls, faults, found.kernel_mode, stacks, options),
+        let plan = |calls: &CallTracepoints, kernel_fault, stacks, found: &mut Found| Plan {
+            events: planned_events(calls, kernel_fault, found.kernel_mode, stacks, options),
             ring_bytes: options.ring_bytes,
         };
         let none = CallTracepoints::Each(Vec::new());
@@ -73,10 +73,10 @@ impl PerfEvents {
         found.stacks = stacks.as_ref().map(|_| ()).map_err(refusal);
         let stacks = stacks.is_ok();
         if found.kernel_mode
-            && let Ok(KernelTracepoints { calls, faults }) = KernelTracepoints::read()
-            && let Ok(events) = PerfEvents::open_plan(&plan(&calls, faults, stacks, &mut found), &processors)
+            && let Ok(KernelTracepoints { calls, kernel_fault }) = KernelTracepoints::read()
+            && let Ok(events) = PerfEvents::open_plan(&plan(&calls, kernel_fault, stacks, &mut found), &processors)
         {
-            (found.accesses, found.calls) = (faults.is_some(), Ok(Vec::new()));
+            (found.kernel_accesses, found.calls) = (kernel_fault.is_some(), Ok(Vec::new()));
             return Ok((events.with_rings_told(&mut found), found));
         }
         found.calls = Err("the kernel lets this user open no tracepoint of a system call".into());
@@ -226,28 +226,26 @@ fn affordable_ring_bytes(wanted: usize, processors: &[u32]) -> usize {
 
 fn planned_events(
     calls: &CallTracepoints,
-    faults: Option<FaultTracepoints>,
+    kernel_fault: Option<u32>,
     kernel_mode: bool,
     stacks: bool,
     options: &PerfOptions,
 ) -> Vec<(perf_event_attr, SampleKind, Option<String>)> {
-    // Where a tracepoint tells what a fault wanted it is the source of faults. Not of those in the kernel: it also tells
-    // of faults that the kernel does not serve, for example where it copies a stack for a sample.
-    let leader = page_faults_and_sideband(if faults.is_some() { Mode::Kernel } else { Mode::User });
     let mut events = Vec::new();
     if stacks {
         // In front: of two events with one fault the one that was opened last is first, and the second one's record
         // gets all that the first's has (seen on Linux 6.18).
         events.push((sampled_stacks(options.stack_period, options.stack_bytes), SampleKind::Fault, None));
     }
-    events.push((leader, SampleKind::Fault, None));
-    match faults {
-        Some(FaultTracepoints { user, kernel }) => {
-            events.push((tracepoint(user, true), SampleKind::UserFault, None));
-            events.push((tracepoint(kernel, true), SampleKind::KernelFault, None));
-        }
-        None if kernel_mode => events.push((kernel_faults(), SampleKind::Fault, None)),
-        None => {}
+    events.push((page_faults_and_sideband(Mode::User), SampleKind::Fault, None));
+    if kernel_mode {
+        events.push((kernel_faults(), SampleKind::Fault, None));
+    }
+    if let Some(kernel_fault) = kernel_fault {
+        // What the kernel wanted with the page. That alone is no fault: the tracepoint also tells of faults that the kernel does
+        // not serve, for example where it copies a stack for a sample. What a program wanted its instruction tells, and
+        // its tracepoint would cost several times as much as its fault's event.
+        events.push((tracepoint(kernel_fault, true), SampleKind::KernelFault, None));
     }
     match calls {
         CallTracepoints::All(EnterExit { enter, exit }) => {

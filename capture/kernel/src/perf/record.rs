@@ -28,8 +28,6 @@ pub enum Body {
         instruction: u64,
         /// Whether that is the kernel's.
         in_kernel: bool,
-        /// Whether it was to write, where that is told.
-        write: Option<bool>,
     },
     /// What a fault in the kernel that has a record of its own wanted.
     KernelAccess {
@@ -121,8 +119,6 @@ pub enum SampleKind {
     Enter,
     /// A system call's end.
     Exit,
-    /// `exceptions:page_fault_user`.
-    UserFault,
     /// `exceptions:page_fault_kernel`.
     KernelFault,
 }
@@ -168,7 +164,7 @@ fn sample(mut body: Fields<'_>, misc: u16, kind_of: &impl Fn(u64) -> Option<Samp
             let mode = u32::from(misc) & bindings::PERF_RECORD_MISC_CPUMODE_MASK;
             let in_kernel = mode == bindings::PERF_RECORD_MISC_KERNEL;
             match body.0.is_empty() {
-                true => Body::Fault { address, instruction, in_kernel, write: None },
+                true => Body::Fault { address, instruction, in_kernel },
                 false => stack_sample(address, &mut body)?,
             }
         }
@@ -185,16 +181,12 @@ fn sample(mut body: Fields<'_>, misc: u16, kind_of: &impl Fn(u64) -> Option<Samp
             let mut raw = body.raw()?;
             Body::Exit { number: raw.tracepoint_number()?, result: raw.u64()? as i64 }
         }
-        SampleKind::UserFault | SampleKind::KernelFault => {
+        SampleKind::KernelFault => {
             const WRITE: u64 = 1 << 1;
             let mut raw = body.raw()?;
             raw.skip(8)?;
-            let (address, instruction, error) = (raw.u64()?, raw.u64()?, raw.u64()?);
-            let write = error & WRITE != 0;
-            match kind {
-                SampleKind::UserFault => Body::Fault { address, instruction, in_kernel: false, write: Some(write) },
-                _ => Body::KernelAccess { address, write },
-            }
+            let (address, _instruction, error) = (raw.u64()?, raw.u64()?, raw.u64()?);
+            Body::KernelAccess { address, write: error & WRITE != 0 }
         }
     };
     Some(PerfRecord { time, pid, tid, body })
@@ -373,7 +365,7 @@ mod tests {
     #[test]
     fn samples_are_read_by_their_kinds() {
         let fault = record(9, 1, &words(&[5, 0x400, THREAD, 99, 0x7000]));
-        let expected = Body::Fault { address: 0x7000, instruction: 0x400, in_kernel: true, write: None };
+        let expected = Body::Fault { address: 0x7000, instruction: 0x400, in_kernel: true };
         assert_eq!(read(&fault, SampleKind::Fault), (vec![expected], 0));
 
         let raw = |fields: &[u64]| {
@@ -397,9 +389,6 @@ mod tests {
         assert_eq!(read(&record(9, 2, &body), SampleKind::Enter), (vec![expected], 0));
         let exit = raw(&[442, 9, -12_i64 as u64]);
         assert_eq!(read(&exit, SampleKind::Exit), (vec![Body::Exit { number: 9, result: -12 }], 0));
-        let user_fault = raw(&[190, 0x7000, 0x400, 6]);
-        let expected = Body::Fault { address: 0x7000, instruction: 0x400, in_kernel: false, write: Some(true) };
-        assert_eq!(read(&user_fault, SampleKind::UserFault), (vec![expected], 0));
         let kernel_fault = raw(&[189, 0x7000, 0xffff_ffff_8000_0000, 0]);
         let expected = Body::KernelAccess { address: 0x7000, write: false };
         assert_eq!(read(&kernel_fault, SampleKind::KernelFault), (vec![expected], 0));
@@ -460,9 +449,9 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_bytes_are_records_or_counted(bytes: Vec<u8>, kind in 0_usize..5) {
-            use SampleKind::{Enter, Exit, Fault, KernelFault, UserFault};
-            let kind = [Enter, Exit, Fault, KernelFault, UserFault][kind];
+        fn any_bytes_are_records_or_counted(bytes: Vec<u8>, kind in 0_usize..4) {
+            use SampleKind::{Enter, Exit, Fault, KernelFault};
+            let kind = [Enter, Exit, Fault, KernelFault][kind];
             read_records(&bytes, |_| Some(kind), |_| {});
             let wrapped = record(9, 0, &bytes);
             read_records(&wrapped, |_| Some(kind), |_| {});

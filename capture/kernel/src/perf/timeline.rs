@@ -202,16 +202,14 @@ impl Timeline {
         let PerfRecord { time, pid, tid, body } = record;
         let told = |kind| Place::Told(Told { time, pid, tid, kind });
         match body {
-            Body::Fault { address, instruction, in_kernel, write } => {
+            Body::Fault { address, instruction, in_kernel } => {
                 let stack = self.early_stacks.remove(&tid).filter(|early| is_same((time, address), (early.0, early.1)));
-                let write = write.or_else(|| {
-                    let found = self.accesses.remove(&tid)?;
-                    (in_kernel && is_same((time, address), (found.0, found.1))).then_some(found.2)
-                });
-                let access = match write {
-                    None => FaultAccess::Unknown,
-                    Some(false) => FaultAccess::Read,
-                    Some(true) => FaultAccess::Write,
+                let access = match self.accesses.remove(&tid) {
+                    Some(found) if in_kernel && is_same((time, address), (found.0, found.1)) => match found.2 {
+                        false => FaultAccess::Read,
+                        true => FaultAccess::Write,
+                    },
+                    _ => FaultAccess::Unknown,
                 };
                 let stack = stack.map(|early| early.2);
                 let place = self.place(told(ToldKind::Fault { address, instruction, in_kernel, access, stack }));

@@ -29,22 +29,13 @@ pub struct EnterExit {
     pub exit: u32,
 }
 
-/// The tracepoints of page faults.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FaultTracepoints {
-    /// `exceptions:page_fault_user`.
-    pub user: u32,
-    /// `exceptions:page_fault_kernel`.
-    pub kernel: u32,
-}
-
 /// What root can use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KernelTracepoints {
     /// System calls.
     pub calls: CallTracepoints,
-    /// Page faults; not every architecture has them.
-    pub faults: Option<FaultTracepoints>,
+    /// `exceptions:page_fault_kernel`; not every architecture has it.
+    pub kernel_fault: Option<u32>,
 }
 
 impl KernelTracepoints {
@@ -56,11 +47,8 @@ impl KernelTracepoints {
         let tracefs = open_tracefs()?;
         let id = |name: &str| sys::number_in(&tracefs, &format!("events/{name}/id"));
         let all = EnterExit { enter: id("raw_syscalls/sys_enter")?, exit: id("raw_syscalls/sys_exit")? };
-        let faults = match (id("exceptions/page_fault_user"), id("exceptions/page_fault_kernel")) {
-            (Ok(user), Ok(kernel)) => Some(FaultTracepoints { user, kernel }),
-            _ => None,
-        };
-        Ok(KernelTracepoints { calls: CallTracepoints::All(all), faults })
+        let kernel_fault = id("exceptions/page_fault_kernel").ok();
+        Ok(KernelTracepoints { calls: CallTracepoints::All(all), kernel_fault })
     }
 }
 

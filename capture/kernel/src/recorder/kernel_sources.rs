@@ -21,12 +21,11 @@ pub fn sources(found: &Result<Found, String>, missed: Missed, dropped: u64) -> V
     let count = |count: u64, what: &str| (count > 0).then(|| format!("{count} {what}"));
     let mut of_faults: Vec<String> =
         count(dropped, "events of processes that were gone before they were seen").into_iter().collect();
-    if !found.accesses {
-        of_faults.push("the kernel tells root only whether a fault was a write: here the instruction does, where it can only be one".into());
-    }
-    let in_kernel = match found.kernel_mode {
-        true => Vec::new(),
-        false => vec![
+    of_faults.push("whether a fault was a read or a write, where its instruction can be both or is not known".into());
+    let in_kernel = match (found.kernel_mode, found.kernel_accesses) {
+        (true, true) => Vec::new(),
+        (true, false) => vec!["whether the kernel read or wrote".into()],
+        (false, _) => vec![
             "what the kernel touches for a program: it tells that to root only, or with \
                        kernel.perf_event_paranoid=1"
                 .into(),

@@ -7,7 +7,7 @@ fn record(time: u64, tid: u32, body: Body) -> PerfRecord {
 }
 
 fn fault(address: u64) -> Body {
-    Body::Fault { address, instruction: 0x400, in_kernel: false, write: None }
+    Body::Fault { address, instruction: 0x400, in_kernel: false }
 }
 
 fn enter(number: i64, arguments: [u64; 6]) -> Body {
@@ -174,7 +174,7 @@ fn a_stack_joins_its_fault_whichever_is_first() {
 
 #[test]
 fn a_fault_in_the_kernel_gets_its_access() {
-    let in_kernel = |address| Body::Fault { address, instruction: 1 << 63, in_kernel: true, write: None };
+    let in_kernel = |address| Body::Fault { address, instruction: 1 << 63, in_kernel: true };
     let (out, _) = all(vec![
         record(10, 1, Body::KernelAccess { address: 0x1000, write: true }),
         record(11, 1, in_kernel(0x1000)),
