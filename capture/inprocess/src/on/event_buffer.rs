@@ -382,6 +382,13 @@ impl Entered<'_> {
         if buffer.used.get() + words + TIME_BASE_WORDS <= buffer.limit.get() {
             return Ok(());
         }
+        self.take_another()
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn take_another(&self) -> Result<(), NotWritten> {
+        let buffer = self.buffer;
         let (tid, low, high) = match buffer.header() {
             Some(header) => (header.tid.load(Ordering::Relaxed), &header.stack_low, &header.stack_high),
             // A block could not be had for this event's stack, which has been counted.
@@ -404,10 +411,11 @@ impl Entered<'_> {
     /// Writes words behind the `used` ones, and says how many are used then.
     #[inline]
     fn put(&self, used: u32, words: &[u64]) -> u32 {
+        let block = self.buffer.words.get();
         for (index, word) in words.iter().enumerate() {
             // SAFETY: `reserve` made sure that the words fit the buffer's own block, which nobody else writes to, and
             // whose memory stays while it is marked to be at work.
-            unsafe { (*self.buffer.words.get().add(used as usize + index)).store(*word, Ordering::Relaxed) };
+            unsafe { (*block.add(used as usize + index)).store(*word, Ordering::Relaxed) };
         }
         used + words.len() as u32
     }
