@@ -350,7 +350,7 @@ impl Entered<'_> {
     ///
     /// # Errors
     /// As [`EventBuffer::enter`].
-    #[inline]
+    #[inline(always)]
     pub fn append<const N: usize>(
         &mut self,
         tick: u64,
@@ -362,14 +362,23 @@ impl Entered<'_> {
         let tick = tick.max(buffer.last_tick.get());
         buffer.last_tick.set(tick);
         let mut used = buffer.used.get();
-        let ticks = u32::try_from(tick.wrapping_sub(buffer.base_tick.get())).unwrap_or_else(|_| {
-            buffer.base_tick.set(tick);
-            used = self.put(used, &encode::time_base(tick));
-            0
-        });
+        let since_base = tick.wrapping_sub(buffer.base_tick.get());
+        let ticks = match u32::try_from(since_base) {
+            Ok(ticks) => ticks,
+            Err(_) => {
+                used = self.put_time_base(used, tick);
+                0
+            }
+        };
         let used = self.put(used, &encode(ticks));
         self.publish(used);
         Ok(())
+    }
+
+    #[cold]
+    fn put_time_base(&self, used: u32, tick: u64) -> u32 {
+        self.buffer.base_tick.set(tick);
+        self.put(used, &encode::time_base(tick))
     }
 
     /// Makes room for so many words besides a time base, in a new block if need be.

@@ -100,7 +100,7 @@ fn alloc_in_table(guard: &RecursionGuard, tick: u64, mut object: ObjectAlloc, si
 }
 
 /// An object dies.
-#[inline]
+#[inline(always)]
 pub fn free(tick: u64, address: usize, function: Function) {
     let Some(guard) = RecursionGuard::enter() else { return };
     if PROCESS.has_table() {

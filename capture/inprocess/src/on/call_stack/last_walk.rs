@@ -188,9 +188,10 @@ impl LastWalk {
         }
         // What a frame was reached by says nothing of what it leads to.
         let Some(reads) = count.checked_sub(1) else { return 0 };
-        for (index, frame) in frames[..reads].iter().enumerate() {
+        let mut rest = frames[..reads].iter();
+        while let Some(frame) = rest.next() {
             if !self.is_unchanged(frame) {
-                return index + 1;
+                return reads - rest.len();
             }
         }
         count
