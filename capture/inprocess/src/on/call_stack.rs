@@ -1,8 +1,9 @@
 //! Call stacks: by the unwind tables of the loaded files, by frame pointers where there are none.
 //!
 //! Compilers leave frame pointers out, so a walk follows the tables that every file carries for exceptions. What they
-//! say of an address is kept as one packed word ([`rule`]) in a table for the process ([`rule_cache`]), and a walk stops as
-//! soon as it meets the frames of the thread's last one ([`last_walk`]).
+//! say of an address is kept as one packed word ([`rule`]) in a table for the process ([`rule_cache`]); nearly all are of a
+//! form that a short loop follows ([`short_steps`]). A walk ([`walk`]) stops as soon as it meets the frames of the thread's
+//! last one ([`last_walk`]).
 //!
 //! # What is read
 //! The thread's own stack, between the stack pointer and the end of the stack, in whole words: wherever a rule leads
@@ -21,16 +22,25 @@ mod last_walk;
 mod reader;
 mod rule;
 mod rule_cache;
+mod short_steps;
+mod stack_hash;
 #[cfg(test)]
 mod tests;
+mod walk;
+mod walk_records;
+#[cfg(test)]
+mod walk_tests;
 
 use core::ptr;
 
 use pagetrace_format::records::StackEnd;
 
-use self::last_walk::{Registers, Sources, TooMany, Walk};
+use self::last_walk::{Registers, Sources};
 use self::reader::Reader;
 use self::rule::{Kind, Rule, Saved};
+use self::rule_cache::ShortRules;
+use self::short_steps::follow;
+use self::walk::{TooMany, Walk};
 use super::process::PROCESS;
 use super::recursion_guard::RecursionGuard;
 use crate::hooks::Caller;
@@ -38,8 +48,9 @@ use crate::sys;
 use crate::sys::linker::{self, Place};
 
 pub use code_regions::learn_code_between;
-pub use last_walk::{FRAMES_MAX, LastWalk, leave};
+pub use last_walk::{FRAMES_MAX, LastWalk};
 pub use rule_cache::code_unloaded;
+pub use walk_records::leave;
 
 /// A stack: in the thread's record, until the next one is taken, or a single frame.
 #[derive(Clone, Copy)]
@@ -48,8 +59,8 @@ pub enum CallStack {
     Empty,
     /// The innermost frame, the others being left out.
     Single(u64),
-    /// So many frames in the record.
-    Recorded(&'static LastWalk, usize),
+    /// What is in the record.
+    Recorded(&'static LastWalk),
 }
 
 impl CallStack {
@@ -59,34 +70,17 @@ impl CallStack {
         match self {
             CallStack::Empty => 0,
             CallStack::Single(_) => 1,
-            CallStack::Recorded(_, frames) => *frames,
+            CallStack::Recorded(record) => record.frames(),
         }
     }
 
-    /// A hash of all frames and of how far they reach.
-    #[inline]
+    /// A hash of all frames and of how far they reach, 0 for no frame. The upper bits are the better ones.
+    #[inline(always)]
     pub fn hash(&self) -> u64 {
         match self {
             CallStack::Empty => 0,
-            CallStack::Single(frame) => last_walk::mixed(0, *frame),
-            CallStack::Recorded(record, frames) => record.hash(frames - 1),
-        }
-    }
-
-    /// The number that it has been given since the recording or the loaded code changed last, 0 for none.
-    #[inline]
-    pub fn id(&self) -> u32 {
-        match self {
-            CallStack::Recorded(record, frames) => record.id(record.hash(frames - 1)),
-            _ => 0,
-        }
-    }
-
-    /// Notes its number.
-    #[inline]
-    pub fn set_id(&self, id: u32) {
-        if let CallStack::Recorded(record, frames) = self {
-            record.set_id(record.hash(frames - 1), id);
+            CallStack::Single(frame) => stack_hash::mixed(0, *frame),
+            CallStack::Recorded(record) => record.hash(),
         }
     }
 
@@ -95,17 +89,18 @@ impl CallStack {
         match self {
             CallStack::Empty => StackEnd::Unknown,
             CallStack::Single(_) => StackEnd::Cut,
-            CallStack::Recorded(record, _) => record.end(),
+            CallStack::Recorded(record) => record.end(),
         }
     }
 
     /// The return addresses, innermost first.
     pub fn frames(&self) -> impl ExactSizeIterator<Item = u64> + use<> {
         let stack = *self;
-        (0..stack.len()).map(move |index| match stack {
+        let frames = stack.len();
+        (0..frames).map(move |index| match stack {
             CallStack::Empty => 0,
             CallStack::Single(frame) => frame,
-            CallStack::Recorded(record, frames) => record.return_address(frames - 1 - index),
+            CallStack::Recorded(record) => record.return_address(frames - 1 - index),
         })
     }
 
@@ -118,7 +113,7 @@ impl CallStack {
 /// Gives the memory back that is needed for speed alone.
 pub fn release() {
     rule_cache::release();
-    last_walk::release();
+    walk_records::release();
 }
 
 /// Takes the stack of `caller`.
@@ -131,7 +126,7 @@ pub fn take(guard: &RecursionGuard, caller: Caller) -> CallStack {
     // As it is after the return.
     let stack_pointer = caller.stack_pointer.wrapping_add(size_of::<usize>());
     let single = CallStack::Single(caller.return_address as u64);
-    let Some(record) = last_walk::of(thread) else { return single };
+    let Some(record) = walk_records::of(thread) else { return single };
     let mut bounds = thread.stack.get();
     if !(bounds.0..bounds.1).contains(&caller.stack_pointer) {
         match sys::alternate_stack() {
@@ -140,24 +135,28 @@ pub fn take(guard: &RecursionGuard, caller: Caller) -> CallStack {
         }
     }
     let rules = rule_cache::epoch();
-    record.keep_only(u64::from(rules) << 32 | u64::from(PROCESS.active()), bounds.1);
+    if !stack_pointer.is_multiple_of(WORD)
+        || !record.open(u64::from(rules) << 32 | u64::from(PROCESS.active()), bounds.1)
+    {
+        return single;
+    }
     let registers =
         Registers { return_address: caller.return_address, stack_pointer, frame_pointer: caller.frame_pointer };
-    let unwinding = Unwinding { registers, bounds, of_thread: thread.stack.get(), rules };
     let mut walk = Walk::begin(record, stack_pointer);
-    let end = loop {
-        match unwinding.run(&mut walk) {
-            Ok(end) => break end,
-            Err(TooMany) if walk.has_known() => walk = Walk::begin_anew(record),
-            Err(TooMany) => {
-                // Its outermost frame is another one as soon as the stack grows.
-                walk.is_not_for_next();
-                break Some(StackEnd::Cut);
-            }
-        }
+    let (mut there, mut source) = (registers, 0);
+    if let Some(short_rules) = ShortRules::of(rules) {
+        follow(&mut walk, &mut there, &mut source, short_rules, bounds.1);
+    }
+    let sources = Sources { frame_pointer: source, stack_pointer: 0 };
+    let end = if walk.has_met(there, sources) {
+        None
+    } else {
+        let unwinding = Unwinding { registers, bounds, of_thread: thread.stack.get(), rules };
+        unwinding.run_on(&mut walk, there, sources)
     };
-    let frames = walk.finish(end);
-    if frames == 0 { single } else { CallStack::Recorded(record, frames) }
+    walk.finish(end);
+    record.close();
+    CallStack::Recorded(record)
 }
 
 /// Goes from frame to frame.
@@ -175,13 +174,30 @@ struct Unwinding {
 const WORD: usize = size_of::<usize>();
 
 impl Unwinding {
-    /// To the end of the stack, or to a frame of the last walk: then there is no end to tell.
-    #[inline(always)]
-    fn run(mut self, walk: &mut Walk) -> Result<Option<StackEnd>, TooMany> {
-        let mut sources = Sources::default();
+    /// To the end of the stack, or to a frame of the last walk: then there is no end to tell. From where short rules led.
+    #[inline(never)]
+    fn run_on(self, walk: &mut Walk, there: Registers, sources: Sources) -> Option<StackEnd> {
+        let mut ran = Unwinding { registers: there, ..self }.run(walk, sources);
+        if ran.is_err() && walk.has_known() {
+            walk.begin_anew();
+            ran = self.run(walk, Sources::default());
+        }
+        ran.unwrap_or_else(|TooMany| {
+            // Its outermost frame is another one as soon as the stack grows.
+            walk.is_not_for_next();
+            Some(StackEnd::Cut)
+        })
+    }
+
+    fn run(mut self, walk: &mut Walk, mut sources: Sources) -> Result<Option<StackEnd>, TooMany> {
         // Whether the address is sure to be a return address.
         let mut trusted = true;
         loop {
+            if sources.stack_pointer == 0
+                && let Some(rules) = ShortRules::of(self.rules)
+            {
+                follow(walk, &mut self.registers, &mut sources.frame_pointer, rules, self.bounds.1);
+            }
             if walk.has_met(self.registers, sources) {
                 return Ok(None);
             }
@@ -217,11 +233,11 @@ impl Unwinding {
     }
 
     /// The most frequent rule, apart: without reading it to know the next address the processor need not wait for it.
-    #[inline(always)]
     fn step_by_frame_pointer(&mut self) -> Result<Sources, StackEnd> {
         let Registers { stack_pointer, frame_pointer, .. } = self.registers;
         // As in `read`, for both words.
-        if !lies_within(frame_pointer, stack_pointer, self.bounds.1, 2 * WORD) {
+        let last = self.bounds.1.saturating_sub(2 * WORD);
+        if frame_pointer < stack_pointer || frame_pointer > last || !frame_pointer.is_multiple_of(WORD) {
             return Err(StackEnd::Cut);
         }
         let words = ptr::with_exposed_provenance::<[usize; 2]>(frame_pointer);
@@ -233,7 +249,7 @@ impl Unwinding {
     }
 
     /// To the caller. Where its registers were read.
-    #[inline(always)]
+    #[inline]
     fn step(&mut self, rule: Rule) -> Result<Sources, StackEnd> {
         let Registers { stack_pointer, frame_pointer, .. } = self.registers;
         let mut sources = Sources::default();
@@ -303,6 +319,9 @@ fn over_signal(from: Unwinding) -> Result<Unwinding, StackEnd> {
     to.registers.stack_pointer = from.read(context.wrapping_add(STACK_POINTER))?;
     // Readers of a stack look one byte before each address, too: so it has to be the byte after.
     to.registers.return_address = from.read(context.wrapping_add(INSTRUCTION))?.wrapping_add(1);
+    if !to.registers.stack_pointer.is_multiple_of(WORD) {
+        return Err(StackEnd::Cut);
+    }
     let is_on = |(low, high)| (low..high).contains(&to.registers.stack_pointer);
     if is_on(from.bounds) {
         return if to.registers.stack_pointer > context { Ok(to) } else { Err(StackEnd::Cut) };

@@ -350,7 +350,7 @@ impl Entered<'_> {
     ///
     /// # Errors
     /// As [`EventBuffer::enter`].
-    #[inline]
+    #[inline(always)]
     pub fn append<const N: usize>(
         &mut self,
         tick: u64,
@@ -362,14 +362,23 @@ impl Entered<'_> {
         let tick = tick.max(buffer.last_tick.get());
         buffer.last_tick.set(tick);
         let mut used = buffer.used.get();
-        let ticks = u32::try_from(tick.wrapping_sub(buffer.base_tick.get())).unwrap_or_else(|_| {
-            buffer.base_tick.set(tick);
-            used = self.put(used, &encode::time_base(tick));
-            0
-        });
+        let since_base = tick.wrapping_sub(buffer.base_tick.get());
+        let ticks = match u32::try_from(since_base) {
+            Ok(ticks) => ticks,
+            Err(_) => {
+                used = self.put_time_base(used, tick);
+                0
+            }
+        };
         let used = self.put(used, &encode(ticks));
         self.publish(used);
         Ok(())
+    }
+
+    #[cold]
+    fn put_time_base(&self, used: u32, tick: u64) -> u32 {
+        self.buffer.base_tick.set(tick);
+        self.put(used, &encode::time_base(tick))
     }
 
     /// Makes room for so many words besides a time base, in a new block if need be.
@@ -382,6 +391,13 @@ impl Entered<'_> {
         if buffer.used.get() + words + TIME_BASE_WORDS <= buffer.limit.get() {
             return Ok(());
         }
+        self.take_another()
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn take_another(&self) -> Result<(), NotWritten> {
+        let buffer = self.buffer;
         let (tid, low, high) = match buffer.header() {
             Some(header) => (header.tid.load(Ordering::Relaxed), &header.stack_low, &header.stack_high),
             // A block could not be had for this event's stack, which has been counted.
@@ -404,10 +420,11 @@ impl Entered<'_> {
     /// Writes words behind the `used` ones, and says how many are used then.
     #[inline]
     fn put(&self, used: u32, words: &[u64]) -> u32 {
+        let block = self.buffer.words.get();
         for (index, word) in words.iter().enumerate() {
             // SAFETY: `reserve` made sure that the words fit the buffer's own block, which nobody else writes to, and
             // whose memory stays while it is marked to be at work.
-            unsafe { (*self.buffer.words.get().add(used as usize + index)).store(*word, Ordering::Relaxed) };
+            unsafe { (*block.add(used as usize + index)).store(*word, Ordering::Relaxed) };
         }
         used + words.len() as u32
     }

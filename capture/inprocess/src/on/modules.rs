@@ -145,17 +145,17 @@ pub fn is_loaded(name_part: &[u8]) -> bool {
     found
 }
 
-/// Whether this code is part of a file whose path holds these bytes.
-pub fn is_part_of(path_part: &[u8]) -> bool {
-    let here = is_part_of as *const () as u64;
-    let mut text = [0; 8192];
-    let Some(mut maps) = Maps::open(&mut text) else { return false };
-    while let Some(mapping) = maps.next() {
-        if mapping.start.0 <= here && here < mapping.end.0 {
-            return mapping.path.windows(path_part.len().max(1)).any(|window| window == path_part);
-        }
-    }
-    false
+/// Whether this code is part of a library whose name, as the linker knows it, holds these bytes. See [`self`] for when
+/// this must not be called.
+pub fn is_part_of(name_part: &[u8]) -> bool {
+    let here = is_part_of as *const () as usize;
+    let mut found = false;
+    each_object(&mut |object| {
+        let is_here = object.holds(here);
+        found = is_here && object.name.windows(name_part.len().max(1)).any(|window| window == name_part);
+        !is_here
+    });
+    found
 }
 
 /// Path of the program, written to the front of `buffer`; `None` where it cannot be read.

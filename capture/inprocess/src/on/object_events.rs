@@ -30,12 +30,42 @@ pub enum Site {
 pub fn alloc(address: usize, size: usize, usable: usize, function: Function, site: Site) {
     let tick = PROCESS.tick();
     let Some(guard) = RecursionGuard::enter() else { return };
+    let mut object = ObjectAlloc {
+        address: Address(address as u64),
+        size: size as u64,
+        usable: usable.max(size) as u64,
+        stack: StackId(0),
+        function: to_format(function),
+    };
+    if PROCESS.has_table() {
+        alloc_in_table(&guard, tick, object, site);
+        return;
+    }
+    let buffer = &guard.thread().buffer;
+    // One that is not written has been counted, or recording is off.
+    let Ok(mut entered) = buffer.enter(Identity::of_thread) else { return };
+    object.stack = StackId(match site {
+        Site::Bucket(bucket) => bucket,
+        Site::Stack(caller) => {
+            let stack = call_stack::take(&guard, caller);
+            stack_table::id_of(&mut Place::Buffer(&mut entered), &stack)
+        }
+    });
+    if buffer.wants(kind_number::OBJECT_ALLOC) {
+        let _ = entered.append(tick, |ticks| encode::object_alloc(ticks, &object));
+    }
+}
+
+/// The same with a live table.
+#[inline(never)]
+fn alloc_in_table(guard: &RecursionGuard, tick: u64, mut object: ObjectAlloc, site: Site) {
+    let address = object.address.0 as usize;
     let buffer = &guard.thread().buffer;
     let mut entered = buffer.enter(Identity::of_thread);
     let bucket = match site {
         Site::Bucket(bucket) => bucket,
         Site::Stack(caller) => {
-            let stack = call_stack::take(&guard, caller);
+            let stack = call_stack::take(guard, caller);
             match &mut entered {
                 Ok(entered) => stack_table::id_of(&mut Place::Buffer(entered), &stack),
                 Err(NotWritten::Off) => stack_table::id_of(&mut Place::Kept, &stack),
@@ -44,23 +74,10 @@ pub fn alloc(address: usize, size: usize, usable: usize, function: Function, sit
             }
         }
     };
-    let object = ObjectAlloc {
-        address: Address(address as u64),
-        size: size as u64,
-        usable: usable.max(size) as u64,
-        stack: StackId(bucket),
-        function: to_format(function),
-    };
+    object.stack = StackId(bucket);
     let wanted = buffer.wants(kind_number::OBJECT_ALLOC);
-    if !PROCESS.has_table() {
-        if wanted && let Ok(entered) = &mut entered {
-            // One that finds no room has been counted.
-            let _ = entered.append(tick, |ticks| encode::object_alloc(ticks, &object));
-        }
-        return;
-    }
-    let id = object_ids::next(&guard);
-    let inserted = OBJECTS.insert(address, id, bucket, size as u64, wanted);
+    let id = object_ids::next(guard);
+    let inserted = OBJECTS.insert(address, id, bucket, object.size, wanted);
     // One that finds no place in the table is written all the same, while recording.
     if inserted.is_ok_and(|inserted| !inserted.event_due) || !wanted {
         return;
@@ -83,16 +100,28 @@ pub fn alloc(address: usize, size: usize, usable: usize, function: Function, sit
 }
 
 /// An object dies.
-#[inline]
+#[inline(always)]
 pub fn free(tick: u64, address: usize, function: Function) {
     let Some(guard) = RecursionGuard::enter() else { return };
-    if !PROCESS.has_table() {
-        write_free(&guard, tick, address, function, None);
+    if PROCESS.has_table() {
+        free_in_table(&guard, tick, address, function);
         return;
     }
+    let buffer = &guard.thread().buffer;
+    if buffer.wants(kind_number::OBJECT_FREE)
+        && let Ok(mut entered) = buffer.enter(Identity::of_thread)
+    {
+        let object = ObjectFree { address: Address(address as u64), function: to_format(function) };
+        // As in `alloc`.
+        let _ = entered.append(tick, |ticks| encode::object_free(ticks, &object));
+    }
+}
+
+#[inline(never)]
+fn free_in_table(guard: &RecursionGuard, tick: u64, address: usize, function: Function) {
     match take_out(address) {
         Some(removed) if !removed.event_due => {}
-        removed => write_free(&guard, tick, address, function, removed),
+        removed => write_free(guard, tick, address, function, removed),
     }
 }
 
@@ -104,7 +133,6 @@ fn take_out(address: usize) -> Option<Removed> {
     removed
 }
 
-#[inline]
 fn write_free(guard: &RecursionGuard, tick: u64, address: usize, function: Function, removed: Option<Removed>) {
     let buffer = &guard.thread().buffer;
     if !buffer.wants(kind_number::OBJECT_FREE) {
@@ -119,7 +147,7 @@ fn write_free(guard: &RecursionGuard, tick: u64, address: usize, function: Funct
             None => entered.append(tick, |ticks| encode::object_free(ticks, &object)),
         })
     };
-    // As in `alloc`.
+    // As in `alloc_in_table`.
     while write() == Err(NotWritten::Off)
         && let Some(removed) = &removed
         && !OBJECTS.log_dead(removed)

@@ -1,7 +1,7 @@
 //! Gives each call stack a number, so that an event holds 4 bytes of it. A stack's frames are written once, into the
 //! block of the thread that met it first.
 //!
-//! An open-addressed table of 64-bit slots in private memory, each a hash's high half and a number; inserted with one
+//! An open-addressed table of 64-bit slots in private memory, each a part of a hash and a number; inserted with one
 //! compare-and-swap. Two stacks fall together with a chance of about n²/2⁴⁹ for n stacks.
 
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -23,22 +23,41 @@ const FULL_STACKS_MAX: u32 = SLOTS as u32 / 2;
 const PROBES_MAX: usize = 64;
 
 /// The number of the stack, 0 for none. Writes the frames if it is new.
-#[inline]
+#[inline(always)]
 pub fn id_of(place: &mut Place<'_, '_>, stack: &CallStack) -> u32 {
+    let hash = stack.hash();
+    if let Some(table) = PROCESS.stack_table()
+        && let seen = table[first_slot(hash)].load(Ordering::Relaxed)
+        && seen >> 32 == tag_of(hash)
+    {
+        return seen as u32;
+    }
+    id_of_other(place, stack)
+}
+
+/// Of one that is new, or not where it would be first.
+#[cold]
+#[inline(never)]
+fn id_of_other(place: &mut Place<'_, '_>, stack: &CallStack) -> u32 {
     if stack.len() == 0 {
         return 0;
     }
-    let known = stack.id();
-    if known != 0 {
-        return known;
-    }
     match find_or_insert(place, stack, FULL_STACKS_MAX) {
-        Some(id) => {
-            stack.set_id(id);
-            id
-        }
+        Some(id) => id,
         None => count_lost_stack(find_or_insert(place, &stack.innermost(), u32::MAX)),
     }
+}
+
+/// The upper bits of a hash are the better ones.
+#[inline(always)]
+fn first_slot(hash: u64) -> usize {
+    (hash >> (u64::BITS - SLOTS.trailing_zeros())) as usize
+}
+
+/// The bits behind those of the slot, never zero.
+#[inline(always)]
+fn tag_of(hash: u64) -> u64 {
+    hash << SLOTS.trailing_zeros() >> 32 | 1 << 31
 }
 
 /// Where the frames of a new stack go.
@@ -76,13 +95,12 @@ fn count_lost_stack(id: Option<u32>) -> u32 {
     id.unwrap_or(0)
 }
 
-#[inline]
 fn find_or_insert(place: &mut Place<'_, '_>, stack: &CallStack, ids_max: u32) -> Option<u32> {
     let table = PROCESS.stack_table()?;
     let hash = stack.hash();
-    let tag = hash >> 32 | 1 << 31;
+    let tag = tag_of(hash);
     for probe in 0..PROBES_MAX {
-        let slot = &table[(hash as usize).wrapping_add(probe) % SLOTS];
+        let slot = &table[first_slot(hash).wrapping_add(probe) % SLOTS];
         let mut seen = slot.load(Ordering::Relaxed);
         if seen == 0 {
             // The frames must be sure of their place before anyone can refer to them.

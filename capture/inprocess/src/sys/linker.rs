@@ -11,6 +11,18 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 pub struct LoadedObject<'a> {
     /// The name that the linker knows it by: empty for the program itself.
     pub name: &'a [u8],
+    base: usize,
+    headers: &'a [libc::Elf64_Phdr],
+}
+
+impl LoadedObject<'_> {
+    /// Whether this address lies in one of its segments.
+    pub fn holds(&self, address: usize) -> bool {
+        self.headers.iter().filter(|header| header.p_type == libc::PT_LOAD).any(|header| {
+            let start = self.base.wrapping_add(header.p_vaddr as usize);
+            address.wrapping_sub(start) < header.p_memsz as usize
+        })
+    }
 }
 
 /// Shows each loaded object until `visit` returns false. The linker's lock over its list is held meanwhile; see
@@ -32,7 +44,15 @@ unsafe extern "C" fn shown(info: *mut libc::dl_phdr_info, _: usize, data: *mut c
         // SAFETY: a C string that lives as long as the object is loaded, which the lock sees to during the call.
         unsafe { CStr::from_ptr(name) }.to_bytes()
     };
-    c_int::from(!visit(&LoadedObject { name }))
+    // SAFETY: as above.
+    let (base, headers, count) = unsafe { ((*info).dlpi_addr, (*info).dlpi_phdr, (*info).dlpi_phnum) };
+    let headers = if headers.is_null() {
+        &[][..]
+    } else {
+        // SAFETY: so many headers, which stay as long as the name.
+        unsafe { slice::from_raw_parts(headers, count.into()) }
+    };
+    c_int::from(!visit(&LoadedObject { name, base: base as usize, headers }))
 }
 
 /// `struct dl_find_object` of glibc's <bits/dl_find_object.h> on x86-64.

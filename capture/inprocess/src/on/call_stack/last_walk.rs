@@ -10,56 +10,66 @@
 //!         | outermost … ───▶ |       gap        | ───▶ … innermost |
 //! ```
 //! A walk fills the inner part from its end. What the next one may still use of it goes to the outer part first, where
-//! it stays as long as it is of use: a frame is copied once at the most.
+//! it stays as long as it is of use: a frame is copied once at the most. Only then is found out what is of use in the
+//! outer part alone: hashes, and which frame pointers matter.
 //!
-//! All is in atomics, used by one thread without order: the memory may be given back, that is zeroed, at any moment.
+//! All is in atomics, used by one thread without order, since who gives the memory back is another. A walk says that it is
+//! at work and then looks whether the record is closed, who closes it makes every processor pass a fence and then looks
+//! whether a walk is at work, as with buffers ([`crate::on::marks`]): the addresses in it are always the walker's own.
 
 use core::ptr;
-use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, compiler_fence};
 
 use pagetrace_format::encode::STACK_FRAMES_MAX;
 use pagetrace_format::records::StackEnd;
 
-use crate::on::thread_state::ThreadState;
-use crate::sys;
+use super::stack_hash::mixed;
 
 /// Frames of a walk at the most.
 pub const FRAMES_MAX: usize = STACK_FRAMES_MAX;
-const FRAMES: usize = FRAMES_MAX + 1;
-/// One in so many walks looks at all frames of the last one.
-const LOOKS_AT_ALL: usize = 16;
+pub const FRAMES: usize = FRAMES_MAX + 1;
 
 /// A thread's record.
 #[repr(C)]
 pub struct LastWalk {
-    next: AtomicPtr<LastWalk>,
-    taken: AtomicU32,
-    end: AtomicU32,
-    epoch: AtomicU64,
+    pub(super) next: AtomicPtr<LastWalk>,
+    pub(super) taken: AtomicU32,
+    pub(super) end: AtomicU32,
+    pub(super) epoch: AtomicU64,
     /// One past the highest address of the stack.
     high: AtomicUsize,
-    walks: AtomicUsize,
-    /// The hash of the last stack that was given a number, and that.
-    numbered: AtomicU64,
-    number: AtomicU64,
+    /// 1 during a walk.
+    pub(super) at_work: AtomicU32,
+    /// 1 while the memory is given back.
+    pub(super) closed: AtomicU32,
+    pub(super) walks: AtomicUsize,
+    /// The hash of the last stack.
+    pub(super) hash: AtomicU64,
     /// Where the parts end and begin.
-    outer: AtomicUsize,
-    inner: AtomicUsize,
-    frame: [Frame; FRAMES],
+    pub(super) outer: AtomicUsize,
+    pub(super) inner: AtomicUsize,
+    pub(super) frame: [Frame; FRAMES],
+    pub(super) further: [Further; FRAMES],
 }
 
-/// Registers at a frame, and where they came from.
-#[repr(C, align(64))]
-struct Frame {
+/// Registers at a frame, and where they came from: what every walk looks at.
+#[repr(C, align(32))]
+pub struct Frame {
+    pub stack_pointer: AtomicUsize,
     /// Below the stack pointer, but for the innermost frame's.
-    return_address: AtomicUsize,
-    stack_pointer: AtomicUsize,
+    pub return_address: AtomicUsize,
     frame_pointer: AtomicUsize,
-    /// Where the frame pointer was read, 0 if it is the one of the frame within; and bits of [`flag`].
-    source: AtomicUsize,
+    /// Where the frame pointer was read, 0 if it is the one of the frame within, and in the outer part also if nothing
+    /// needs it; and bits of [`flag`].
+    pub source: AtomicUsize,
+}
+
+/// What else there is to a frame.
+#[repr(C)]
+pub struct Further {
     /// Where the stack pointer was read, with [`flag::STACK_POINTER_READ`].
-    stack_pointer_source: AtomicUsize,
-    /// Of the addresses from the outermost frame to this one, and how far that reaches.
+    pub stack_pointer_source: AtomicUsize,
+    /// In the outer part: of the addresses from the outermost frame to this one, and how far that reaches.
     hash: AtomicU64,
 }
 
@@ -91,84 +101,30 @@ pub struct Sources {
     pub stack_pointer: usize,
 }
 
-static FIRST: AtomicPtr<LastWalk> = AtomicPtr::new(ptr::null_mut());
-
-const BYTES: usize = size_of::<LastWalk>();
-
-/// This thread's record. `None` without memory for one.
-#[inline(always)]
-pub fn of(thread: &ThreadState) -> Option<&'static LastWalk> {
-    // SAFETY: null, or a record, which is never unmapped.
-    let known = unsafe { thread.last_walk.get().as_ref() };
-    known.or_else(|| take(thread))
-}
-
-/// The thread ends: the record goes to the next that needs one.
-pub fn leave(thread: &ThreadState) {
-    // SAFETY: as above.
-    if let Some(record) = unsafe { thread.last_walk.replace(ptr::null()).as_ref() } {
-        record.forget();
-        record.taken.store(0, Ordering::Release);
-    }
-}
-
-/// Gives the memory of all records back, but for each one's first page.
-pub fn release() {
-    for record in all() {
-        let behind_first = ptr::from_ref(record).cast::<u8>().wrapping_add(sys::PAGE_BYTES);
-        // SAFETY: the tracer's own mapping of atomics, of which zeros are frames that nothing leads to.
-        unsafe { sys::give_pages_back(behind_first, sys::whole_pages(BYTES) - sys::PAGE_BYTES) };
-    }
-}
-
-#[cold]
-fn take(thread: &ThreadState) -> Option<&'static LastWalk> {
-    let free = |record: &&LastWalk| {
-        record.taken.load(Ordering::Relaxed) == 0
-            && record.taken.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_ok()
-    };
-    let record = all().find(free).or_else(|| sys::keeping_errno(make))?;
-    thread.last_walk.set(record);
-    Some(record)
-}
-
-fn all() -> impl Iterator<Item = &'static LastWalk> {
-    let mut next = FIRST.load(Ordering::Acquire);
-    core::iter::from_fn(move || {
-        // SAFETY: null, or a record in memory that is never unmapped and whose fields are atomic.
-        let record = unsafe { next.as_ref() }?;
-        next = record.next.load(Ordering::Acquire);
-        Some(record)
-    })
-}
-
-fn make() -> Option<&'static LastWalk> {
-    // SAFETY: anywhere.
-    let memory = unsafe { sys::map_zeroed(ptr::null(), BYTES) }?;
-    let record = memory.cast_mut().cast::<LastWalk>();
-    // SAFETY: a new mapping, aligned as mappings are; all-zero is an empty record, and it is never unmapped.
-    let made = unsafe { &*record };
-    made.taken.store(1, Ordering::Relaxed);
-    made.forget();
-    let mut first = FIRST.load(Ordering::Relaxed);
-    loop {
-        made.next.store(first, Ordering::Relaxed);
-        match FIRST.compare_exchange(first, record, Ordering::AcqRel, Ordering::Relaxed) {
-            Ok(_) => return Some(made),
-            Err(other) => first = other,
-        }
-    }
-}
-
 impl LastWalk {
-    /// Forgets everything if that is of another epoch, or of another stack.
+    /// Begins a walk on a stack that ends at `high`, and forgets everything if that is another one or of another epoch.
+    /// Whether the record can be used.
     #[inline(always)]
-    pub fn keep_only(&self, epoch: u64, high: usize) {
+    pub fn open(&self, epoch: u64, high: usize) -> bool {
+        self.at_work.store(1, Ordering::Relaxed);
+        compiler_fence(Ordering::SeqCst);
+        if self.closed.load(Ordering::Acquire) != 0 {
+            self.close();
+            return false;
+        }
         if self.epoch.load(Ordering::Relaxed) != epoch || self.high.load(Ordering::Relaxed) != high {
             self.forget();
             self.epoch.store(epoch, Ordering::Relaxed);
             self.high.store(high, Ordering::Relaxed);
         }
+        true
+    }
+
+    /// Ends it.
+    #[inline(always)]
+    pub fn close(&self) {
+        compiler_fence(Ordering::SeqCst);
+        self.at_work.store(0, Ordering::Release);
     }
 
     /// Forgets everything.
@@ -176,7 +132,6 @@ impl LastWalk {
         self.is_not_for_next();
         self.outer.store(0, Ordering::Relaxed);
         self.inner.store(FRAMES, Ordering::Relaxed);
-        self.number.store(0, Ordering::Relaxed);
     }
 
     /// Makes the next walk begin anew.
@@ -185,42 +140,121 @@ impl LastWalk {
     }
 
     /// A frame, counted from the outermost.
-    #[inline(always)]
     fn at(&self, index: usize) -> &Frame {
         let (outer, inner) = self.parts();
-        let index = if index < outer { index } else { inner - outer + index };
-        &self.frame[index.min(FRAMES - 1)]
+        &self.frame[if index < outer { index } else { inner - outer + index } % FRAMES]
     }
 
-    #[inline(always)]
+    /// Where the outer part ends and the inner one begins.
     fn parts(&self) -> (usize, usize) {
-        let outer = self.outer.load(Ordering::Relaxed).min(FRAMES);
-        (outer, self.inner.load(Ordering::Relaxed).clamp(outer, FRAMES))
+        (self.outer.load(Ordering::Relaxed), self.inner.load(Ordering::Relaxed))
     }
 
-    /// How many of the first `frames` frames, the outermost first, lead on as they did, the stack from `low` up being as it
-    /// is.
+    /// Leaves what of the outer part leads on as it did, the stack from `low` up being as it is. How many frames.
     #[inline(always)]
-    fn unchanged(&self, frames: usize, low: usize) -> usize {
-        let last = self.high.load(Ordering::Relaxed).checked_sub(size_of::<usize>());
-        // At the very end of the stack there is no word to compare.
-        let Some(reach) = last.and_then(|last| last.checked_sub(low)) else { return 0 };
-        let (outer, inner) = self.parts();
-        // What a frame was reached by says nothing of what it leads to.
-        let Some(reads) = frames.checked_sub(1) else { return 0 };
-        let read = self.frame[..outer].iter().chain(&self.frame[inner..]).take(reads);
-        1 + read.take_while(|frame| frame.is_unchanged(low, reach)).count()
+    pub fn keep_outer(&self, low: usize) -> usize {
+        let kept = self.unchanged(&self.frame[..self.outer.load(Ordering::Relaxed) % FRAMES], low);
+        self.outer.store(kept, Ordering::Relaxed);
+        self.inner.store(FRAMES, Ordering::Relaxed);
+        kept
     }
 
-    /// Leaves the outermost `kept` frames, all of them in the outer part.
-    #[inline(always)]
-    fn keep(&self, kept: usize) {
+    /// The same of both parts, all in the outer one from then on.
+    #[cold]
+    #[inline(never)]
+    pub fn keep_all(&self, low: usize) -> usize {
         let (outer, inner) = self.parts();
-        for index in outer..kept {
-            self.frame[index].copy_from(&self.frame[(inner - outer + index).min(FRAMES - 1)]);
+        let mut kept = self.unchanged(&self.frame[..outer % FRAMES], low);
+        if kept == outer {
+            let inner_kept = self.unchanged(&self.frame[inner..], low);
+            // The innermost frame of the outer part was reached from the first of the inner one.
+            if inner_kept > 0 && (outer == 0 || self.is_unchanged(&self.frame[outer - 1])) {
+                kept += inner_kept;
+                self.keep_more(outer, inner, kept);
+            }
         }
         self.outer.store(kept, Ordering::Relaxed);
         self.inner.store(FRAMES, Ordering::Relaxed);
+        kept
+    }
+
+    /// How many frames, the outermost first, lead on as they did, the stack from `low` up being as it is.
+    #[inline(always)]
+    fn unchanged(&self, frames: &[Frame], low: usize) -> usize {
+        // All that was read to come to a frame further out lies above this one's stack pointer.
+        let mut count = frames.len();
+        while count > 0 && frames[count - 1].stack_pointer.load(Ordering::Relaxed) < low {
+            count -= 1;
+        }
+        // What a frame was reached by says nothing of what it leads to.
+        let Some(reads) = count.checked_sub(1) else { return 0 };
+        let mut rest = frames[..reads].iter();
+        while let Some(frame) = rest.next() {
+            if !self.is_unchanged(frame) {
+                return reads - rest.len();
+            }
+        }
+        count
+    }
+
+    /// Whether the words from which a frame's registers were read are what they were.
+    #[inline(always)]
+    fn is_unchanged(&self, frame: &Frame) -> bool {
+        let return_address_at = frame.stack_pointer.load(Ordering::Relaxed).wrapping_sub(size_of::<usize>());
+        if !is_at(return_address_at, &frame.return_address) {
+            return false;
+        }
+        let source = frame.source.load(Ordering::Relaxed) & (flag::ADDRESS | flag::STACK_POINTER_READ);
+        if source == 0 {
+            return true;
+        }
+        if source > flag::ADDRESS {
+            return self.is_unchanged_with_stack_pointer(frame);
+        }
+        is_at(source, &frame.frame_pointer)
+    }
+
+    #[cold]
+    fn is_unchanged_with_stack_pointer(&self, frame: &Frame) -> bool {
+        let frame_pointer = frame.source.load(Ordering::Relaxed) & flag::ADDRESS;
+        let index = (ptr::from_ref(frame).addr() - self.frame.as_ptr().addr()) / size_of::<Frame>();
+        (frame_pointer == 0 || is_at(frame_pointer, &frame.frame_pointer))
+            && is_at(self.further[index % FRAMES].stack_pointer_source.load(Ordering::Relaxed), &frame.stack_pointer)
+    }
+
+    fn keep_more(&self, outer: usize, inner: usize, kept: usize) {
+        let mut hash = self.hash_before(outer);
+        let mut outside = outer.checked_sub(1).map_or(0, |last| self.frame[last].source.load(Ordering::Relaxed));
+        for (index, from) in (outer..kept).zip(inner..FRAMES) {
+            let (frame, source_of) = (&self.frame[from], &self.further[from].stack_pointer_source);
+            let return_address = frame.return_address.load(Ordering::Relaxed);
+            hash = hash.wrapping_add(mixed(index, return_address as u64));
+            let inherits = outside & flag::ADDRESS == 0 && outside & flag::NEEDS_FRAME_POINTER != 0;
+            let mut source = frame.source.load(Ordering::Relaxed);
+            if inherits || source & flag::USES_FRAME_POINTER != 0 {
+                source |= flag::NEEDS_FRAME_POINTER;
+            } else {
+                source &= !flag::ADDRESS;
+            }
+            outside = source;
+            let to = &self.frame[index];
+            to.return_address.store(return_address, Ordering::Relaxed);
+            to.stack_pointer.store(frame.stack_pointer.load(Ordering::Relaxed), Ordering::Relaxed);
+            to.frame_pointer.store(frame.frame_pointer.load(Ordering::Relaxed), Ordering::Relaxed);
+            to.source.store(source, Ordering::Relaxed);
+            let further = &self.further[index];
+            further.stack_pointer_source.store(source_of.load(Ordering::Relaxed), Ordering::Relaxed);
+            further.hash.store(hash, Ordering::Relaxed);
+        }
+    }
+
+    /// The hash of the outermost `frames` frames, all in the outer part.
+    #[inline(always)]
+    pub fn hash_before(&self, frames: usize) -> u64 {
+        match frames.checked_sub(1) {
+            Some(last) => self.further[last % FRAMES].hash.load(Ordering::Relaxed),
+            None => mixed(FRAMES_MAX, u64::from(self.end.load(Ordering::Relaxed)) + 1),
+        }
     }
 
     /// The return address at a frame, counted from the outermost.
@@ -228,23 +262,16 @@ impl LastWalk {
         self.at(frame).return_address.load(Ordering::Relaxed) as u64
     }
 
-    /// The hash of a stack that ends with this frame.
+    /// The hash of the last stack: of its addresses and how far it reaches. The upper half is the better one.
     #[inline(always)]
-    pub fn hash(&self, frame: usize) -> u64 {
-        self.at(frame).hash.load(Ordering::Relaxed)
+    pub fn hash(&self) -> u64 {
+        self.hash.load(Ordering::Relaxed)
     }
 
-    /// The number of the stack with this hash, 0 for unknown.
-    #[inline(always)]
-    pub fn id(&self, hash: u64) -> u32 {
-        if self.numbered.load(Ordering::Relaxed) == hash { self.number.load(Ordering::Relaxed) as u32 } else { 0 }
-    }
-
-    /// Notes it.
-    #[inline(always)]
-    pub fn set_id(&self, hash: u64, id: u32) {
-        self.numbered.store(hash, Ordering::Relaxed);
-        self.number.store(u64::from(id), Ordering::Relaxed);
+    /// How many frames the last stack has.
+    pub fn frames(&self) -> usize {
+        let (outer, inner) = self.parts();
+        outer + FRAMES - inner
     }
 
     /// How far its outermost frame reaches.
@@ -253,185 +280,36 @@ impl LastWalk {
     }
 }
 
+/// Whether the stack holds this word.
+#[inline(always)]
+fn is_at(address: usize, word: &AtomicUsize) -> bool {
+    // SAFETY: a word that was read before, of the thread's own stack between its present stack pointer and its end
+    // (`LastWalk::unchanged`), where all memory is readable (the contract of `thread_started`).
+    let now = unsafe { ptr::with_exposed_provenance::<usize>(address).read() };
+    now == word.load(Ordering::Relaxed)
+}
+
 impl Frame {
-    /// Whether the words from which its registers were read are what they were.
+    /// Sets the registers, of which the frame pointer was read at `source`, 0 for nowhere.
     #[inline(always)]
-    fn is_unchanged(&self, low: usize, reach: usize) -> bool {
-        let stack_pointer = self.stack_pointer.load(Ordering::Relaxed);
-        let source = self.source.load(Ordering::Relaxed);
-        let is = |address: usize, word: &AtomicUsize| {
-            address.wrapping_sub(low) <= reach
-                // SAFETY: a word of the thread's own stack between its stack pointer and its end, where all memory is
-                // readable (the contract of `thread_started`). Aligned, since it was read before.
-                && unsafe { ptr::with_exposed_provenance::<usize>(address).read() } == word.load(Ordering::Relaxed)
-        };
-        if !is(stack_pointer.wrapping_sub(size_of::<usize>()), &self.return_address) {
-            return false;
-        }
-        let frame_pointer = source & flag::ADDRESS;
-        if frame_pointer != 0 && !is(frame_pointer, &self.frame_pointer) {
-            return false;
-        }
-        source & flag::STACK_POINTER_READ == 0
-            || is(self.stack_pointer_source.load(Ordering::Relaxed), &self.stack_pointer)
+    pub fn set(&self, registers: Registers, source: usize, uses_frame_pointer: bool) {
+        self.store(registers, if uses_frame_pointer { source | flag::USES_FRAME_POINTER } else { source });
+    }
+
+    #[inline(always)]
+    pub fn store(&self, registers: Registers, source: usize) {
+        self.stack_pointer.store(registers.stack_pointer, Ordering::Relaxed);
+        self.return_address.store(registers.return_address, Ordering::Relaxed);
+        self.frame_pointer.store(registers.frame_pointer, Ordering::Relaxed);
+        self.source.store(source, Ordering::Relaxed);
     }
 
     /// Whether a walk that has come to these registers goes on as it did from this frame.
     #[inline(always)]
-    fn leads_on_as(&self, registers: Registers) -> bool {
+    pub fn leads_on_as(&self, registers: Registers) -> bool {
         self.stack_pointer.load(Ordering::Relaxed) == registers.stack_pointer
             && self.return_address.load(Ordering::Relaxed) == registers.return_address
             && (self.frame_pointer.load(Ordering::Relaxed) == registers.frame_pointer
                 || self.source.load(Ordering::Relaxed) & flag::NEEDS_FRAME_POINTER == 0)
     }
-
-    #[inline(always)]
-    fn set_source(&self, registers: Registers, sources: Sources, flags: usize) {
-        let read = if sources.stack_pointer == 0 {
-            0
-        } else {
-            self.stack_pointer_source.store(sources.stack_pointer, Ordering::Relaxed);
-            flag::STACK_POINTER_READ
-        };
-        self.frame_pointer.store(registers.frame_pointer, Ordering::Relaxed);
-        self.source.store(sources.frame_pointer & flag::ADDRESS | read | flags, Ordering::Relaxed);
-    }
-
-    fn copy_from(&self, from: &Frame) {
-        let words = |frame: &Frame| frame.stack_pointer_source.load(Ordering::Relaxed);
-        self.return_address.store(from.return_address.load(Ordering::Relaxed), Ordering::Relaxed);
-        self.stack_pointer.store(from.stack_pointer.load(Ordering::Relaxed), Ordering::Relaxed);
-        self.frame_pointer.store(from.frame_pointer.load(Ordering::Relaxed), Ordering::Relaxed);
-        self.source.store(from.source.load(Ordering::Relaxed), Ordering::Relaxed);
-        self.stack_pointer_source.store(words(from), Ordering::Relaxed);
-        self.hash.store(from.hash.load(Ordering::Relaxed), Ordering::Relaxed);
-    }
-}
-
-/// A walk that is going on.
-pub struct Walk {
-    record: &'static LastWalk,
-    /// Frames of the last walk, the outermost, that it may lead to.
-    known: usize,
-    /// Where the inner part begins.
-    inner: usize,
-    /// Whether the next one may use it.
-    keeps: bool,
-}
-
-/// Together with the last walk's there are too many frames.
-pub struct TooMany;
-
-impl Walk {
-    /// Begins one with a stack pointer.
-    ///
-    /// Mostly it may lead to the outer part only, which shrinks as soon as it changes: where the innermost frames are others
-    /// each time, it costs more to find out how many of them are the same than to walk, since no processor can foresee it.
-    /// Now and then all frames are looked at, so that the outer part grows.
-    #[inline(always)]
-    pub fn begin(record: &'static LastWalk, stack_pointer: usize) -> Walk {
-        let walks = record.walks.load(Ordering::Relaxed).wrapping_add(1);
-        record.walks.store(walks, Ordering::Relaxed);
-        let (outer, inner) = record.parts();
-        let frames = if walks.is_multiple_of(LOOKS_AT_ALL) { outer + FRAMES - inner } else { outer };
-        let unchanged = record.unchanged(frames, stack_pointer);
-        record.keep(unchanged);
-        Walk { record, known: unchanged, inner: FRAMES, keeps: true }
-    }
-
-    /// Begins one that leads to nothing that is known.
-    pub fn begin_anew(record: &'static LastWalk) -> Walk {
-        Walk { record, known: 0, inner: FRAMES, keeps: true }
-    }
-
-    /// The next walk cannot be compared with it.
-    pub fn is_not_for_next(&mut self) {
-        self.keeps = false;
-    }
-
-    /// Whether there are frames of the last one that it may lead to.
-    pub fn has_known(&self) -> bool {
-        self.known > 0
-    }
-
-    /// Whether it has come to a frame of the last one. `sources` is where these registers were read.
-    #[inline(always)]
-    pub fn has_met(&mut self, registers: Registers, sources: Sources) -> bool {
-        while let Some(frame) = self.known.checked_sub(1).map(|last| &self.record.frame[last]) {
-            if frame.stack_pointer.load(Ordering::Relaxed) >= registers.stack_pointer {
-                let met = frame.leads_on_as(registers);
-                if met {
-                    let flags =
-                        frame.source.load(Ordering::Relaxed) & (flag::USES_FRAME_POINTER | flag::NEEDS_FRAME_POINTER);
-                    frame.set_source(registers, sources, flags);
-                }
-                return met;
-            }
-            self.known -= 1;
-        }
-        false
-    }
-
-    /// Adds a frame, whose registers were read in `sources`.
-    #[inline(always)]
-    pub fn add_frame(
-        &mut self,
-        registers: Registers,
-        sources: Sources,
-        uses_frame_pointer: bool,
-    ) -> Result<(), TooMany> {
-        if self.inner <= self.known + 1 {
-            return Err(TooMany);
-        }
-        self.inner -= 1;
-        let frame = &self.record.frame[self.inner];
-        frame.return_address.store(registers.return_address, Ordering::Relaxed);
-        frame.stack_pointer.store(registers.stack_pointer, Ordering::Relaxed);
-        let flags = if uses_frame_pointer { flag::USES_FRAME_POINTER } else { 0 };
-        frame.set_source(registers, sources, flags);
-        Ok(())
-    }
-
-    /// Ends it, at a frame of the last walk or where the stack ends. How many frames the stack has.
-    #[inline(always)]
-    pub fn finish(self, end: Option<StackEnd>) -> usize {
-        let Walk { record, known, inner, keeps } = self;
-        if !keeps {
-            record.is_not_for_next();
-        }
-        let kept = match end {
-            Some(end) => {
-                record.end.store(end as u32, Ordering::Relaxed);
-                0
-            }
-            None => known,
-        };
-        record.outer.store(kept, Ordering::Relaxed);
-        record.inner.store(inner, Ordering::Relaxed);
-        let outside = kept.checked_sub(1).map(|last| &record.frame[last]);
-        let seed = SEED ^ u64::from(record.end.load(Ordering::Relaxed));
-        let mut hash = outside.map_or(seed, |frame| frame.hash.load(Ordering::Relaxed));
-        let mut source = outside.map_or(0, |frame| frame.source.load(Ordering::Relaxed));
-        for (depth, frame) in (kept as u64..).zip(&record.frame[inner..]) {
-            hash = hash.wrapping_add(mixed(depth, frame.return_address.load(Ordering::Relaxed) as u64));
-            frame.hash.store(hash, Ordering::Relaxed);
-            let inherits = source & flag::ADDRESS == 0 && source & flag::NEEDS_FRAME_POINTER != 0;
-            source = frame.source.load(Ordering::Relaxed);
-            if inherits || source & flag::USES_FRAME_POINTER != 0 {
-                source |= flag::NEEDS_FRAME_POINTER;
-                frame.source.store(source, Ordering::Relaxed);
-            }
-        }
-        kept + FRAMES - inner
-    }
-}
-
-const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
-
-/// What a frame adds to the hash of its stack: multiply and fold, as in wyhash. Addresses differ in their low and middle
-/// bits. A sum, since no frame's part then waits for another's.
-#[inline(always)]
-pub fn mixed(depth: u64, frame: u64) -> u64 {
-    let product = u128::from(frame ^ depth.wrapping_mul(SEED)) * 0xe703_7ed1_a0b4_28db;
-    (product >> 64) as u64 ^ product as u64
 }

@@ -120,6 +120,73 @@ impl Rule {
     }
 }
 
+/// The rules of nearly all code in 13 bits: the CFA in words from the stack pointer, the caller's frame pointer in the
+/// register still or saved close below the CFA; and [`Rule::FRAME_POINTER`].
+///
+/// ```text
+/// 12        4 3    0
+/// | CFA words | slot |   slot: 0 in the register, n that many words and one below the CFA
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShortRule(pub u64);
+
+impl ShortRule {
+    /// How many bits it has. Never all zero.
+    pub const BITS: u32 = 13;
+    /// [`Rule::FRAME_POINTER`].
+    pub const FRAME_POINTER: ShortRule = ShortRule(ShortRule::SLOT);
+    const SLOT: u64 = 15;
+
+    /// Where the CFA lies above the stack pointer, in words.
+    #[inline(always)]
+    pub const fn cfa_words(self) -> usize {
+        (self.0 >> 4) as usize
+    }
+
+    /// The same at length.
+    pub const fn expanded(self) -> Rule {
+        let (words, slot) = (self.cfa_words() as i32, self.saved_slot() as i16);
+        if self.0 == ShortRule::FRAME_POINTER.0 {
+            Rule::FRAME_POINTER
+        } else if slot == 0 {
+            Rule::new(Kind::FromStackPointer, words * 8, Saved::InRegister, 0)
+        } else {
+            Rule::new(Kind::FromStackPointer, words * 8, Saved::FromCfa, -slot - 1)
+        }
+    }
+
+    /// How many words and one below the CFA the caller's frame pointer is, but above the stack pointer; 0 where it is in
+    /// the register still.
+    #[inline(always)]
+    pub const fn saved_slot(self) -> usize {
+        (self.0 & ShortRule::SLOT) as usize
+    }
+}
+
+impl Rule {
+    /// The same in short. `None` where it does not fit.
+    pub const fn shortened(self) -> Option<ShortRule> {
+        if self.0 == Rule::FRAME_POINTER.0 {
+            return Some(ShortRule::FRAME_POINTER);
+        }
+        let offset = self.cfa_offset();
+        let words = offset / 8;
+        if !matches!(self.kind(), Kind::FromStackPointer) || offset % 8 != 0 || words <= 0 || words >= 1 << 9 {
+            return None;
+        }
+        let slot = match self.saved() {
+            Saved::InRegister => 0,
+            Saved::FromCfa => -(self.saved_offset() / 8) - 1,
+            Saved::FromFramePointer => return None,
+        };
+        let fits = match self.saved() {
+            Saved::InRegister => true,
+            _ => slot >= 1 && slot < ShortRule::SLOT as i64 && slot < words,
+        };
+        if fits { Some(ShortRule((words as u64) << 4 | slot as u64)) } else { None }
+    }
+}
+
 impl core::fmt::Debug for Rule {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         write!(f, "{:?}+{}, rbp {:?}{:+}", self.kind(), self.cfa_offset(), self.saved(), self.saved_offset())

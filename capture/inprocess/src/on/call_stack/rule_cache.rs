@@ -1,8 +1,12 @@
 //! The rules that were found, shared by all threads, without locks.
 //!
-//! An entry is two words, the key combined with the rule, and the rule. A reader that sees halves of two entries gets a
-//! key that is nobody's. The key holds an epoch besides: another one begins when code is unloaded, since other code may
-//! come to its place.
+//! ```text
+//! short entry: 63            17 16    13 12        0
+//!              | return address | epoch | short rule |
+//! ```
+//! A rule that cannot be shortened has an entry of two words in a table beside, the key combined with the rule, and the
+//! rule. A reader that sees halves of two entries gets a key that is nobody's. Both hold an epoch: another one begins
+//! when code is unloaded, since other code may come to its place.
 //!
 //! # Code that goes away
 //! [`code_unloaded`] is called after dlclose(3) where that is interposed. The C library unloads what it has loaded by
@@ -14,16 +18,21 @@
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
-use super::rule::Rule;
+use super::rule::{Rule, ShortRule};
 use crate::sys;
 
-/// Rules that there is place for; a power of two. A program under load uses some hundreds, an interpreter thousands.
-const ENTRIES: usize = 1 << 14;
+/// Short rules that there is place for; a power of two. A program under load uses some hundreds, an interpreter thousands.
+const SHORT_ENTRIES: usize = 1 << 14;
+/// Other rules: some in a hundred.
+const ENTRIES: usize = 1 << 11;
 /// Pages of code whose file is noted.
 const PAGES: usize = 1 << 12;
 const BYTES: usize = size_of::<Cache>();
 const PAGE_SHIFT: u32 = 12;
 const EPOCH_SHIFT: u32 = 48;
+/// Bits of the epoch in a short entry.
+const SHORT_EPOCH_BITS: u32 = 4;
+const ADDRESS_SHIFT: u32 = ShortRule::BITS + SHORT_EPOCH_BITS;
 /// Addresses of programs are below this (Documentation/arch/x86/x86_64/mm.rst).
 const ADDRESS_BITS: u64 = (1 << 47) - 1;
 
@@ -33,6 +42,7 @@ struct Entry {
 }
 
 struct Cache {
+    short: [AtomicU64; SHORT_ENTRIES],
     entries: [Entry; ENTRIES],
     pages: [AtomicU64; PAGES],
 }
@@ -49,8 +59,9 @@ pub fn epoch() -> u32 {
 /// Code may have gone from its address: no rule that was found before holds.
 pub fn code_unloaded() {
     let epoch = EPOCH.fetch_add(1, Ordering::AcqRel).wrapping_add(1);
-    // Keys hold so many bits of it.
-    if epoch.is_multiple_of(1 << (64 - EPOCH_SHIFT)) {
+    // The short entries hold so many bits of it. Who found a rule meanwhile returns to the code that it is of, which is
+    // therefore still there.
+    if epoch.is_multiple_of(1 << SHORT_EPOCH_BITS) {
         release();
     }
 }
@@ -64,11 +75,54 @@ pub fn release() {
     }
 }
 
-/// The rule of this address, if it is known.
+/// The rules that fit in short.
+#[derive(Clone, Copy)]
+pub struct ShortRules {
+    table: &'static [AtomicU64; SHORT_ENTRIES],
+    epoch: u64,
+}
+
+impl ShortRules {
+    /// Those of an epoch. `None` before there are any.
+    #[inline(always)]
+    pub fn of(epoch: u32) -> Option<ShortRules> {
+        // SAFETY: null, or a mapping of this size that is never unmapped.
+        let cache = unsafe { CACHE.load(Ordering::Acquire).as_ref() }?;
+        Some(ShortRules { table: &cache.short, epoch: short_epoch(epoch) })
+    }
+
+    /// The rule of the call before this address, if it is known.
+    #[inline(always)]
+    pub fn get(&self, return_address: usize) -> Option<ShortRule> {
+        let first = short_index(return_address);
+        self.get_at(first, return_address).or_else(|| self.get_at(first ^ 1, return_address))
+    }
+
+    #[inline(always)]
+    fn get_at(&self, index: usize, return_address: usize) -> Option<ShortRule> {
+        // What differs from an entry of this address and epoch, beside the rule.
+        let differs = self.table[index].load(Ordering::Relaxed) ^ (return_address as u64) << ADDRESS_SHIFT ^ self.epoch;
+        (differs < 1 << ShortRule::BITS).then_some(ShortRule(differs))
+    }
+}
+
+fn short_epoch(epoch: u32) -> u64 {
+    (u64::from(epoch) & ((1 << SHORT_EPOCH_BITS) - 1)) << ShortRule::BITS
+}
+
+/// Calls are some bytes apart, so neighbours have places of their own.
 #[inline(always)]
+fn short_index(return_address: usize) -> usize {
+    (return_address ^ return_address >> SHORT_ENTRIES.trailing_zeros()) % SHORT_ENTRIES
+}
+
+/// The rule of this address, if it is known.
 pub fn get(address: usize, epoch: u32) -> Option<Rule> {
     // SAFETY: null, or a mapping of this size that is never unmapped.
     let cache = unsafe { CACHE.load(Ordering::Acquire).as_ref() }?;
+    if let Some(short) = ShortRules::of(epoch).and_then(|rules| rules.get(address.wrapping_add(1))) {
+        return Some(short.expanded());
+    }
     let key = key_of(address, epoch);
     let first = index_of(address);
     for index in [first, first ^ 1] {
@@ -93,6 +147,10 @@ pub fn put(address: usize, epoch: u32, rule: Rule, file: u64) {
         code_unloaded();
         return;
     }
+    if let Some(short) = rule.shortened() {
+        put_short(cache, address.wrapping_add(1), epoch, short);
+        return;
+    }
     let first = index_of(address);
     let empty = [first, first ^ 1].into_iter().find(|&index| {
         let entry = &cache.entries[index];
@@ -103,6 +161,18 @@ pub fn put(address: usize, epoch: u32, rule: Rule, file: u64) {
     let entry = &cache.entries[empty.unwrap_or(first ^ (page as usize & 1))];
     entry.rule.store(rule.0, Ordering::Relaxed);
     entry.mixed.store(key_of(address, epoch) ^ spread(rule.0), Ordering::Relaxed);
+}
+
+fn put_short(cache: &Cache, return_address: usize, epoch: u32, rule: ShortRule) {
+    let entry = (return_address as u64) << ADDRESS_SHIFT | short_epoch(epoch) | rule.0;
+    let first = &cache.short[short_index(return_address)];
+    let second = &cache.short[short_index(return_address) ^ 1];
+    let before = first.load(Ordering::Relaxed);
+    // The latest is found first; the one before it is not lost.
+    if before != 0 {
+        second.store(before, Ordering::Relaxed);
+    }
+    first.store(entry, Ordering::Relaxed);
 }
 
 /// A rule over all bits of a word, so that one that is read while it is replaced fits nobody's key: rules often differ in

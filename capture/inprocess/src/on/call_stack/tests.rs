@@ -12,7 +12,7 @@ use proptest::prelude::*;
 
 use super::eh_frame::rule_at;
 use super::reader::Reader;
-use super::rule::{Kind, Rule, Saved};
+use super::rule::{Kind, Rule, Saved, ShortRule};
 
 const FRAME_POINTER: Register = Register(6);
 const STACK_POINTER: Register = Register(7);
@@ -71,7 +71,7 @@ fn expected(
 
 #[test]
 fn rules_are_what_gimli_finds() {
-    let (mut rows, mut followed) = (0, 0);
+    let (mut rows, mut followed, mut short) = (0, 0, 0);
     for path in files() {
         let Ok(data) = fs::read(&path) else { continue };
         let Ok(file) = object::File::parse(&*data) else { continue };
@@ -99,6 +99,10 @@ fn rules_are_what_gimli_finds() {
                 for address in [start, start + (end - start) / 2, end - 1] {
                     let found = rule_at(Reader::new(&segment, at), index, address);
                     rows += 1;
+                    if let Some(rule) = found.shortened() {
+                        assert_eq!(rule.expanded(), found);
+                        short += 1;
+                    }
                     if entry.is_signal_trampoline() {
                         assert_eq!(found.kind(), Kind::Signal);
                     } else if is_of_linkage_table(row, &expression) {
@@ -123,6 +127,8 @@ fn rules_are_what_gimli_finds() {
     assert!(rows > 50_000, "{rows}");
     // The rest are expressions and registers that only hand-written code has.
     assert!(followed * 1000 > rows * 990, "{followed} of {rows}");
+    // Most others are of the last instructions of functions, where nothing is called.
+    assert!(short * 100 > rows * 70, "{short} of {rows} are short");
 }
 
 fn is_of_linkage_table(
@@ -169,6 +175,37 @@ proptest! {
         segment.truncate(cut.index(segment.len()) + segment.len() / 2);
         let address = code + address.index(code_bytes);
         let _ = rule_at(Reader::new(&segment, at), index, address);
+    }
+}
+
+#[test]
+fn short_rules_say_what_they_were_made_of() {
+    let saved = |words: i16| if words == 0 { (Saved::InRegister, 0) } else { (Saved::FromCfa, -words) };
+    let mut seen = 0;
+    for (cfa_words, (saved, words)) in (-1..600).flat_map(|cfa| (0..20).map(move |words| (cfa, saved(words)))) {
+        let rule = Rule::new(Kind::FromStackPointer, cfa_words * 8, saved, words);
+        let inside = (1..512).contains(&cfa_words) && i32::from(-words) <= cfa_words && (-15..=-2).contains(&words);
+        let fits = if saved == Saved::InRegister { (1..512).contains(&cfa_words) } else { inside };
+        assert_eq!(rule.shortened().is_some(), fits, "{rule:?}");
+        if let Some(short) = rule.shortened() {
+            assert_eq!(short.expanded(), rule);
+            assert!(short.0 > 0 && short.0 < 1 << ShortRule::BITS && short != ShortRule::FRAME_POINTER, "{rule:?}");
+            seen += 1;
+        }
+    }
+    assert!(seen > 5000, "{seen}");
+    assert_eq!(Rule::FRAME_POINTER.shortened(), Some(ShortRule::FRAME_POINTER));
+    assert_eq!(ShortRule::FRAME_POINTER.expanded(), Rule::FRAME_POINTER);
+    for kind in [Kind::ThreadStart, Kind::Signal, Kind::NoTable, Kind::Elsewhere, Kind::Beyond] {
+        assert_eq!(Rule::plain(kind).shortened(), None);
+    }
+    for other in [
+        Rule::new(Kind::FromStackPointer, 12, Saved::InRegister, 0),
+        Rule::new(Kind::FromStackPointer, 16, Saved::FromFramePointer, -2),
+        Rule::new(Kind::FromFramePointer, 24, Saved::FromCfa, -2),
+        Rule::new(Kind::AtFramePointer, 16, Saved::FromCfa, -2),
+    ] {
+        assert_eq!(other.shortened(), None, "{other:?}");
     }
 }
 

@@ -1,0 +1,93 @@
+//! Walks that go on where the last one was, against walks that know nothing.
+
+use std::cell::Cell;
+use std::hint::black_box;
+
+use super::{CallStack, take, walk_records};
+use crate::hooks::Caller;
+use crate::on::recursion_guard::RecursionGuard;
+use crate::on::stack_bounds;
+
+/// What a thread remembers of its stacks, in two records that take turns.
+struct Walks {
+    state: Cell<u64>,
+    other_record: Cell<*const super::LastWalk>,
+    compared: Cell<usize>,
+    longest: Cell<usize>,
+}
+
+impl Walks {
+    fn random(&self, below: u64) -> u64 {
+        let mut next = self.state.get();
+        next ^= next << 13;
+        next ^= next >> 7;
+        next ^= next << 17;
+        self.state.set(next);
+        (next >> 20) % below
+    }
+
+    fn compare(&self, caller: Caller) {
+        let guard = RecursionGuard::enter().expect("no hook is at work");
+        let thread = guard.thread();
+        let shown = |stack: &CallStack| (stack.frames().collect::<Vec<_>>(), stack.hash(), stack.end());
+        let with_last = shown(&take(&guard, caller));
+        let record = thread.last_walk.replace(self.other_record.get());
+        walk_records::of(thread).expect("memory").forget();
+        let anew = shown(&take(&guard, caller));
+        self.other_record.set(thread.last_walk.replace(record));
+        assert_eq!(with_last, anew);
+        self.compared.set(self.compared.get() + 1);
+        self.longest.set(self.longest.get().max(anew.0.len()));
+    }
+}
+
+type Step = fn(&Walks, u64, &mut [u64]);
+
+/// Functions with frames of many sizes.
+macro_rules! steps {
+    ($($name:ident: $words:literal;)*) => {
+        $(#[inline(never)]
+        fn $name(walks: &Walks, depth: u64, within: &mut [u64]) {
+            let mut own = [depth; $words];
+            within[0] ^= depth;
+            go_on(walks, depth, black_box(&mut own));
+            black_box(&own);
+        })*
+        const STEPS: &[Step] = &[$($name,)*];
+    };
+}
+
+steps! { one: 1; two: 2; five: 5; nine: 9; thirty: 30; many: 700; }
+
+fn go_on(walks: &Walks, depth: u64, own: &mut [u64]) {
+    if depth == 0 {
+        walks.compare(Caller::here());
+        return;
+    }
+    let step = STEPS[walks.random(STEPS.len() as u64) as usize];
+    step(walks, depth - 1, own);
+    // Now and then the next stack parts from this one here.
+    while walks.random(8) < 1 {
+        let less = walks.random(depth);
+        let step = STEPS[walks.random(STEPS.len() as u64) as usize];
+        step(walks, less, own);
+    }
+    if walks.random(3) == 0 {
+        walks.compare(Caller::here());
+    }
+}
+
+#[test]
+fn a_walk_that_meets_the_last_one_finds_the_same() {
+    assert_ne!(stack_bounds::known(), (0, 0));
+    let walks = Walks {
+        state: Cell::new(88_172_645_463_325_252),
+        other_record: Cell::new(std::ptr::null()),
+        compared: Cell::new(0),
+        longest: Cell::new(0),
+    };
+    for _ in 0..300 {
+        one(&walks, walks.random(60), &mut [0]);
+    }
+    assert!(walks.compared.get() > 10_000 && walks.longest.get() > 100, "{:?}", (walks.compared, walks.longest));
+}
