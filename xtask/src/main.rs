@@ -3,6 +3,7 @@
 
 mod agreement;
 mod checks;
+mod cost;
 mod debian;
 mod models;
 mod overhead;
@@ -33,7 +34,8 @@ usage: cargo xtask COMMAND
                     may be skipped
   overhead [NAME...] [--rounds N] [--json]
                     what recording costs: programs plain, recorded, and under heaptrack where that is, in turn
-                    (default 5 rounds of all), against what was asked for";
+                    (default 5 rounds of all), against what was asked for
+  cost              what an event costs in the program and in the recorder, stage by stage";
 
 fn main() -> ExitCode {
     match run() {
@@ -65,6 +67,7 @@ fn run() -> Result<()> {
         ["agreement", "--all"] => agreement::run(&root, &[], true),
         ["agreement", names @ ..] => agreement::run(&root, names, false),
         ["overhead", arguments @ ..] => overhead::run(&root, &overhead::options(arguments)?),
+        ["cost"] => cost::run(&root),
         [] | ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
             Ok(())
