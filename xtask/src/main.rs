@@ -1,14 +1,16 @@
 //! The project's own commands, the same on a developer's machine and in CI: `cargo xtask COMMAND`.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod agreement;
 mod checks;
+mod cost;
 mod debian;
 mod models;
 mod overhead;
 mod process;
 mod sanitize;
 mod stress;
+mod sys;
 mod tidy;
 
 use std::env;
@@ -30,7 +32,10 @@ usage: cargo xtask COMMAND
   agreement [--all] [NAME...]
                     programs under the recorder, their pages as predicted and as the kernel has them; with --all nothing
                     may be skipped
-  overhead [PAIRS]  what recording costs: plain and recorded runs of a C program in turn (default 5000000 pairs)";
+  overhead [NAME...] [--rounds N] [--json]
+                    what recording costs: programs plain, recorded, and under heaptrack where that is, in turn
+                    (default 5 rounds of all), against what was asked for
+  cost              what an event costs in the program and in the recorder, stage by stage";
 
 fn main() -> ExitCode {
     match run() {
@@ -61,11 +66,8 @@ fn run() -> Result<()> {
         }
         ["agreement", "--all"] => agreement::run(&root, &[], true),
         ["agreement", names @ ..] => agreement::run(&root, names, false),
-        ["overhead"] => overhead::run_pairs(&root, overhead::DEFAULT_PAIRS),
-        ["overhead", pairs] => {
-            let pairs = pairs.parse().with_context(|| format!("PAIRS: expected a whole number, found `{pairs}`"))?;
-            overhead::run_pairs(&root, pairs)
-        }
+        ["overhead", arguments @ ..] => overhead::run(&root, &overhead::options(arguments)?),
+        ["cost"] => cost::run(&root),
         [] | ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
             Ok(())

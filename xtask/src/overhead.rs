@@ -1,109 +1,226 @@
-//! What recording costs: plain and recorded runs of one C program in turn, and the medians of their ratios. In turn,
-//! because a machine that grows slower or faster meanwhile then does so for both.
+//! What recording costs: real programs and a small C program, plain and recorded in turn, and the medians of their ratios
+//! against what was asked for. In turn, because a machine that grows slower or faster meanwhile then does so for all.
 
-use std::fs;
-use std::path::Path;
+mod heaptrack;
+mod measuring;
+mod redis;
+mod table;
+mod workloads;
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
-use crate::process::{cargo, run, target_directory};
+use crate::process::{cargo, run as run_shown, target_directory};
+use measuring::{Sample, measure, trace_figures};
+use table::{ROUNDS_MIN, Skipped, Table};
+use workloads::{ANALYSED, DIRECTORY, SOURCES, Try, WORKLOADS, Work, Workload};
 
-/// Allocations of one run unless told otherwise.
-pub const DEFAULT_PAIRS: u64 = 5_000_000;
-
-const ROUNDS: usize = 5;
-
-/// proc_pid_stat(5) counts in clock ticks; USER_HZ is 100 on all of Linux' architectures that we run on.
-const TICKS_PER_SECOND: f64 = 100.0;
-
-/// What one run took, with all processes that it consisted of.
-struct Cost {
-    wall_seconds: f64,
-    cpu_seconds: f64,
-    /// As the program itself counted.
-    events: u64,
+/// What is asked of the measurement.
+#[derive(Debug)]
+pub struct Options<'a> {
+    names: Vec<&'a str>,
+    rounds: usize,
+    json: bool,
 }
 
-/// Builds, measures, prints.
-pub fn run_pairs(root: &Path, pairs: u64) -> Result<()> {
-    ensure!(pairs > 0, "PAIRS: expected at least 1");
-    cargo(root, &["build", "--release", "-p", "pagetrace-cli"], &[])?;
-    let target = target_directory(root);
-    let directory = target.join("overhead");
-    fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
-    let stress = directory.join("malloc_stress");
-    compile(&root.join("xtask/workloads/malloc_stress.c"), &stress)?;
-    let trace = directory.join("malloc_stress.pagetrace");
-    let pagetrace = target.join("release/pagetrace");
-
-    let (mut wall, mut cpu, mut bytes) = (Vec::new(), Vec::new(), Vec::new());
-    for round in 1..=ROUNDS {
-        let plain = measure(Command::new(&stress).arg(pairs.to_string()))?;
-        let mut recorder = Command::new(&pagetrace);
-        recorder.args(["record", "-o"]).arg(&trace).arg("--").arg(&stress).arg(pairs.to_string());
-        let recorded = measure(&mut recorder)?;
-        let trace_bytes = fs::metadata(&trace).with_context(|| format!("no trace {}", trace.display()))?.len();
-        println!(
-            "round {round} of {ROUNDS}: plain {:.2} s, CPU {:.2} s; recorded {:.2} s, CPU {:.2} s; {} events, {trace_bytes} bytes",
-            plain.wall_seconds, plain.cpu_seconds, recorded.wall_seconds, recorded.cpu_seconds, recorded.events,
-        );
-        ensure!(plain.cpu_seconds > 0.0, "a run of {pairs} pairs is too short to measure: give more");
-        wall.push(recorded.wall_seconds / plain.wall_seconds);
-        cpu.push(recorded.cpu_seconds / plain.cpu_seconds);
-        bytes.push(trace_bytes as f64 / recorded.events as f64);
+/// `[NAME...] [--rounds N] [--json]`.
+pub fn options<'a>(arguments: &[&'a str]) -> Result<Options<'a>> {
+    let mut options = Options { names: Vec::new(), rounds: ROUNDS_MIN, json: false };
+    let mut rest = arguments.iter();
+    while let Some(&argument) = rest.next() {
+        match argument {
+            "--json" => options.json = true,
+            "--rounds" => {
+                let rounds = rest.next().copied().unwrap_or_default();
+                options.rounds =
+                    rounds.parse().ok().filter(|&rounds| rounds > 0).with_context(|| {
+                        format!("--rounds: expected a whole number of at least 1, found `{rounds}`")
+                    })?;
+            }
+            name if WORKLOADS.iter().any(|workload| workload.name == name) => options.names.push(name),
+            other => {
+                let names: Vec<&str> = WORKLOADS.iter().map(|workload| workload.name).collect();
+                bail!("overhead: expected one of {}, --rounds N or --json; found `{other}`", names.join(", "))
+            }
+        }
     }
-    println!("medians: wall × {:.2}, CPU × {:.2}, {:.2} bytes/event", median(wall), median(cpu), median(bytes));
-    Ok(())
+    Ok(options)
 }
 
-fn compile(source: &Path, program: &Path) -> Result<()> {
+/// Builds, measures, prints. It fails only where something could not be measured: figures are no tests.
+pub fn run(root: &Path, options: &Options<'_>) -> Result<()> {
+    cargo(root, &["build", "--release", "-p", "pagetrace-cli"], &[])?;
+    let directory = target_directory(root).join("overhead");
+    // Traces of another version would be analysed otherwise.
+    let _ = fs::remove_dir_all(&directory);
+    fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
+    let bench = Bench {
+        pagetrace: target_directory(root).join("release/pagetrace"),
+        sources: root.join("xtask/workloads"),
+        directory,
+        rounds: options.rounds,
+        heaptrack: heaptrack::why_not(),
+    };
+    compile_stress(&bench.sources, &bench.directory)?;
+    let before = load()?;
+    let mut table = Table::default();
+    let wanted = |workload: &&Workload| options.names.is_empty() || options.names.contains(&workload.name);
+    for workload in WORKLOADS.iter().filter(wanted) {
+        bench.workload(workload, &mut table).with_context(|| workload.name)?;
+    }
+    let load = [before, load()?];
+    if options.json {
+        println!("{:#}", table.json(options.rounds, &load));
+    } else {
+        print!("{}", table.text(options.rounds, &load));
+    }
+    // The traces are large.
+    fs::remove_dir_all(&bench.directory).with_context(|| format!("cannot remove {}", bench.directory.display()))
+}
+
+/// malloc_stress, so that each of its calls keeps a frame.
+pub fn compile_stress(sources: &Path, directory: &Path) -> Result<PathBuf> {
+    let program = directory.join("malloc_stress");
     let mut compiler = Command::new("gcc");
-    compiler.args(["-O2", "-g", "-fno-omit-frame-pointer", "-fno-optimize-sibling-calls", "-pthread", "-o"]);
-    compiler.arg(program).arg(source);
-    run(&mut compiler, &format!("gcc … {}", source.display()))
+    compiler.args(["-O2", "-g", "-fno-omit-frame-pointer", "-fno-optimize-sibling-calls", "-fno-inline", "-pthread"]);
+    compiler.arg("-o").arg(&program).arg(sources.join("malloc_stress.c"));
+    run_shown(&mut compiler, "gcc -O2 … malloc_stress.c")?;
+    Ok(program)
 }
 
-fn measure(command: &mut Command) -> Result<Cost> {
-    let cpu_before = children_cpu_seconds()?;
-    let start = Instant::now();
-    let output = command.stderr(Stdio::piped()).output().with_context(|| format!("cannot start {command:?}"))?;
-    let wall_seconds = start.elapsed().as_secs_f64();
-    let messages = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{command:?} failed ({}): {messages}", output.status);
-    let printed = String::from_utf8_lossy(&output.stdout);
-    let events = events_of(&printed).with_context(|| format!("malloc_stress printed {printed:?}"))?;
-    Ok(Cost { wall_seconds, cpu_seconds: children_cpu_seconds()? - cpu_before, events })
+/// Where everything is.
+struct Bench {
+    pagetrace: PathBuf,
+    sources: PathBuf,
+    directory: PathBuf,
+    rounds: usize,
+    /// Why heaptrack is not measured.
+    heaptrack: Option<String>,
 }
 
-/// The sum of the numbers in `N allocations, N frees`.
-fn events_of(printed: &str) -> Option<u64> {
-    let (allocations, frees) = printed.trim().split_once(", ")?;
-    let allocations: u64 = allocations.strip_suffix(" allocations")?.parse().ok()?;
-    let frees: u64 = frees.strip_suffix(" frees")?.parse().ok()?;
-    Some(allocations + frees)
+impl Bench {
+    fn workload(&self, workload: &Workload, table: &mut Table) -> Result<()> {
+        let mut tries = Vec::new();
+        for &it in workload.tries {
+            match self.why_skipped(workload, it) {
+                None => tries.push(it),
+                Some(why) => table.skipped.push(Skipped { workload: workload.name, of: it.name(), why }),
+            }
+        }
+        if tries.first() != workload.tries.first() {
+            return Ok(());
+        }
+        let mut rounds = Vec::new();
+        for round in 1..=self.rounds {
+            let samples = tries.iter().map(|&it| self.sample(workload, it)).collect::<Result<Vec<Sample>>>()?;
+            let shown = tries.iter().zip(&samples).map(|(it, sample)| {
+                format!("{} {:.2} s, CPU {:.2} s", it.name(), sample.wall_seconds, sample.cpu_seconds)
+            });
+            let shown: Vec<String> = shown.collect();
+            eprintln!("{} ({}), round {round} of {}: {}", workload.name, workload.what, self.rounds, shown.join("; "));
+            ensure!(samples[0].cpu_seconds > 0.0, "a run too short to be measured");
+            rounds.push(samples);
+        }
+        let names: Vec<&'static str> = tries.iter().map(|it| it.name()).collect();
+        table.add(workload, &names, &rounds);
+        Ok(())
+    }
+
+    fn why_skipped(&self, workload: &Workload, it: Try) -> Option<String> {
+        let needed: &[&str] = match workload.work {
+            Work::Program { command, .. } => &command[..1],
+            Work::Redis { .. } => &["redis-server", "redis-benchmark", "redis-cli"],
+            Work::Report => &[],
+        };
+        let missing = needed.iter().find(|name| !name.starts_with(DIRECTORY) && !on_path(name));
+        match missing {
+            Some(name) => Some(format!("{name} is not installed")),
+            None if it == Try::Heaptrack => self.heaptrack.clone(),
+            None => None,
+        }
+    }
+
+    fn sample(&self, workload: &Workload, it: Try) -> Result<Sample> {
+        let trace = self.trace(workload.name, it);
+        let mut sample = match &workload.work {
+            Work::Program { command, input, environment } => {
+                let mut runs = self.in_front(it, &trace, &self.filled(command[0]));
+                runs.args(command[1..].iter().map(|word| self.filled(word))).envs(environment.iter().copied());
+                runs.stdin(match input {
+                    None => Stdio::null(),
+                    Some(path) => File::open(self.filled(path)).with_context(|| format!("cannot read {path}"))?.into(),
+                });
+                measure(&mut runs, &self.directory)?
+            }
+            Work::Redis { requests } => {
+                redis::measure(self.in_front(it, &trace, "redis-server"), requests, &self.directory)?
+            }
+            Work::Report => {
+                let trace = self.analysed_trace()?;
+                let mut report = Command::new(&self.pagetrace);
+                report.arg("report").arg(&trace).stdin(Stdio::null());
+                let events = Some(trace_figures(&trace)?.events);
+                Sample { events, ..measure(&mut report, &self.directory)? }
+            }
+        };
+        if let Try::Recorded { .. } = it {
+            let found = trace_figures(&trace)?;
+            sample.trace_bytes = Some(found.bytes);
+            if found.events > 0 {
+                (sample.events, sample.object_bytes) = (Some(found.events), Some(found.object_bytes));
+            }
+        }
+        Ok(sample)
+    }
+
+    /// A command that runs `program` in this way.
+    fn in_front(&self, it: Try, trace: &Path, program: &str) -> Command {
+        let mut command = match it {
+            Try::Plain => return Command::new(program),
+            Try::Recorded { options, .. } => {
+                let mut recorder = Command::new(&self.pagetrace);
+                recorder.args(["record", "-o"]).arg(trace).args(options).arg("--");
+                recorder
+            }
+            Try::Heaptrack => heaptrack::command(trace),
+        };
+        command.arg(program);
+        command
+    }
+
+    fn trace(&self, workload: &str, it: Try) -> PathBuf {
+        self.directory.join(format!("{workload}.{}.pagetrace", it.name()))
+    }
+
+    /// The trace of 40 million events, recorded now unless it was before.
+    fn analysed_trace(&self) -> Result<PathBuf> {
+        let workload = WORKLOADS.iter().find(|it| it.name == ANALYSED).context("the workload to analyse")?;
+        let recorded =
+            workload.tries.iter().find(|it| matches!(it, Try::Recorded { .. })).context("no recorded try")?;
+        let trace = self.trace(workload.name, *recorded);
+        if !trace.exists() {
+            self.sample(workload, *recorded)?;
+        }
+        Ok(trace)
+    }
+
+    fn filled(&self, word: &str) -> String {
+        word.replace(DIRECTORY, &self.directory.to_string_lossy()).replace(SOURCES, &self.sources.to_string_lossy())
+    }
 }
 
-/// The time of all children that have been waited for, theirs included.
-fn children_cpu_seconds() -> Result<f64> {
-    let stat = fs::read_to_string("/proc/self/stat").context("/proc/self/stat: is /proc mounted?")?;
-    let ticks = children_ticks(&stat).with_context(|| format!("/proc/self/stat has no cutime: {stat:?}"))?;
-    Ok(ticks as f64 / TICKS_PER_SECOND)
+fn on_path(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|directory| directory.join(program).is_file())
 }
 
-/// `cutime` and `cstime`, the 16th and 17th field. The second one, the name, may hold spaces and parentheses.
-fn children_ticks(stat: &str) -> Option<u64> {
-    let (_, after_name) = stat.rsplit_once(')')?;
-    let mut fields = after_name.split_whitespace().skip(13);
-    let user: u64 = fields.next()?.parse().ok()?;
-    let system: u64 = fields.next()?.parse().ok()?;
-    Some(user + system)
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
+/// Runnable processes on average over the last minute.
+fn load() -> Result<String> {
+    let loads = fs::read_to_string("/proc/loadavg").context("/proc/loadavg: is /proc mounted?")?;
+    Ok(loads.split(' ').next().unwrap_or_default().to_owned())
 }
 
 #[cfg(test)]
@@ -111,20 +228,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_median_is_in_the_middle() {
-        assert_eq!(median(vec![9.0, 1.0, 2.0]), 2.0);
-    }
-
-    #[test]
-    fn events_are_counted_from_what_the_program_prints() {
-        assert_eq!(events_of("5 allocations, 4 frees\n"), Some(9));
-        assert_eq!(events_of("5 allocations\n"), None);
-    }
-
-    #[test]
-    fn the_time_of_children_is_found_behind_any_name() {
-        let stat = "7 (a) b (c) S 1 7 7 0 -1 4194304 10 20 0 0 3 4 50 60 20 0 1 0 100";
-        assert_eq!(children_ticks(stat), Some(110));
-        assert_eq!(children_ticks("7 (sh) S 1"), None);
+    fn options_are_names_rounds_and_the_form() {
+        let given = options(&["sqlite", "--rounds", "7", "--json"]).unwrap();
+        assert_eq!((given.names.as_slice(), given.rounds, given.json), (&["sqlite"][..], 7, true));
+        let none = options(&[]).unwrap();
+        assert_eq!((none.names.len(), none.rounds, none.json), (0, ROUNDS_MIN, false));
+        for wrong in [&["--rounds"][..], &["--rounds", "0"], &["no_such_workload"]] {
+            assert!(options(wrong).is_err(), "{wrong:?}");
+        }
     }
 }

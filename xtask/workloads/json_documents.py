@@ -1,4 +1,4 @@
-"""Documents are built, written as JSON and read again; the last three stay.
+"""Documents are built, written as JSON and read again; the last three that were read stay.
 
 usage: python3 json_documents.py [ROUNDS] [ROWS]
 With PYTHONMALLOC=malloc every object is one of the C library's allocator.
@@ -9,7 +9,13 @@ import sys
 
 def document(version, rows):
     return [
-        {"number": row, "name": f"customer {row * 31 + version}", "orders": list(range(row % 7)), "balance": row / 3}
+        {
+            "row": row,
+            "name": "buyer%d" % (row ^ version),
+            "marks": ["m%d" % (row % 97), "x"],
+            "price": row / 2,
+            "parts": {"first": row, "all": [row, row + 1, row + 2]},
+        }
         for row in range(rows)
     ]
 
@@ -17,9 +23,11 @@ def document(version, rows):
 def main(rounds=6, rows=20000):
     kept = []
     for version in range(rounds):
-        kept.append(json.loads(json.dumps(document(version, rows))))
+        built = document(version, rows)
+        written = json.dumps(built)
+        kept.append(json.loads(written))
         del kept[:-3]
-    assert len(kept[-1]) == rows
+    assert kept[-1] == built
 
 
 if __name__ == "__main__":

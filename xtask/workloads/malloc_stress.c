@@ -5,6 +5,8 @@
  * Each thread owns SLOTS / THREADS pointers. In each round it frees a random one of them and allocates 16 to 4096
  * bytes in its place, DEPTH calls deep, on one of 256 paths through eight functions. At the end all is freed.
  * Prints the allocations and frees that it has made.
+ *
+ * gcc -O2 -g -fno-omit-frame-pointer -fno-optimize-sibling-calls -fno-inline -pthread: each step keeps its frame.
  */
 #include <pthread.h>
 #include <stdint.h>
@@ -13,6 +15,7 @@
 
 #define THREADS_MAX 64
 #define NOT_INLINED __attribute__((noinline, noclone))
+#define INLINED static inline __attribute__((always_inline))
 
 static long pairs = 5000000, threads = 2, slots = 100000, depth = 16;
 
@@ -35,12 +38,12 @@ struct work {
 };
 
 /* A linear congruential generator (Knuth's MMIX constants); its high bits are the good ones. */
-static uint64_t next_random(struct work *work) {
+INLINED uint64_t next_random(struct work *work) {
     work->random = work->random * 6364136223846793005u + 1442695040888963407u;
     return work->random >> 16;
 }
 
-static void release(struct work *work, void *block) {
+INLINED void release(struct work *work, void *block) {
     if (block) {
         free(block);
         work->freed++;
@@ -54,12 +57,12 @@ static void *run(void *argument) {
     work->allocated++;
     for (long round = 0; round < pairs / threads; round++) {
         uint64_t random = next_random(work);
-        void **slot = &blocks[(random >> 20) % count];
+        void **slot = &blocks[(random >> 24) % count];
         release(work, *slot);
         unsigned path = random & 255;
-        uint64_t *block = steps[path & 7](depth, path, 16 + (random >> 8 & 4095) % 4081);
+        uint64_t *block = steps[path & 7](depth - 1, path, 16 + (random >> 8 & 65535) % 4081);
         work->allocated++;
-        *block = random;
+        *(volatile uint64_t *)block = random;
         *slot = block;
     }
     for (long i = 0; i < count; i++)
@@ -72,8 +75,8 @@ int main(int count, char **arguments) {
     long *const settings[] = {&pairs, &threads, &slots, &depth};
     for (int i = 1; i < count && i <= 4; i++)
         *settings[i - 1] = strtol(arguments[i], NULL, 10);
-    if (pairs < 1 || threads < 1 || threads > THREADS_MAX || slots < threads || depth < 0) {
-        fprintf(stderr, "malloc_stress: expected PAIRS >= 1, THREADS 1 to %d, SLOTS >= THREADS, DEPTH >= 0\n", THREADS_MAX);
+    if (pairs < 1 || threads < 1 || threads > THREADS_MAX || slots < threads || depth < 1) {
+        fprintf(stderr, "malloc_stress: expected PAIRS >= 1, THREADS 1 to %d, SLOTS >= THREADS, DEPTH >= 1\n", THREADS_MAX);
         return 2;
     }
     static struct work work[THREADS_MAX];

@@ -52,6 +52,8 @@ pub struct RecorderOptions {
     pub buffer_bytes: usize,
     /// Whether the arguments of programs go into the trace.
     pub args: bool,
+    /// Whether programs are to join, for their objects. Where not, they are found from outside and nothing more.
+    pub objects: bool,
     /// What the kernel is to tell of pages, `None` for nothing.
     pub kernel_events: Option<PerfOptions>,
 }
@@ -111,7 +113,7 @@ impl<W: Write> Recorder<W> {
             session,
             clock: TickMapper::new(clock_kind),
             drain: Drain::new(),
-            processes: Processes::new(options.args),
+            processes: Processes::new(options.args, options.objects),
             kernel: KernelStreams::idle(),
             trace: TraceFile::new(writer),
             options,

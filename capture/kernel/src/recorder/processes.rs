@@ -38,6 +38,8 @@ pub struct Processes {
     joined_ids: HashMap<u32, ProcessId>,
     ids_given: u32,
     with_args: bool,
+    /// Whether programs are to join.
+    with_objects: bool,
     command: Option<Command>,
     first_seen: HashMap<u32, Instant>,
     joined: u32,
@@ -58,13 +60,14 @@ struct Command {
 
 impl Processes {
     /// None yet.
-    pub fn new(with_args: bool) -> Processes {
+    pub fn new(with_args: bool, with_objects: bool) -> Processes {
         Processes {
             tracked: Vec::new(),
             drained: HashMap::new(),
             joined_ids: HashMap::new(),
             ids_given: 0,
             with_args,
+            with_objects,
             command: None,
             first_seen: HashMap::new(),
             joined: 0,
@@ -243,7 +246,7 @@ impl Processes {
                 continue;
             }
             let since = *self.first_seen.entry(pid).or_insert(present);
-            if present.duration_since(since) < JOINS_WITHIN && may_join(&exe_now) {
+            if present.duration_since(since) < JOINS_WITHIN && self.with_objects && may_join(&exe_now) {
                 continue;
             }
             self.first_seen.remove(&pid);
@@ -264,7 +267,7 @@ impl Processes {
     }
 
     fn note_unseen(&mut self, exe: &str) {
-        if !self.unseen.iter().any(|known| known == exe) {
+        if self.with_objects && !self.unseen.iter().any(|known| known == exe) {
             self.unseen.push(exe.to_owned());
         }
     }
@@ -384,6 +387,9 @@ impl Processes {
     /// What was at work and what it missed.
     pub fn sources(&self, refused: u32) -> Vec<Source> {
         let mut missed = Vec::new();
+        if !self.with_objects {
+            missed.push("switched off by --no-objects".to_owned());
+        }
         if !self.unseen.is_empty() {
             let names = self.unseen.join(", ");
             missed.push(format!(

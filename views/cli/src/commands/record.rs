@@ -52,6 +52,9 @@ pub struct RecordArgs {
     /// The most memory that buffers take beside 64 KiB a thread, in MiB
     #[arg(long, value_name = "MIB", default_value_t = 16, value_parser = clap::value_parser!(u32).range(2..=65_536))]
     buffer: u32,
+    /// Leave objects out: nothing is loaded into the programs, their pages are recorded alone
+    #[arg(long)]
+    no_objects: bool,
     /// Take no page faults and system calls from the kernel, only snapshots
     #[arg(long)]
     no_kernel_events: bool,
@@ -111,7 +114,8 @@ struct Recording {
     child: Child,
     output: Output,
     recorder: Recorder<File>,
-    library: Library,
+    /// `None` where nothing is preloaded. Its file goes with it.
+    library: Option<Library>,
     signals: Signals,
 }
 
@@ -124,15 +128,19 @@ fn start(args: &RecordArgs) -> Result<Recording, Failure> {
         lose_when_full: args.when_full == WhenFull::Lose,
         buffer_bytes: (args.buffer as usize) << 20,
         args: !args.no_args,
+        objects: !args.no_objects,
         kernel_events: (!args.no_kernel_events).then(|| kernel_events(args)),
     };
     let mut recorder = Recorder::new(output.writer()?, options)
         .with_context(|| format!("failed to write page trace: {}", output.shown().display()))?;
-    let library = Library::install(&recorder.directory())?;
     let name = &args.command[0];
     let mut command = Command::new(name);
-    command.args(&args.command[1..]).env(SESSION_VARIABLE, recorder.session_path());
-    command.env("LD_PRELOAD", library::preload_list(&library.path, std::env::var_os("LD_PRELOAD")));
+    command.args(&args.command[1..]);
+    let library = if args.no_objects { None } else { Some(Library::install(&recorder.directory())?) };
+    if let Some(library) = &library {
+        command.env(SESSION_VARIABLE, recorder.session_path());
+        command.env("LD_PRELOAD", library::preload_list(&library.path, std::env::var_os("LD_PRELOAD")));
+    }
     let child = recorder.spawn(&mut command).map_err(|error| cannot_run(name, error))?;
     use_all_descriptors();
     recorder.command_started(child.id(), found_program(name).to_string_lossy().into_owned());

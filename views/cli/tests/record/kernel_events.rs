@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 use pagetrace_format::header::ChunkKind;
 use pagetrace_format::records::{LossReason, Process, ProcessOrigin, Record};
+use pagetrace_format::session::SESSION_VARIABLE;
 use pagetrace_format::{KernelEvent, KernelEventKind, PageCall, PageFault, ProcessId, SystemCall, Trace};
 
-use crate::harness::{TIME_LIMIT, compiled, pagetrace, text_of};
+use crate::harness::{TIME_LIMIT, compiled, pagetrace, processes, record_with, text_of};
 
 const PAGE: u64 = 4096;
 
@@ -195,6 +196,27 @@ fn what_the_kernel_has_no_room_for_is_counted() {
     let touched: u64 = told.touched(ProcessOrigin::Command, 0..PAGES, false).iter().sum();
     assert!(told.lost() > 0 && touched < PAGES, "{touched} of {PAGES} fit into 16 KiB");
     assert!(touched + told.lost() >= PAGES, "{touched} touches and {} lost of {PAGES}", told.lost());
+}
+
+#[test]
+fn without_objects_pages_are_recorded_alone() {
+    let told = recorded(false, &["--no-objects"], &[], &[]);
+    assert_eq!(told.inactive("objects"), Some("switched off by --no-objects"));
+    check_known(&told);
+    assert!(told.process(ProcessOrigin::Command).exe.ends_with("touches"));
+
+    // Nothing is loaded into a program, and none is told of the recording.
+    let recorded = record_with(&["--no-objects"], &[], &["/usr/bin/env"]);
+    let (printed, told) = (recorded.output.stdout.clone(), recorded.output.stderr.clone());
+    let (printed, told) = (String::from_utf8_lossy(&printed), String::from_utf8_lossy(&told));
+    let names: Vec<&str> = printed.lines().filter_map(|line| line.split('=').next()).collect();
+    assert!(names.contains(&"PATH"), "{printed}");
+    assert!(!names.contains(&"LD_PRELOAD") && !names.contains(&SESSION_VARIABLE), "{printed}");
+    assert!(!told.contains("did not join"), "{told}");
+    let report = recorded.report();
+    let process = &processes(&report)[0];
+    assert!(process["exe"].as_str().is_some_and(|exe| exe.ends_with("env")), "{process:#}");
+    assert_eq!(report["events"]["object_alloc"], 0);
 }
 
 #[test]

@@ -6,6 +6,8 @@ mod advice;
 
 mod agreement;
 
+mod independent_counts;
+
 mod allocators;
 
 mod classes;
