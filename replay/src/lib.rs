@@ -69,6 +69,7 @@ pub use objects::SiteId;
 mod address_space;
 mod analyses;
 mod defects;
+mod early_frees;
 mod intervals;
 mod kernel_states;
 mod merged_event;

@@ -3,6 +3,7 @@
 use hashbrown::HashMap;
 use pagetrace_format::{Address, ProcessId, StackId};
 
+use crate::early_frees::EarlyFrees;
 use crate::merged_event::MergedEvent;
 use crate::object_map::ObjectMap;
 
@@ -97,6 +98,7 @@ pub(crate) struct ObjectTable {
     site_of: HashMap<StackId, u32>,
     /// Stacks and their sites by the stacks' numbers modulo [`RECENT_SITES`], once there are any.
     recent_sites: Vec<(StackId, u32)>,
+    early_frees: EarlyFrees,
     /// Whether a gap may hide what is freed now.
     after_gap: bool,
     /// The part of the process's life that it is in.
@@ -168,6 +170,7 @@ impl ObjectTable {
     pub(crate) fn forget(&mut self) {
         self.totals.forgotten += self.live.len() as u64;
         self.live = ObjectMap::default();
+        self.early_frees = EarlyFrees::default();
         self.unpacked = HashMap::new();
         for site in &mut self.sites {
             site.live = [Survivors::default(); PARTS];
@@ -197,6 +200,17 @@ impl ObjectTable {
         replaced
     }
 
+    /// Whether the object that has just been added is dead already: its free came before, and is counted as unknown no
+    /// more.
+    #[inline]
+    pub(crate) fn was_freed_early(&mut self, alloc: &MergedEvent) -> bool {
+        let early = self.early_frees.take(alloc);
+        if early {
+            *self.unknown_frees() -= 1;
+        }
+        early
+    }
+
     /// Takes an object away; `None`, and counted, where no object is known at its address.
     #[inline]
     pub(crate) fn free(&mut self, free: &MergedEvent) -> Option<Object> {
@@ -205,6 +219,7 @@ impl ObjectTable {
             Some(object) => self.sites[object.site as usize].remove(object, self.part),
             None => {
                 *self.unknown_frees() += 1;
+                self.early_frees.add(free);
             }
         }
         object

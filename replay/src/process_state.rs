@@ -91,6 +91,9 @@ impl ProcessState {
             self.pages.remove(alloc.address.0, replaced.usable);
         }
         self.pages.add(alloc.address.0, alloc.usable);
+        if self.objects.was_freed_early(alloc) {
+            self.free(alloc);
+        }
     }
 
     #[inline]
