@@ -17,6 +17,9 @@ use crate::snapshot::Snapshot;
 use crate::units::ObjectId;
 use crate::zstd_contexts::Decompressor;
 
+/// Between two steps of [`Trace::open_in_steps`].
+const STEP_BYTES: usize = 16 << 20;
+
 /// A trace in memory, or mapped into it. Only headers have been read; payloads are read when asked for.
 #[derive(Debug)]
 pub struct Trace<'a> {
@@ -58,6 +61,15 @@ impl<'a> Trace<'a> {
     /// # Errors
     /// Where the file header cannot be read. Damage behind it is no error: see [`Trace::defects`].
     pub fn open(bytes: &'a [u8]) -> Result<Trace<'a>, FormatError> {
+        Trace::open_in_steps(bytes, &mut |_| {})
+    }
+
+    /// As [`Trace::open`]; `passed` is called now and then with the offset up to which headers have been read, so that a
+    /// caller who has mapped a long file can let go of what is behind.
+    ///
+    /// # Errors
+    /// As [`Trace::open`].
+    pub fn open_in_steps(bytes: &'a [u8], passed: &mut dyn FnMut(usize)) -> Result<Trace<'a>, FormatError> {
         let header = FileHeader::decode(bytes).map_err(|defect| match defect {
             _ if bytes.is_empty() => FormatError::Empty,
             HeaderDefect::Magic => FormatError::Foreign {
@@ -72,13 +84,18 @@ impl<'a> Trace<'a> {
             HeaderDefect::Field(name) => FormatError::Header(format!("its {name} holds what cannot be")),
         })?;
         let mut trace = Trace { bytes, header, chunks: Vec::new(), defects: Vec::new() };
-        trace.find_chunks();
+        trace.find_chunks(passed);
         Ok(trace)
     }
 
-    fn find_chunks(&mut self) {
+    fn find_chunks(&mut self, passed: &mut dyn FnMut(usize)) {
         let mut offset = FILE_HEADER_BYTES;
+        let mut told = offset;
         while offset < self.bytes.len() {
+            if offset - told >= STEP_BYTES {
+                passed(offset);
+                told = offset;
+            }
             let rest = &self.bytes[offset..];
             let what = match ChunkHeader::decode(rest) {
                 Ok(header) => {
@@ -329,26 +346,30 @@ impl EventCursor {
     /// # Errors
     /// [`FormatError::Payload`]; the rest of the chunk is lost, and the batch holds the events in front of the damage.
     pub fn fill(&mut self, batch: &mut EventBatch, max: usize) -> Result<(), FormatError> {
-        batch.clear();
-        match &mut self.encoding {
-            Encoding::Columns(positions) => {
-                while batch.len() < max
-                    && let Some(event) = positions.next(&self.payload)?
-                {
-                    batch.push(&event);
-                }
-            }
-            Encoding::Packed(packed) => {
-                while batch.len() < max
-                    && let Some(event) = packed.next()?
-                {
-                    batch.push(&event);
-                    batch.object_ids.push(packed.object_id().map_or(0, |id| id.0));
-                }
-            }
-            Encoding::Objects(ahead) => ahead.fill(&self.payload, batch, max)?,
+        if let Encoding::Objects(ahead) = &mut self.encoding {
+            batch.clear();
+            return ahead.fill(&self.payload, batch, max);
         }
-        Ok(())
+        batch.object_ids.clear();
+        batch.resize(max);
+        let mut filled = 0;
+        let mut result = Ok(());
+        while filled < max {
+            match self.next_event() {
+                Ok(Some(event)) => batch.set(filled, &event),
+                Ok(None) => break,
+                Err(damage) => {
+                    result = Err(damage);
+                    break;
+                }
+            }
+            if let Encoding::Packed(packed) = &self.encoding {
+                batch.object_ids.push(packed.object_id().map_or(0, |id| id.0));
+            }
+            filled += 1;
+        }
+        batch.resize(filled);
+        result
     }
 
     /// The id of the object of the event that was read last, where the trace gives one.

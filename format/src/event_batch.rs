@@ -45,12 +45,14 @@ impl EventBatch {
 
     /// How many events there are.
     #[must_use]
+    #[inline]
     pub fn len(&self) -> usize {
         self.kinds.len()
     }
 
     /// Whether there are none.
     #[must_use]
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.kinds.is_empty()
     }
@@ -81,6 +83,7 @@ impl EventBatch {
 
     /// The columns.
     #[must_use]
+    #[inline]
     pub fn columns(&self) -> BatchColumns<'_> {
         let events = self.len();
         BatchColumns {
@@ -95,6 +98,7 @@ impl EventBatch {
 
     /// One of the events; of one behind the end, and of an unknown kind, a time sync.
     #[must_use]
+    #[inline]
     pub fn event(&self, index: usize) -> Event {
         let Some(&kind) = self.kinds.get(index) else {
             return Event { time: TraceNanos(0), kind: EventKind::TimeSync };
@@ -118,13 +122,31 @@ impl EventBatch {
 
     /// The id of the object of an event, where the trace gives one.
     #[must_use]
+    #[inline]
     pub fn object_id(&self, index: usize) -> Option<ObjectId> {
         self.object_ids.get(index).copied().filter(|&id| id != 0).map(ObjectId)
     }
 
-    /// Appends one event. Either all events of a batch are pushed with an id, 0 for none, or none is.
-    #[inline]
+    /// Makes room for exactly so many events, which [`EventBatch::set`] puts there: cheaper than to append each to six
+    /// columns.
+    pub(crate) fn resize(&mut self, events: usize) {
+        self.kinds.resize(events, 0);
+        self.times.resize(events, TraceNanos(0));
+        self.addresses.resize(events, Address(0));
+        self.sizes.resize(events, 0);
+        self.usable.resize(events, 0);
+        self.stacks.resize(events, StackId::UNKNOWN);
+    }
+
+    /// Appends one event without an id.
     pub(crate) fn push(&mut self, event: &Event) {
+        self.resize(self.len() + 1);
+        self.set(self.len() - 1, event);
+    }
+
+    /// Writes an event over one of the batch.
+    #[inline]
+    pub(crate) fn set(&mut self, index: usize, event: &Event) {
         let (kind, address, size, usable, stack) = match &event.kind {
             EventKind::TimeSync => (number::TIME_SYNC, Address(0), 0, 0, StackId::UNKNOWN),
             EventKind::PageAlloc(run) => (number::PAGE_ALLOC, run.base, run.pages.0, 0, StackId::UNKNOWN),
@@ -137,11 +159,11 @@ impl EventBatch {
                 (number::OBJECT_FREE | (it.function as u8) << 4, it.address, 0, 0, StackId::UNKNOWN)
             }
         };
-        self.kinds.push(kind);
-        self.times.push(event.time);
-        self.addresses.push(address);
-        self.sizes.push(size);
-        self.usable.push(usable);
-        self.stacks.push(stack);
+        self.kinds[index] = kind;
+        self.times[index] = event.time;
+        self.addresses[index] = address;
+        self.sizes[index] = size;
+        self.usable[index] = usable;
+        self.stacks[index] = stack;
     }
 }

@@ -200,6 +200,16 @@ fn forged_payloads_are_typed_errors() {
 }
 
 #[test]
+fn a_long_file_is_opened_in_steps() {
+    let chunk = raw_chunk(900, &vec![0; 5 << 20]);
+    let bytes = [&GOLDEN[..FILE_HEADER_BYTES], &chunk.repeat(9)].concat();
+    let mut passed = Vec::new();
+    let trace = Trace::open_in_steps(&bytes, &mut |offset| passed.push(offset)).expect("a trace");
+    assert_eq!(trace.chunks().len(), 9);
+    assert_eq!(passed, [4, 8].map(|chunks| FILE_HEADER_BYTES + chunks * chunk.len()));
+}
+
+#[test]
 fn a_batch_holds_the_events_in_front_of_the_damage() {
     // Two frees a byte apart, then a kind that cannot be.
     let columns = raw_chunk(1, &[0, 0, 7, 3, 3, 3, 0, 0, 0, 0, 5, 5, 0x0f, 1, 1, 1, 2, 2, 2]);

@@ -70,11 +70,13 @@ fn measure(encoding: &str, events: u64) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Time this thread spent on a processor: other work on the machine does not count.
+/// Time that all threads of this process spent on a processor: other work on the machine does not count.
 fn cpu_seconds() -> Result<f64, Box<dyn Error>> {
-    let schedstat = std::fs::read_to_string("/proc/thread-self/schedstat")?;
-    let nanoseconds: f64 = schedstat.split(' ').next().ok_or("schedstat is empty")?.parse()?;
-    Ok(nanoseconds / 1e9)
+    // Ticks of 1/100 s (proc(5)); the name in front may hold spaces.
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    let (_, fields) = stat.rsplit_once(')').ok_or("stat has no name")?;
+    let times = fields.split_ascii_whitespace().skip(11).take(2);
+    Ok(times.map(str::parse::<f64>).sum::<Result<f64, _>>()? / 100.0)
 }
 
 /// The resident memory of this process by statm, bytes.

@@ -34,7 +34,10 @@
 #![forbid(unsafe_code)]
 
 mod replay;
-pub use replay::{Moment, replay};
+pub use replay::replay;
+
+mod moment;
+pub use moment::Moment;
 
 pub mod results;
 pub use results::{Replayed, ReplayedProcess, RssClasses, RssState};
@@ -66,10 +69,15 @@ pub use objects::SiteId;
 mod address_space;
 mod analyses;
 mod defects;
+mod early_frees;
 mod intervals;
 mod kernel_states;
+mod merged_event;
+mod object_map;
+mod open_chunk;
 mod outcome;
 mod page_map;
 mod page_states;
 mod page_table;
 mod process_state;
+mod read_ahead;

@@ -1,7 +1,11 @@
 //! The live objects of one process and what is known of those that were.
 
 use hashbrown::HashMap;
-use pagetrace_format::{Address, ObjectAlloc, ObjectFree, ProcessId, StackId};
+use pagetrace_format::{Address, ProcessId, StackId};
+
+use crate::early_frees::EarlyFrees;
+use crate::merged_event::MergedEvent;
+use crate::object_map::ObjectMap;
 
 /// A call site: a stack of a process. After a fork the child's objects keep the sites of the parent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -72,12 +76,9 @@ impl SiteTotals {
     }
 }
 
-/// Objects of the whole trace.
+/// What happened to objects in the whole trace, beside what sites tell.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ObjectTotals {
-    pub(crate) allocated: u64,
-    pub(crate) allocated_bytes: u64,
-    pub(crate) freed: u64,
     pub(crate) unknown_frees: u64,
     /// Frees of what may have come to life before or during a gap.
     pub(crate) unknown_frees_after_gap: u64,
@@ -89,31 +90,42 @@ pub(crate) struct ObjectTotals {
 /// The live objects of one process: 16 bytes each and a little, since a replay spends its time on reaching them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ObjectTable {
-    live: HashMap<u64, Packed>,
+    live: ObjectMap,
     /// Objects that [`Packed`] has no room for.
     unpacked: HashMap<u64, Object>,
     pub(crate) totals: ObjectTotals,
     pub(crate) sites: Vec<SiteTotals>,
     site_of: HashMap<StackId, u32>,
+    /// Stacks and their sites by the stacks' numbers modulo [`RECENT_SITES`], once there are any.
+    recent_sites: Vec<(StackId, u32)>,
+    early_frees: EarlyFrees,
     /// Whether a gap may hide what is freed now.
     after_gap: bool,
     /// The part of the process's life that it is in.
     part: u8,
 }
 
-/// `size | usable beyond it | site | part of birth`, with 26, 12, 22 and 4 bits; all ones for an object that does not fit these.
+/// Sites that are found without the hash table, while no two have the same place.
+const RECENT_SITES: usize = 1024;
+/// The number of no site.
+const NO_SITE: u32 = u32::MAX;
+
+/// `size | usable beyond it | site | part of birth`, with 26, 12, 22 and 4 bits; all
+/// ones for an object that does not fit these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Packed(u64);
+pub(crate) struct Packed(u64);
 
 const EXTRA_BITS: u32 = 12;
 const SITE_BITS: u32 = 22;
 const PART_BITS: u32 = 4;
 
 impl Packed {
+    /// In the place of an object where none is.
+    pub(crate) const NOTHING: Packed = Packed(0);
     const ELSEWHERE: Packed = Packed(u64::MAX);
 
     #[inline]
-    fn new(object: Object) -> Packed {
+    pub(crate) fn new(object: Object) -> Packed {
         let extra = object.usable.wrapping_sub(object.size);
         let site = u64::from(object.site);
         let size_bits = 64 - EXTRA_BITS - SITE_BITS - PART_BITS;
@@ -151,14 +163,14 @@ impl ObjectTable {
             *object = born_now(*object);
             sites[object.site as usize].add(object);
         }
-        let (totals, site_of) = (ObjectTotals::default(), HashMap::new());
-        ObjectTable { live, unpacked, totals, sites, site_of, after_gap: self.after_gap, part: 0 }
+        ObjectTable { live, unpacked, sites, after_gap: self.after_gap, ..ObjectTable::default() }
     }
 
     /// The recording was off and does not say what became of the objects: none is known to live.
     pub(crate) fn forget(&mut self) {
         self.totals.forgotten += self.live.len() as u64;
-        self.live = HashMap::new();
+        self.live = ObjectMap::default();
+        self.early_frees = EarlyFrees::default();
         self.unpacked = HashMap::new();
         for site in &mut self.sites {
             site.live = [Survivors::default(); PARTS];
@@ -168,16 +180,9 @@ impl ObjectTable {
 
     /// Adds an object. What was live at its address died unseen and is returned.
     #[inline]
-    pub(crate) fn alloc(&mut self, process: ProcessId, alloc: &ObjectAlloc) -> Option<Object> {
-        self.totals.allocated += 1;
-        self.totals.allocated_bytes = self.totals.allocated_bytes.saturating_add(alloc.size);
-        let sites = &mut self.sites;
-        let index = *self.site_of.entry(alloc.stack).or_insert_with(|| {
-            let id = SiteId { process, stack: alloc.stack };
-            sites.push(SiteTotals::new(id));
-            (sites.len() - 1) as u32
-        });
-        let site = &mut sites[index as usize];
+    pub(crate) fn alloc(&mut self, process: ProcessId, alloc: &MergedEvent) -> Option<Object> {
+        let index = self.site_of(process, alloc.stack);
+        let site = &mut self.sites[index as usize];
         site.allocated += 1;
         site.allocated_bytes = site.allocated_bytes.saturating_add(alloc.size);
         let object = Object { size: alloc.size, usable: alloc.usable, site: index, born: self.part };
@@ -195,18 +200,57 @@ impl ObjectTable {
         replaced
     }
 
+    /// Whether the object that has just been added is dead already: its free came before, and is counted as unknown no
+    /// more.
+    #[inline]
+    pub(crate) fn was_freed_early(&mut self, alloc: &MergedEvent) -> bool {
+        let early = self.early_frees.take(alloc);
+        if early {
+            *self.unknown_frees() -= 1;
+        }
+        early
+    }
+
     /// Takes an object away; `None`, and counted, where no object is known at its address.
     #[inline]
-    pub(crate) fn free(&mut self, free: &ObjectFree) -> Option<Object> {
-        let object = self.live.remove(&free.address.0).map(|packed| self.unpack(free.address.0, packed));
+    pub(crate) fn free(&mut self, free: &MergedEvent) -> Option<Object> {
+        let object = self.live.remove(free.address.0).map(|packed| self.unpack(free.address.0, packed));
         match &object {
-            Some(object) => {
-                self.totals.freed += 1;
-                self.sites[object.site as usize].remove(object, self.part);
+            Some(object) => self.sites[object.site as usize].remove(object, self.part),
+            None => {
+                *self.unknown_frees() += 1;
+                self.early_frees.add(free);
             }
-            None => self.count_unknown_free(),
         }
         object
+    }
+
+    #[inline]
+    fn site_of(&mut self, process: ProcessId, stack: StackId) -> u32 {
+        match self.recent_sites.get(stack.0 as usize % RECENT_SITES) {
+            Some(&(recent, site)) if recent == stack && site != NO_SITE => site,
+            _ => self.find_or_add_site(process, stack),
+        }
+    }
+
+    #[cold]
+    fn find_or_add_site(&mut self, process: ProcessId, stack: StackId) -> u32 {
+        let sites = &mut self.sites;
+        let site = *self.site_of.entry(stack).or_insert_with(|| {
+            sites.push(SiteTotals::new(SiteId { process, stack }));
+            (sites.len() - 1) as u32
+        });
+        self.recent_sites.resize(RECENT_SITES, (stack, NO_SITE));
+        self.recent_sites[stack.0 as usize % RECENT_SITES] = (stack, site);
+        site
+    }
+
+    #[cold]
+    fn unknown_frees(&mut self) -> &mut u64 {
+        match self.after_gap {
+            false => &mut self.totals.unknown_frees,
+            true => &mut self.totals.unknown_frees_after_gap,
+        }
     }
 
     /// A new part of the process's life begins.
@@ -214,24 +258,16 @@ impl ObjectTable {
         self.part = part;
     }
 
-    #[cold]
-    fn count_unknown_free(&mut self) {
-        match self.after_gap {
-            false => self.totals.unknown_frees += 1,
-            true => self.totals.unknown_frees_after_gap += 1,
-        }
-    }
-
     /// Touches what a lookup of this address touches.
     #[inline]
     pub(crate) fn approach(&self, address: Address) {
-        std::hint::black_box(self.live.get(&address.0));
+        self.live.approach(address.0);
     }
 
     /// The live objects, in no order.
     pub(crate) fn live(&self) -> impl Iterator<Item = (Address, Object)> {
-        let packed = self.live.iter().filter(|(_, packed)| **packed != Packed::ELSEWHERE);
-        let packed = packed.map(|(&address, packed)| (Address(address), packed.object()));
+        let packed = self.live.iter().filter(|(_, packed)| *packed != Packed::ELSEWHERE);
+        let packed = packed.map(|(address, packed)| (Address(address), packed.object()));
         packed.chain(self.unpacked.iter().map(|(&address, &object)| (Address(address), object)))
     }
 

@@ -27,6 +27,8 @@ pub(crate) struct Outcome {
     pinned: HashMap<SiteId, u64>,
     totals: ObjectTotals,
     site_totals: HashMap<SiteId, Allocated>,
+    /// Objects that were freed, or replaced by another one.
+    died: u64,
     inherited: u64,
     leaks: Vec<Leak>,
 }
@@ -73,6 +75,7 @@ impl Outcome {
             pinned: HashMap::new(),
             totals: ObjectTotals::default(),
             site_totals: HashMap::new(),
+            died: 0,
             inherited: 0,
             leaks: Vec::new(),
         }
@@ -125,18 +128,7 @@ impl Outcome {
     /// Adds the counts of a state that goes away.
     pub(crate) fn take_totals(&mut self, info: &ProcessInfo, state: &ProcessState) {
         self.leaks = leaks(&state.objects.sites, info.last.0.saturating_sub(info.process.start.0));
-        let ObjectTotals {
-            allocated,
-            allocated_bytes,
-            freed,
-            unknown_frees,
-            unknown_frees_after_gap,
-            replaced,
-            forgotten,
-        } = state.objects.totals;
-        self.totals.allocated += allocated;
-        self.totals.allocated_bytes = self.totals.allocated_bytes.saturating_add(allocated_bytes);
-        self.totals.freed += freed;
+        let ObjectTotals { unknown_frees, unknown_frees_after_gap, replaced, forgotten } = state.objects.totals;
         self.totals.unknown_frees += unknown_frees;
         self.totals.unknown_frees_after_gap += unknown_frees_after_gap;
         self.totals.replaced += replaced;
@@ -145,6 +137,7 @@ impl Outcome {
             let all = self.site_totals.entry(site.id).or_default();
             all.objects += site.allocated;
             all.bytes = all.bytes.saturating_add(site.allocated_bytes);
+            self.died += site.freed_young + site.freed_old;
         }
         self.inherited += state.inherited;
     }
@@ -170,15 +163,10 @@ impl Outcome {
             RssState { stands_in_for_end: at_own_end && !taken_at_exit, ..rss }
         });
         let shown = self.shown.unwrap_or_default();
-        let ObjectTotals {
-            allocated,
-            allocated_bytes,
-            freed,
-            unknown_frees,
-            unknown_frees_after_gap,
-            replaced,
-            forgotten,
-        } = self.totals;
+        let ObjectTotals { unknown_frees, unknown_frees_after_gap, replaced, forgotten } = self.totals;
+        let allocated = self.site_totals.values().map(|site| site.objects).sum::<u64>();
+        let allocated_bytes = self.site_totals.values().map(|site| site.bytes).fold(0, u64::saturating_add);
+        let freed = self.died - replaced;
         let events = allocated + unknown_frees + unknown_frees_after_gap;
         let seen = events + self.inherited > 0 || info.process.malloc.0 != 0;
         let objects = ObjectState {

@@ -13,21 +13,18 @@ const NONE: u64 = u64::MAX;
 /// A value for each page; pages never written hold the default.
 #[derive(Clone, Debug)]
 pub(crate) struct PageMap<T> {
-    leaves: Vec<Leaf<T>>,
+    /// The number of each leaf: its first page divided by [`LEAF_PAGES`].
+    numbers: Vec<u64>,
+    /// The pages of all leaves, one leaf after the other.
+    pages: Vec<T>,
     slot_of: HashMap<u64, usize>,
     /// Number and slot of leaves, by their numbers modulo [`RECENT`].
-    recent: Box<[(u64, usize)]>,
-}
-
-#[derive(Clone, Debug)]
-struct Leaf<T> {
-    number: u64,
-    pages: Box<[T]>,
+    recent: Box<[(u64, usize); RECENT]>,
 }
 
 impl<T: Copy + Default + PartialEq> PageMap<T> {
     pub(crate) fn new() -> PageMap<T> {
-        PageMap { leaves: Vec::new(), slot_of: HashMap::new(), recent: nothing_recent() }
+        PageMap { numbers: Vec::new(), pages: Vec::new(), slot_of: HashMap::new(), recent: nothing_recent() }
     }
 
     /// The value of a page.
@@ -41,7 +38,7 @@ impl<T: Copy + Default + PartialEq> PageMap<T> {
                 None => return T::default(),
             },
         };
-        self.leaves[slot].pages[(page % LEAF_PAGES) as usize]
+        self.pages[place(slot, page)]
     }
 
     /// The value of a page, to be changed.
@@ -52,43 +49,60 @@ impl<T: Copy + Default + PartialEq> PageMap<T> {
             (recent, slot) if recent == number => slot,
             _ => self.find_or_insert(number),
         };
-        &mut self.leaves[slot].pages[(page % LEAF_PAGES) as usize]
+        &mut self.pages[place(slot, page)]
     }
 
     #[cold]
     fn find_or_insert(&mut self, number: u64) -> usize {
-        let leaves = &mut self.leaves;
-        let slot = *self.slot_of.entry(number).or_insert_with(|| {
-            leaves.push(Leaf { number, pages: vec![T::default(); LEAF_PAGES as usize].into_boxed_slice() });
-            leaves.len() - 1
+        let PageMap { numbers, pages, slot_of, recent } = self;
+        let slot = *slot_of.entry(number).or_insert_with(|| {
+            numbers.push(number);
+            pages.resize(pages.len() + LEAF_PAGES as usize, T::default());
+            numbers.len() - 1
         });
-        self.recent[number as usize % RECENT] = (number, slot);
+        recent[number as usize % RECENT] = (number, slot);
         slot
     }
 
     /// How many leaves there are.
     pub(crate) fn leaf_count(&self) -> usize {
-        self.leaves.len()
+        self.numbers.len()
     }
 
     /// Every leaf, in no order: its first page and the values of its pages.
     pub(crate) fn leaves(&self) -> impl Iterator<Item = (u64, &[T])> {
-        self.leaves.iter().map(|leaf| (leaf.number << LEAF_SHIFT, &leaf.pages[..]))
+        let first_pages = self.numbers.iter().map(|number| number << LEAF_SHIFT);
+        first_pages.zip(self.pages.chunks_exact(LEAF_PAGES as usize))
     }
 
     /// Lets `change` edit every leaf and gives back the memory of those that hold only defaults afterwards.
     pub(crate) fn prune(&mut self, mut change: impl FnMut(u64, &mut [T])) {
-        self.leaves.retain_mut(|leaf| {
-            change(leaf.number << LEAF_SHIFT, &mut leaf.pages);
-            leaf.pages.iter().any(|page| *page != T::default())
-        });
+        let mut kept = 0;
+        for slot in 0..self.numbers.len() {
+            let number = self.numbers[slot];
+            let leaf = place(slot, 0)..place(slot + 1, 0);
+            change(number << LEAF_SHIFT, &mut self.pages[leaf.clone()]);
+            if self.pages[leaf.clone()].iter().any(|page| *page != T::default()) {
+                self.numbers[kept] = number;
+                self.pages.copy_within(leaf, place(kept, 0));
+                kept += 1;
+            }
+        }
+        self.numbers.truncate(kept);
+        self.pages.truncate(place(kept, 0));
+        self.pages.shrink_to(2 * self.pages.len());
         self.recent = nothing_recent();
         self.slot_of.clear();
-        self.slot_of.extend(self.leaves.iter().enumerate().map(|(slot, leaf)| (leaf.number, slot)));
-        self.leaves.shrink_to(2 * self.leaves.len());
+        self.slot_of.extend(self.numbers.iter().enumerate().map(|(slot, &number)| (number, slot)));
     }
 }
 
-fn nothing_recent() -> Box<[(u64, usize)]> {
-    vec![(NONE, 0); RECENT].into_boxed_slice()
+/// Where a page of a leaf lies.
+#[inline]
+fn place(slot: usize, page: u64) -> usize {
+    slot * LEAF_PAGES as usize + (page % LEAF_PAGES) as usize
+}
+
+fn nothing_recent() -> Box<[(u64, usize); RECENT]> {
+    Box::new([(NONE, 0); RECENT])
 }

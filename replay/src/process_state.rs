@@ -1,10 +1,12 @@
 //! The state of one process while the events go by.
 
+use pagetrace_format::event::kind_number as number;
 use pagetrace_format::snapshot::Snapshot;
-use pagetrace_format::{Address, ObjectAlloc, ObjectFree, PageShift, ProcessId};
+use pagetrace_format::{Address, PageShift, ProcessId};
 
 use crate::analyses::owners::{allocator_of, can_hold_objects, mapping_of, pages_of};
 use crate::intervals::Intervals;
+use crate::merged_event::MergedEvent;
 use crate::metadata::Metadata;
 use crate::objects::ObjectTable;
 use crate::page_states::PageStates;
@@ -60,24 +62,42 @@ impl ProcessState {
         }
     }
 
-    /// Touches what the birth or death of an object here will touch. Lookups that follow each other at once wait for
-    /// memory together, those with work in between one after the other; waiting is most of a replay's time.
-    #[inline]
-    pub(crate) fn approach(&self, address: Address) {
-        self.objects.approach(address);
-        std::hint::black_box(self.pages.record(self.pages.shift().page_of(address).0));
+    /// Touches what these births and deaths will touch. Lookups that follow each other at once wait for memory together,
+    /// those with work in between one after the other; waiting is most of a replay's time.
+    pub(crate) fn approach(&self, events: &[MergedEvent]) {
+        for event in events {
+            self.objects.approach(event.address);
+            self.pages.approach(event.address.0);
+        }
+    }
+
+    /// Follows births and deaths of objects, and tells how many of them were births.
+    pub(crate) fn follow(&mut self, events: &[MergedEvent]) -> u64 {
+        let mut births = 0;
+        for event in events {
+            if event.kind == number::OBJECT_ALLOC {
+                births += 1;
+                self.alloc(event);
+            } else {
+                self.free(event);
+            }
+        }
+        births
     }
 
     #[inline]
-    pub(crate) fn alloc(&mut self, alloc: &ObjectAlloc) {
+    fn alloc(&mut self, alloc: &MergedEvent) {
         if let Some(replaced) = self.objects.alloc(self.id, alloc) {
             self.pages.remove(alloc.address.0, replaced.usable);
         }
         self.pages.add(alloc.address.0, alloc.usable);
+        if self.objects.was_freed_early(alloc) {
+            self.free(alloc);
+        }
     }
 
     #[inline]
-    pub(crate) fn free(&mut self, free: &ObjectFree) {
+    fn free(&mut self, free: &MergedEvent) {
         if let Some(object) = self.objects.free(free) {
             self.pages.remove(free.address.0, object.usable);
             // glibc unmaps a block that it had mapped for one object at once.

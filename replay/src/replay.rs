@@ -2,17 +2,21 @@
 
 use std::collections::BTreeMap;
 
+use pagetrace_format::event::kind_number as number;
 use pagetrace_format::records::ProcessOrigin;
-use pagetrace_format::{Event, EventKind, Origin, PageRun, PageShift, Trace, TraceNanos};
+use pagetrace_format::{Origin, PageCount, PageRun, PageShift, Trace, TraceNanos};
 
-use crate::analyses::peak::{RssPeak, peak_of_rss};
+use crate::analyses::peak::peak_of_rss;
 use crate::error::ReplayError;
 use crate::kernel_states::KernelStates;
+use crate::merged_event::MergedEvent;
 use crate::metadata::Metadata;
+use crate::moment::{Moment, TraceSpan, shown_moment};
 use crate::objects::PARTS;
 use crate::outcome::Outcome;
 use crate::page_states::PageAction;
 use crate::process_state::ProcessState;
+use crate::read_ahead::{BATCH_EVENTS, for_each_batch};
 use crate::results::{
     Defect, EventCounts, LostEvents, MomentRule, PageAnomalies, PageEventPages, PagePeak, PageStateCounts, Replayed,
     RssPoint, ShownMoment,
@@ -21,20 +25,8 @@ use crate::timeline::Timeline;
 
 /// Events between two calls of `progress`.
 const PROGRESS_EVENTS: u64 = 1 << 16;
-/// Events that are read ahead, so that the waits for memory of their objects overlap. Divides [`PROGRESS_EVENTS`].
-const BATCH_EVENTS: usize = 32;
-
-/// The moment whose state is wanted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Moment {
-    /// Where most memory was resident, or in use in traces without snapshots.
-    #[default]
-    Peak,
-    /// Each process's own end.
-    End,
-    /// So long after the start of the trace.
-    At(TraceNanos),
-}
+/// Events whose objects' memory is touched before they are followed, so that the waits for it overlap.
+const APPROACHED_EVENTS: usize = 32;
 
 /// Replays a trace. `progress` is called now and then with the number of events done.
 ///
@@ -52,31 +44,19 @@ pub fn replay(trace: &Trace<'_>, at: Moment, progress: &mut dyn FnMut(u64)) -> R
     let span = TraceSpan::of(trace, &metadata);
     let rss_peak = peak_of_rss(&metadata).filter(|_| at == Moment::Peak);
     let shown = shown_moment(at, rss_peak, &span)?;
-    let process_of: Vec<usize> = timeline
-        .streams()
-        .map(|stream| metadata.streams.get(&stream).and_then(|stream| metadata.index(stream.process)).unwrap_or(0))
-        .collect();
+    let owner = |stream| metadata.streams.get(&stream).and_then(|stream| metadata.index(stream.process)).unwrap_or(0);
+    let owners: Vec<u32> = timeline.streams().map(|stream| owner(stream) as u32).collect();
     let mut replay = Replay::new(trace, &metadata, shown);
     let mut done = 0;
-    let mut batch = Vec::with_capacity(BATCH_EVENTS);
-    loop {
-        batch.extend(std::iter::from_fn(|| timeline.next()).take(BATCH_EVENTS));
-        for (slot, event) in &batch {
-            replay.approach(process_of[*slot], event);
-        }
-        for (slot, event) in &batch {
-            replay.event(process_of[*slot], event);
-        }
-        let events = batch.len();
-        batch.clear();
-        done += events as u64;
-        if events < BATCH_EVENTS {
-            break;
-        }
-        if done.is_multiple_of(PROGRESS_EVENTS) {
+    // What is mapped of the trace has been read by now but for the events.
+    progress(done);
+    for_each_batch(&mut timeline, &owners, event_count(trace), |batch| {
+        replay.batch(batch);
+        done += batch.len() as u64;
+        if batch.len() == BATCH_EVENTS && done.is_multiple_of(PROGRESS_EVENTS) {
             progress(done);
         }
-    }
+    });
     progress(done);
     let (Found { events, pages, peak, final_pages, anomalies, outcomes }, kernel) = replay.finish();
     let (page_events, damaged_kernel_events) = kernel.finish();
@@ -125,39 +105,11 @@ pub fn replay(trace: &Trace<'_>, at: Moment, progress: &mut dyn FnMut(u64)) -> R
     })
 }
 
-struct TraceSpan {
-    start: TraceNanos,
-    last: TraceNanos,
-}
-
-impl TraceSpan {
-    fn of(trace: &Trace<'_>, metadata: &Metadata) -> TraceSpan {
-        let first = metadata.processes.iter().filter(|info| info.process.start.0 != 0).map(|info| info.process.start);
-        let chunks = trace.chunks().iter().map(|chunk| chunk.header.first).filter(|first| first.0 != 0);
-        let start = match trace.header().start {
-            TraceNanos(0) => first.chain(chunks).min().unwrap_or_default(),
-            known => known,
-        };
-        let last = metadata.processes.iter().map(|info| info.last).chain(metadata.end.map(|end| end.time)).max();
-        TraceSpan { start, last: last.unwrap_or(start).max(start) }
-    }
-}
-
-fn shown_moment(at: Moment, rss_peak: Option<RssPeak>, span: &TraceSpan) -> Result<ShownMoment, ReplayError> {
-    Ok(match at {
-        Moment::End => ShownMoment { rule: MomentRule::EachEnd, time: span.last },
-        Moment::Peak => match rss_peak {
-            Some(RssPeak { time, .. }) => ShownMoment { rule: MomentRule::PeakRss, time },
-            None => ShownMoment { rule: MomentRule::PeakPages, time: span.last },
-        },
-        Moment::At(asked) => {
-            let lasts_ns = span.last.0 - span.start.0;
-            if asked.0 > lasts_ns {
-                return Err(ReplayError::MomentOutside { asked_ns: asked.0, lasts_ns });
-            }
-            ShownMoment { rule: MomentRule::Asked, time: TraceNanos(span.start.0 + asked.0) }
-        }
-    })
+/// How many events the headers promise.
+fn event_count(trace: &Trace<'_>) -> u64 {
+    let headers = trace.chunks().iter().map(|chunk| chunk.header);
+    let events = headers.filter(|header| header.kind.has_events());
+    events.map(|header| u64::from(header.count)).sum()
 }
 
 fn lost_events(metadata: &Metadata) -> BTreeMap<&'static str, LostEvents> {
@@ -271,52 +223,64 @@ impl<'t, 'b> Replay<'t, 'b> {
         }
     }
 
-    /// Brings what an event will look up into the processor's caches; changes nothing.
-    #[inline]
-    fn approach(&self, process: usize, event: &Event) {
-        let address = match &event.kind {
-            EventKind::ObjectAlloc(alloc) => alloc.address,
-            EventKind::ObjectFree(free) => free.address,
-            _ => return,
-        };
-        if let Some(state) = &self.states[process] {
-            state.approach(address);
+    /// Follows events.
+    fn batch(&mut self, batch: &[MergedEvent]) {
+        for events in batch.chunks(APPROACHED_EVENTS) {
+            let first = &events[0];
+            if first.is_of_object() && events.iter().all(|event| first.is_like(event)) {
+                self.approach(events);
+                self.follow(events);
+                continue;
+            }
+            for run in events.chunk_by(MergedEvent::is_like).filter(|run| run[0].is_of_object()) {
+                self.approach(run);
+            }
+            for run in events.chunk_by(MergedEvent::is_like) {
+                self.follow(run);
+            }
         }
     }
 
-    #[inline]
-    fn event(&mut self, process: usize, event: &Event) {
-        if event.time >= self.next_due {
-            self.run_due(event.time);
+    /// Brings what these events will look up into the processor's caches; changes nothing.
+    fn approach(&self, run: &[MergedEvent]) {
+        if let Some(state) = &self.states[run[0].process as usize] {
+            state.approach(run);
         }
+    }
+
+    /// Follows events of one process, either all of objects or none.
+    fn follow(&mut self, mut run: &[MergedEvent]) {
+        while let Some((first, others)) = run.split_first() {
+            let process = first.process as usize;
+            if first.time >= self.next_due {
+                self.run_due(first.time);
+            }
+            let due = others.iter().position(|event| event.time >= self.next_due);
+            let (now, later) = run.split_at(due.map_or(run.len(), |due| due + 1));
+            if first.is_of_object() {
+                let births = self.state(process).follow(now);
+                self.found.events.object_alloc += births;
+                self.found.events.object_free += now.len() as u64 - births;
+            } else {
+                now.iter().for_each(|event| self.rare_event(process, event));
+            }
+            run = later;
+        }
+    }
+
+    fn rare_event(&mut self, process: usize, event: &MergedEvent) {
+        let run = PageRun { base: event.address, pages: PageCount(event.size) };
         let counts = &mut self.found.events;
-        match &event.kind {
-            EventKind::ObjectAlloc(alloc) => {
-                counts.object_alloc += 1;
-                self.state(process).alloc(alloc);
-            }
-            EventKind::ObjectFree(free) => {
-                counts.object_free += 1;
-                self.state(process).free(free);
-            }
-            EventKind::PageAlloc(run) => {
-                counts.page_alloc += 1;
-                add(&mut self.found.pages.alloc, run);
-                self.page_event(process, event.time, PageAction::Alloc, *run);
-            }
-            EventKind::PageFree(run) => {
-                counts.page_free += 1;
-                add(&mut self.found.pages.free, run);
-                self.page_event(process, event.time, PageAction::Free, *run);
-            }
-            EventKind::PageScavenge(run) => {
-                counts.page_scavenge += 1;
-                add(&mut self.found.pages.scavenge, run);
-                self.page_event(process, event.time, PageAction::Scavenge, *run);
-            }
-            EventKind::TimeSync => counts.time_sync += 1,
-            _ => counts.other += 1,
-        }
+        let (count, pages, action) = match event.kind {
+            number::PAGE_ALLOC => (&mut counts.page_alloc, &mut self.found.pages.alloc, PageAction::Alloc),
+            number::PAGE_FREE => (&mut counts.page_free, &mut self.found.pages.free, PageAction::Free),
+            number::PAGE_SCAVENGE => (&mut counts.page_scavenge, &mut self.found.pages.scavenge, PageAction::Scavenge),
+            number::TIME_SYNC => return counts.time_sync += 1,
+            _ => return counts.other += 1,
+        };
+        *count += 1;
+        *pages = pages.saturating_add(run.pages.0);
+        self.page_event(process, event.time, action, run);
     }
 
     #[inline]
@@ -459,11 +423,6 @@ impl<'t, 'b> Replay<'t, 'b> {
         }
         (self.found, self.kernel)
     }
-}
-
-#[inline]
-fn add(pages: &mut u64, run: &PageRun) {
-    *pages = pages.saturating_add(run.pages.0);
 }
 
 fn add_counts(all: &mut PageStateCounts, counts: &PageStateCounts) {

@@ -7,8 +7,10 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use hashbrown::HashMap;
-use pagetrace_format::{Event, EventCursor, ObjectId, StreamId, Trace};
+use pagetrace_format::{Event, EventBatch, ObjectId, StreamId, Trace};
 
+use crate::merged_event::MergedEvent;
+use crate::open_chunk::OpenChunk;
 use crate::results::{Defect, DefectKind};
 
 /// The events of a trace in the order in which they happened.
@@ -27,15 +29,6 @@ struct StreamChunks {
     chunks: Vec<u32>,
     next: usize,
     open: Option<OpenChunk>,
-}
-
-#[derive(Debug)]
-struct OpenChunk {
-    cursor: EventCursor,
-    chunk: u32,
-    /// The event that is due, read ahead.
-    event: Event,
-    delivered: u32,
 }
 
 /// When a stream is due: a time, and the chunk for the order at equal times.
@@ -89,35 +82,67 @@ impl<'t, 'b> Timeline<'t, 'b> {
     }
 
     /// The next event and the slot of its stream, `None` after the last.
-    #[inline]
     #[expect(clippy::should_implement_trait, reason = "a loop over it has to look at the timeline in between")]
     pub fn next(&mut self) -> Option<(usize, Event)> {
         self.next_with_id().map(|(slot, event, _)| (slot, event))
     }
 
     /// As [`Timeline::next`], with the id of the object where the trace has one.
-    #[inline]
     pub fn next_with_id(&mut self) -> Option<(usize, Event, Option<ObjectId>)> {
+        let Current { stream, until } = self.turn()?;
+        let open = self.streams[stream as usize].open.as_mut()?;
+        let (event, id) = (open.decoded.event(open.at), open.decoded.object_id(open.at));
+        open.at += 1;
+        open.delivered += 1;
+        self.settle(stream, until);
+        Some((stream as usize, event, id))
+    }
+
+    /// Appends the next events, until there are `max` of them or no more. Each gets the owner of its stream's slot.
+    pub(crate) fn fill(&mut self, merged: &mut Vec<MergedEvent>, max: usize, owners: &[u32]) {
+        while merged.len() < max
+            && let Some(Current { stream, until }) = self.turn()
+            && let Some(open) = &mut self.streams[stream as usize].open
+        {
+            let process = owners.get(stream as usize).copied().unwrap_or(0);
+            open.deliver(until, max - merged.len(), |time, columns, index| {
+                merged.push(MergedEvent {
+                    time,
+                    address: columns.addresses[index],
+                    size: columns.sizes[index],
+                    usable: columns.usable[index],
+                    stack: columns.stacks[index],
+                    process,
+                    stream,
+                    kind: columns.kinds[index] & 0xf,
+                });
+            });
+            self.settle(stream, until);
+        }
+    }
+
+    /// Whose turn it is.
+    #[inline]
+    fn turn(&mut self) -> Option<Current> {
         if self.current.is_none() {
             self.take_turn();
         }
-        let Current { stream, until } = self.current?;
-        let open = self.streams[stream as usize].open.as_mut()?;
-        let event = open.event;
-        // The event was the last that the cursor read.
-        let id = open.cursor.object_id();
-        open.delivered += 1;
-        match open.cursor.next_event() {
-            Ok(Some(next)) => {
-                open.event = next;
-                if (next.time.0, open.chunk) > until {
-                    let due = Due { time: next.time.0, chunk: open.chunk, stream };
-                    self.give_way(due);
-                }
-            }
-            other => self.finish_chunk(stream, other.is_err()),
+        self.current
+    }
+
+    /// After events of the current stream: decodes more of it, or ends its turn.
+    #[inline]
+    fn settle(&mut self, stream: u32, until: (u64, u32)) {
+        let Some(open) = &mut self.streams[stream as usize].open else { return };
+        if open.at == open.decoded.len() && !open.decode() {
+            let damaged = open.damaged;
+            return self.finish_chunk(stream, damaged);
         }
-        Some((stream as usize, event, id))
+        let time = open.next_time();
+        if (time, open.chunk) > until {
+            let due = Due { time, chunk: open.chunk, stream };
+            self.give_way(due);
+        }
     }
 
     /// Lets the stream that is due first deliver.
@@ -191,15 +216,16 @@ impl<'t, 'b> Timeline<'t, 'b> {
         let chunk = &self.trace.chunks()[due.chunk as usize];
         let spare = self.streams[due.stream as usize].open.take();
         let opened = match spare {
-            Some(OpenChunk { mut cursor, .. }) => self.trace.events_into(chunk, &mut cursor).map(|()| cursor),
-            None => self.trace.events(chunk),
+            Some(OpenChunk { mut cursor, decoded, .. }) => {
+                self.trace.events_into(chunk, &mut cursor).map(|()| (cursor, decoded))
+            }
+            None => self.trace.events(chunk).map(|cursor| (cursor, EventBatch::new())),
         };
-        let first = opened.and_then(|mut cursor| Ok(cursor.next_event()?.map(|event| (cursor, event))));
-        match first {
-            Ok(Some((cursor, event))) => {
-                let open = OpenChunk { cursor, chunk: due.chunk, event, delivered: 0 };
+        match opened.and_then(|(cursor, decoded)| OpenChunk::open(cursor, due.chunk, decoded)) {
+            Ok(Some(open)) => {
+                let time = open.next_time();
                 self.streams[due.stream as usize].open = Some(open);
-                return Some(event.time.0);
+                return Some(time);
             }
             Ok(None) => {}
             Err(_) => self.report(due.chunk, 0),

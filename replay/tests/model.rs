@@ -15,6 +15,8 @@ const HEAP: u64 = 0x5555_0000_0000;
 const ANON: u64 = 0x7eee_0100_0000;
 const HEAP_BYTES: u64 = 1 << 20;
 const ANON_BYTES: u64 = 2 << 20;
+/// So far apart that no free is taken for one of an object that comes after it.
+const STEP_NS: u64 = 4096;
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -126,7 +128,7 @@ fn check(shift: PageShift, steps: &[Step], pages: &BTreeSet<u64>, streams: u32, 
     let mut model = Model::default();
     let mut gaps = Vec::new();
     for (index, step) in steps.iter().enumerate() {
-        let time = 10 + 4 * index as u64;
+        let time = 10 + STEP_NS * index as u64;
         let event = match *step {
             Step::Alloc { place, size, stack } => alloc(time, address(place), size, stack),
             Step::Free { place } => free(time, address(place)),
@@ -148,7 +150,7 @@ fn check(shift: PageShift, steps: &[Step], pages: &BTreeSet<u64>, streams: u32, 
     let resident: Vec<u64> = pages.iter().filter(|&&index| index < total).map(|&index| page_at(index)).collect();
     let runs: Vec<(u64, u64, u8)> = resident.iter().map(|&address| (address, 1, 0)).collect();
     let maps = [(HEAP, HEAP_BYTES, "rw-p", "[heap]"), (ANON, ANON_BYTES, "rw-p", "")];
-    let (time, rss) = (10 + 4 * steps.len() as u64, resident.len() as u64 * page_bytes);
+    let (time, rss) = (10 + STEP_NS * steps.len() as u64, resident.len() as u64 * page_bytes);
     let mut builder = Builder::new(shift).records(&[process(0, ProcessOrigin::Command, None, 1)]).records(&gaps);
     // Every stream in two chunks, in the file one after the other.
     for (stream, events) in columns.iter().enumerate() {

@@ -5,7 +5,8 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
-use memmap2::Mmap;
+use memmap2::{Mmap, UncheckedAdvice};
+use pagetrace_format::header::FILE_HEADER_BYTES;
 use pagetrace_format::{FormatError, GoPageTrace, Trace, go_to_native};
 
 /// Smaller files are read: that is as fast as mapping them, and nobody can change what was read.
@@ -40,12 +41,24 @@ impl TraceInput {
     /// # Errors
     /// Where its header cannot be read.
     pub fn trace(&self) -> anyhow::Result<Trace<'_>> {
-        Trace::open(self.native_bytes()).with_context(|| format!("cannot read {}", self.path.display()))
+        Trace::open_in_steps(self.native_bytes(), &mut |_| self.give_back_memory())
+            .with_context(|| format!("cannot read {}", self.path.display()))
     }
 
     /// The trace in the native format: the file's own bytes, or what they were converted to.
     pub fn native_bytes(&self) -> &[u8] {
         self.bytes.as_slice()
+    }
+
+    /// Takes what has been read of a mapped trace out of memory. It may be read again: the file is still there.
+    pub fn give_back_memory(&self) {
+        if let Bytes::Mapped(map) = &self.bytes {
+            // SAFETY: the mapping is of a file and nobody ever wrote to it, so that what comes back when it is next
+            // touched are the file's bytes, as `map` argues. Its references stay valid.
+            let advised = unsafe { map.unchecked_advise(UncheckedAdvice::DontNeed) };
+            // Nothing depends on it but how much memory this takes.
+            drop(advised);
+        }
     }
 
     /// Where it came from.
@@ -113,7 +126,8 @@ fn native(bytes: Bytes) -> anyhow::Result<Bytes> {
         let go = GoPageTrace::open(found)?;
         return Ok(Bytes::Owned(go_to_native(&go, Vec::new())?));
     }
-    match Trace::open(found) {
+    // The file header is enough to know.
+    match Trace::open(&found[..found.len().min(FILE_HEADER_BYTES)]) {
         Err(FormatError::Foreign { expected, found }) => bail!(
             "not a trace: expected a recording, which starts with {expected}, or a page trace of Go 1.20 to 1.22; \
              found {found}. Check the file name, or record one with `pagetrace record`"

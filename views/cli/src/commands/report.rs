@@ -16,6 +16,9 @@ use crate::reports::{report_of, text};
 use crate::symbols::SymbolOptions;
 use crate::trace_input::TraceInput;
 
+/// After so many events the part of the trace that has been read is taken out of memory: some megabytes.
+const GIVE_BACK_EVENTS: u64 = 1 << 20;
+
 /// What to report.
 #[derive(clap::Args)]
 pub struct ReportArgs {
@@ -65,7 +68,15 @@ fn report(path: &Path, at: At, symbols: &SymbolOptions) -> anyhow::Result<Report
     let input = TraceInput::open(path)?;
     let trace = input.trace()?;
     let progress = progress_bar(&trace);
-    let replayed = replay(&trace, at.moment(), &mut |done| progress.set_position(done));
+    let mut given_back = 0;
+    let replayed = replay(&trace, at.moment(), &mut |done| {
+        progress.set_position(done);
+        // The first call comes when all but the events has been read.
+        if done == 0 || done - given_back >= GIVE_BACK_EVENTS {
+            given_back = done;
+            input.give_back_memory();
+        }
+    });
     progress.finish_and_clear();
     let replayed = replayed.with_context(|| format!("cannot analyse {}", path.display()))?;
     Ok(report_of(&trace, &replayed, at.name(), symbols))

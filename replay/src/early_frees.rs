@@ -1,0 +1,59 @@
+//! Frees that came before the allocs of their objects: streams are merged by times that are rounded, an alloc's up and a
+//! free's down, so that an object that goes to another thread at once may die there before it was born here.
+
+use std::collections::VecDeque;
+
+use pagetrace_format::TraceNanos;
+
+use crate::merged_event::MergedEvent;
+
+/// A time is rounded by less than 1,024 ns, and two are compared.
+const EARLY_NS_MAX: u64 = 2048;
+/// More frees of unknown objects in that time are what a trace has that was not there from the start.
+const WAITING_MAX: usize = 64;
+
+/// The last frees of objects that nobody knew: seldom any.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct EarlyFrees {
+    waiting: VecDeque<EarlyFree>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct EarlyFree {
+    address: u64,
+    time: TraceNanos,
+    stream: u32,
+}
+
+impl EarlyFrees {
+    /// A free of an object that is not known.
+    #[cold]
+    pub(crate) fn add(&mut self, free: &MergedEvent) {
+        self.forget_old(free.time);
+        if self.waiting.len() == WAITING_MAX {
+            self.waiting.pop_front();
+        }
+        self.waiting.push_back(EarlyFree { address: free.address.0, time: free.time, stream: free.stream });
+    }
+
+    /// Whether a free was that of the object that now comes to life.
+    #[inline]
+    pub(crate) fn take(&mut self, alloc: &MergedEvent) -> bool {
+        !self.waiting.is_empty() && self.find(alloc)
+    }
+
+    /// A stream's own events are in order: what it freed before is not what it gets now.
+    #[cold]
+    fn find(&mut self, alloc: &MergedEvent) -> bool {
+        self.forget_old(alloc.time);
+        let found = self.waiting.iter().rposition(|free| free.address == alloc.address.0);
+        found.and_then(|index| self.waiting.remove(index)).is_some_and(|free| free.stream != alloc.stream)
+    }
+
+    fn forget_old(&mut self, now: TraceNanos) {
+        let is_old = |free: &EarlyFree| now.0.saturating_sub(free.time.0) > EARLY_NS_MAX;
+        while self.waiting.front().is_some_and(is_old) {
+            self.waiting.pop_front();
+        }
+    }
+}
