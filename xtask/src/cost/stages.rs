@@ -58,7 +58,18 @@ const STAGES: &[Stage] = &[
     stage("entry and hook", Side::Program, &["capture/preload/", "capture/inprocess/"], &[]),
     stage("compression", Side::Recorder, &["zstd"], &["ZSTD_", "HUF_", "FSE_", "HIST_", "XXH64_"]),
     stage("checksum", Side::Recorder, &["crc32fast", "format/src/checksum"], &[]),
-    stage("columns", Side::Recorder, &["format/src/columns", "format/src/varint", "format/src/event"], &[]),
+    stage(
+        "columns",
+        Side::Recorder,
+        &[
+            "format/src/columns",
+            "format/src/object_columns",
+            "format/src/event_batch",
+            "format/src/varint",
+            "format/src/event",
+        ],
+        &[],
+    ),
     stage(
         "kernel events",
         Side::Recorder,
@@ -69,10 +80,10 @@ const STAGES: &[Stage] = &[
     stage(
         "drain",
         Side::Recorder,
-        &["recorder/drain", "format/src/encode", "format/src/session", "recorder/stack_tree"],
+        &["recorder/drain", "recorder/stream_events", "format/src/encode", "format/src/session", "recorder/stack_tree"],
         &[],
     ),
-    stage("writing", Side::Recorder, &["format/src/writer", "format/src/record"], &[]),
+    stage("writing", Side::Recorder, &["format/src/writer", "recorder/trace_file", "format/src/record"], &[]),
     stage("rounds and snapshots", Side::Recorder, &["capture/kernel/", "views/cli/", "format/src/snapshot"], &[]),
 ];
 

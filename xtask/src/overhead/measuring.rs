@@ -91,6 +91,9 @@ fn high_water_mark(status: &str) -> Option<u64> {
     Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? << 10)
 }
 
+/// Chunks that hold events of objects.
+const OF_EVENTS: [ChunkKind; 3] = [ChunkKind::EVENTS, ChunkKind::PACKED_EVENTS, ChunkKind::OBJECT_EVENTS];
+
 /// What a trace consists of.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TraceFigures {
@@ -115,7 +118,7 @@ pub fn trace_figures(path: &Path) -> Result<TraceFigures> {
         read.with_context(|| format!("{shown} is cut"))?;
         let Ok(header) = ChunkHeader::decode(&header) else { bail!("{shown}: no chunk at {at}") };
         let length = CHUNK_HEADER_BYTES as u64 + u64::from(header.stored_bytes);
-        if [ChunkKind::EVENTS, ChunkKind::PACKED_EVENTS].contains(&header.kind) {
+        if OF_EVENTS.contains(&header.kind) {
             figures.events += u64::from(header.count);
             figures.object_bytes += length;
         }
