@@ -39,7 +39,7 @@ pub struct ReportArgs {
 /// # Errors
 /// For traces of which nothing can be analysed, and for failed output.
 pub fn run(args: ReportArgs) -> anyhow::Result<ExitCode> {
-    let report = report(&args.trace, args.at, &args.symbols)?;
+    let report = report(&args.trace, args.at, Some(&args.symbols))?;
     let mut printed = Vec::new();
     if args.json {
         serde_json::to_writer_pretty(&mut printed, &report)?;
@@ -57,14 +57,14 @@ pub fn run(args: ReportArgs) -> anyhow::Result<ExitCode> {
 /// # Errors
 /// As [`run`].
 pub fn short_diagnosis(path: &Path) -> anyhow::Result<String> {
-    // The command has ended and its user waits: nobody is asked who may answer late.
-    let here = SymbolOptions::default();
     let mut diagnosis = Vec::new();
-    text::write_diagnosis(&report(path, At::Peak, &here)?, &mut diagnosis)?;
+    // It names no function, and its user waits.
+    text::write_diagnosis(&report(path, At::Peak, None)?, &mut diagnosis)?;
     Ok(String::from_utf8_lossy(&diagnosis).into_owned())
 }
 
-fn report(path: &Path, at: At, symbols: &SymbolOptions) -> anyhow::Result<Report> {
+/// Without `symbols` no function has a name.
+fn report(path: &Path, at: At, symbols: Option<&SymbolOptions>) -> anyhow::Result<Report> {
     let input = TraceInput::open(path)?;
     let trace = input.trace()?;
     let progress = progress_bar(&trace);

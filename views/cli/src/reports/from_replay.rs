@@ -18,15 +18,27 @@ use super::report_model::{
 use super::{from_page_events, give_back, go_text};
 use crate::symbols::{SymbolOptions, Symbols};
 
-/// Makes the report of a replayed trace; `asked` is the moment's name on the command line.
-pub fn report_of(trace: &Trace<'_>, replayed: &Replayed, asked: &'static str, options: &SymbolOptions) -> Report {
+/// Makes the report of a replayed trace; `asked` is the moment's name on the command line. Without `options` no function is
+/// looked up.
+pub fn report_of(
+    trace: &Trace<'_>,
+    replayed: &Replayed,
+    asked: &'static str,
+    options: Option<&SymbolOptions>,
+) -> Report {
     let since_start = |time: TraceNanos| time.0.saturating_sub(replayed.start.0);
     let is_go = replayed.header.origin == Origin::GoPageTrace;
     // Page states are known only where page events are.
     let pages = replayed.peak.map(|_| replayed.final_pages);
     let frames = replayed.processes.iter().flat_map(|process| &process.sites).flat_map(|site| &site.frames);
-    let mut symbols = Symbols::new(&replayed.metadata.modules, options).with_embedded(&replayed.metadata);
-    symbols.resolve(frames.copied().chain(from_page_events::frames_of(replayed)));
+    let symbols = match options {
+        Some(options) => {
+            let mut symbols = Symbols::new(&replayed.metadata.modules, options).with_embedded(&replayed.metadata);
+            symbols.resolve(frames.copied().chain(from_page_events::frames_of(replayed)));
+            symbols
+        }
+        None => Symbols::new(&replayed.metadata.modules, &SymbolOptions::default()),
+    };
     Report {
         format: if is_go { go_text::FORMAT } else { "pagetrace" },
         complete: replayed.complete,
