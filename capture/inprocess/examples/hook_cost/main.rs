@@ -32,8 +32,9 @@ const INVENTED: usize = 0x10_0000_0000;
 /// The states in which a hook does nothing.
 const IDLE: [&str; 2] = ["not initialized", "after off(Drop)"];
 
+type PathOf = fn(usize) -> u64;
 /// By which paths of calls objects come.
-const PATHS: [(&str, fn(usize) -> u64); 2] = [("one path", |_| 0x5a), ("random paths", paths::random)];
+const PATHS: [(&str, PathOf); 2] = [("one path", |_| 0x5a), ("random paths", paths::random)];
 
 const SWITCH_THREADS: usize = 64;
 const SWITCHES: usize = 20;
