@@ -4,6 +4,7 @@
 //! Built with `--cfg loom` only: `cargo xtask loom`.
 #![cfg(loom)]
 
+mod closing;
 mod free_list;
 mod publishing;
 mod switching;

@@ -1,8 +1,9 @@
 //! What a hook costs, on two threads at once: bursts that fit the buffers, in rounds that take each variant in turn, so
-//! that a machine that grows slower or faster meanwhile does so for all. Medians of the rounds' differences.
+//! that a machine that grows slower or faster meanwhile does so for all. Processor time; medians of the rounds' differences.
 //!
 //! `cargo run --release -p pagetrace --features enabled --example hook_cost`
 
+mod paths;
 mod sys;
 
 use std::error::Error;
@@ -31,12 +32,18 @@ const INVENTED: usize = 0x10_0000_0000;
 /// The states in which a hook does nothing.
 const IDLE: [&str; 2] = ["not initialized", "after off(Drop)"];
 
+type PathOf = fn(usize) -> u64;
+/// By which paths of calls objects come.
+const PATHS: [(&str, PathOf); 2] = [("one path", |_| 0x5a), ("random paths", paths::random)];
+
 const SWITCH_THREADS: usize = 64;
 const SWITCHES: usize = 20;
 
 /// The most that a page event may cost beyond reading the time, and a hook that does nothing beyond an empty loop.
 const PAGE_EVENT_NS_MAX: f64 = 8.0;
 const IDLE_NS_MAX: f64 = 1.0;
+/// The most that an object with its stack may cost, both hooks, where each comes by another path.
+const OBJECT_NS_MAX: f64 = 70.0;
 const ON_MAX: Duration = Duration::from_millis(1);
 
 /// Nanoseconds of one operation, by variant, for each round.
@@ -71,6 +78,10 @@ fn measure(file: &Path) -> Result<(), Box<dyn Error>> {
     println!();
     let page_event = table.difference("page event, own buffer", "time stamp counter");
     verdict("page event beyond the time stamp", page_event, PAGE_EVENT_NS_MAX, "ns");
+    for (name, _) in PATHS {
+        let object = table.difference(&format!("20 calls, {name}, object"), &format!("20 calls, {name}"));
+        verdict(&format!("object alloc + free, stacks of {name}"), object, OBJECT_NS_MAX, "ns");
+    }
     for (idle, _) in table.rows.iter().filter(|(name, _)| IDLE.iter().any(|state| name.ends_with(state))) {
         verdict(idle, table.difference(idle, "empty loop"), IDLE_NS_MAX, "ns");
     }
@@ -105,6 +116,12 @@ fn one_round(file: &Path, table: &mut Table) -> Result<(), Box<dyn Error>> {
 
     let guard = start(file, false)?;
     table.note("object alloc + free, no table", object_pair);
+    for (name, path) in PATHS {
+        table.note(&format!("20 calls, {name}"), |_, index| paths::along(path(index), None));
+        table.note(&format!("20 calls, {name}, object"), |thread, index| {
+            paths::along(path(index), Some(object_address(thread, index)));
+        });
+    }
     drop(guard);
     pagetrace::reset()?;
     Ok(())
@@ -126,10 +143,15 @@ fn page_event(buffer: &mut PageTraceBuf, thread: usize, index: usize) {
     if index.is_multiple_of(2) { buffer.alloc(base, 4) } else { buffer.free(base, 4) }
 }
 
+#[inline(always)]
+fn object_address(thread: usize, index: usize) -> usize {
+    INVENTED * (thread + 1) + (index % PLACES) * 64
+}
+
 /// Both hooks of one object.
 #[inline(always)]
 fn object_pair(thread: usize, index: usize) {
-    let address = INVENTED * (thread + 1) + (index % PLACES) * 64;
+    let address = object_address(thread, index);
     pagetrace::object_alloc(address, 40, 40, Function::Plain, Caller::UNKNOWN);
     pagetrace::object_free(address, Function::Plain);
 }
@@ -169,11 +191,11 @@ impl Table {
             // The first burst takes blocks and touches their memory.
             for burst in 0..=BURSTS {
                 barrier.wait();
-                let start = Instant::now();
+                let start = sys::thread_cpu_time();
                 for index in 0..BURST {
                     operation(&mut state, black_box(thread), index);
                 }
-                busy += if burst == 0 { Duration::ZERO } else { start.elapsed() };
+                busy += if burst == 0 { Duration::ZERO } else { sys::thread_cpu_time() - start };
                 if barrier.wait().is_leader() {
                     // Nothing to flush where it is not recording.
                     let _ = pagetrace::flush();
