@@ -2,6 +2,8 @@
 
 mod harness;
 
+mod random;
+
 mod advice;
 
 mod agreement;
