@@ -87,18 +87,6 @@ fn is_zombie(pid: u32) -> bool {
     matches!(state, Some(b'Z' | b'X'))
 }
 
-/// Has the kernel send SIGCONT to this process when its parent dies (prctl(2), PR_SET_PDEATHSIG), if `parent` is that
-/// and the program has not asked for another signal.
-pub fn continue_when_parent_dies(parent: u32) {
-    let mut asked: libc::c_int = 0;
-    // SAFETY: no memory but `asked` is written.
-    unsafe {
-        if libc::getppid() as u32 == parent && libc::prctl(libc::PR_GET_PDEATHSIG, &raw mut asked) == 0 && asked == 0 {
-            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGCONT);
-        }
-    }
-}
-
 /// Waits on a futex that other processes share until it is woken, its value is not `expected`, or the time is over.
 pub fn futex_wait(futex: &AtomicU32, expected: u32, timeout_ms: u32) {
     let timeout =

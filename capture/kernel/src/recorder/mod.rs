@@ -6,6 +6,7 @@
 
 mod abandoned;
 mod drain;
+mod guardian;
 mod image;
 mod images;
 mod kernel_sources;
@@ -32,7 +33,9 @@ use pagetrace_format::session::when_full;
 use pagetrace_format::{FileHeader, FormatError, Origin, PageShift, TraceWriter, VERSION};
 
 use crate::perf::PerfOptions;
+pub use abandoned::{LIBRARY_NAME, NAME_PREFIX, mark_as_living};
 use drain::Drain;
+use guardian::Guardian;
 use kernel_streams::KernelStreams;
 use processes::Processes;
 use session_file::SessionFile;
@@ -75,6 +78,7 @@ pub struct Finished {
 #[derive(Debug)]
 pub struct Recorder<W: Write> {
     session: SessionFile,
+    _guardian: Option<Guardian>,
     clock: TickMapper,
     drain: Drain,
     processes: Processes,
@@ -100,6 +104,8 @@ impl<W: Write> Recorder<W> {
         let clock_kind = TickMapper::best_clock();
         let full = if options.lose_when_full { when_full::LOSE } else { when_full::WAIT };
         let session = SessionFile::create(options.buffer_bytes, clock_kind, full)?;
+        // Where there is room for no process more, programs that wait or are held are on their own if this one is killed.
+        let guardian = Guardian::start(session.session()).ok();
         let header = FileHeader {
             version: VERSION,
             page_shift: PageShift::KIB_4,
@@ -113,7 +119,8 @@ impl<W: Write> Recorder<W> {
             session,
             clock: TickMapper::new(clock_kind),
             drain: Drain::new(),
-            processes: Processes::new(options.args, options.objects),
+            processes: Processes::new(options.args, options.objects, guardian.as_ref().map(Guardian::held)),
+            _guardian: guardian,
             kernel: KernelStreams::idle(),
             trace: TraceFile::new(writer),
             options,

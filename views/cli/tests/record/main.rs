@@ -20,6 +20,8 @@ mod statuses;
 
 mod killed;
 
+mod recorder_killed;
+
 mod places;
 
 mod stacks;
