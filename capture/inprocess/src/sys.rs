@@ -16,8 +16,8 @@ pub use threads::{
     without_cancellation, yield_processor,
 };
 pub use trace_descriptor::{
-    close, file_identity, is_regular, lock_file, move_descriptor_up, open_again, open_for_trace, print_error, read_at,
-    truncate, write_all,
+    close, file_identity, is_regular, is_removed, lock_file, move_descriptor_up, open_again, open_for_trace,
+    print_error, read_at, truncate, write_all,
 };
 
 use core::ffi::CStr;

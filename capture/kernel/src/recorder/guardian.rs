@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use pagetrace_format::session::Session;
+use pagetrace_format::session::{Session, slot_state};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Signal, kill_process};
@@ -35,7 +35,7 @@ impl Guardian {
         fork_detached(&[watched.as_raw_fd()], || {
             wait_for_end(&watched);
             let_go(held);
-            wake_hooks(session);
+            end_for_hooks(session);
         })?;
         Ok(Guardian { held, _lifeline: lifeline })
     }
@@ -57,13 +57,15 @@ fn let_go(held: &AtomicU32) {
     }
 }
 
-fn wake_hooks(session: Session) {
+/// Ends the recording for all programs: hooks that wait go on at once, and no program joins any more.
+pub fn end_for_hooks(session: Session) {
     let header = session.header();
     header.recording.store(0, Ordering::Release);
     header.blocks_freed.0.fetch_add(1, Ordering::Release);
     futex_wake_all(&header.blocks_freed.0);
-    for slot in (0..session.layout().process_slots).filter_map(|index| session.slot(index)) {
-        // Those that are about to exit wait for their last snapshot.
+    let slots = (0..session.layout().process_slots).filter_map(|index| session.slot(index));
+    // Those that are about to exit wait for their last snapshot.
+    for slot in slots.filter(|slot| slot.state.load(Ordering::Acquire) == slot_state::PARKED) {
         futex_wake_all(&slot.state);
     }
 }

@@ -35,7 +35,7 @@ use pagetrace_format::{FileHeader, FormatError, Origin, PageShift, TraceWriter, 
 use crate::perf::PerfOptions;
 pub use abandoned::{LIBRARY_NAME, NAME_PREFIX, mark_as_living};
 use drain::Drain;
-use guardian::Guardian;
+use guardian::{Guardian, end_for_hooks};
 use kernel_streams::KernelStreams;
 use processes::Processes;
 use session_file::SessionFile;
@@ -173,6 +173,12 @@ impl<W: Write> Recorder<W> {
         let header = session.header();
         header.heartbeat.0.fetch_add(1, Ordering::Relaxed);
         self.doorbell_seen = header.doorbell.0.load(Ordering::Acquire);
+        if self.trace.error().is_some() {
+            // Nothing more can be written, so nobody is looked at any more.
+            end_for_hooks(session);
+            self.kernel.close();
+            return self.processes.pids();
+        }
 
         let mut records = self.processes.adopt_joined(session, &mut self.clock);
         let present = Instant::now();
@@ -203,9 +209,6 @@ impl<W: Write> Recorder<W> {
         }
         let output = self.kernel.round(&mut || self.processes.next_id());
         self.trace.kernel_events(output);
-        if self.trace.error().is_some() {
-            header.recording.store(0, Ordering::Relaxed);
-        }
         self.processes.pids()
     }
 
@@ -224,9 +227,7 @@ impl<W: Write> Recorder<W> {
         }
         let session = self.session.session();
         let header = session.header();
-        header.recording.store(0, Ordering::Release);
-        header.blocks_freed.0.fetch_add(1, Ordering::Release);
-        sys::futex_wake_all(&header.blocks_freed.0);
+        end_for_hooks(session);
         self.take_events();
         self.drain.flush(None, &mut |stream, events| self.trace.events(stream, events));
         let records = self.processes.end_all(session);

@@ -24,6 +24,8 @@ mod recorder_killed;
 
 mod places;
 
+mod failing_writes;
+
 mod stacks;
 
 mod kernel_events;
