@@ -256,6 +256,7 @@ fn defect(defect: &results::Defect) -> Defect {
         DefectKind::DamagedEvents => ("a damaged chunk of events", None),
         DefectKind::DamagedRecords => ("a damaged chunk of records", None),
         DefectKind::DamagedSnapshot => ("a damaged snapshot", None),
+        DefectKind::TooManyCopies => ("more forks of large processes than the trace is long", None),
     };
     Defect { offset: defect.offset as u64, bytes, what, events_lost: defect.events_lost }
 }
