@@ -64,7 +64,8 @@ fn read_chunks(trace: &Trace, file_bytes: usize) {
     }
 }
 
-fn with_right_checksums(bytes: &[u8]) -> Vec<u8> {
+/// The bytes with the checksums that the file header, the chunk headers and the payloads should have.
+pub fn with_right_checksums(bytes: &[u8]) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     if let Some(header) = bytes.get_mut(..FILE_HEADER_BYTES) {
         let crc = crc32(&header[..60]);

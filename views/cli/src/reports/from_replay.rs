@@ -37,7 +37,7 @@ pub fn report_of(trace: &Trace<'_>, replayed: &Replayed, asked: &'static str, op
         },
         duration_ns: since_start(replayed.last),
         lost: Lost {
-            events: replayed.lost.values().map(|lost| lost.events).sum(),
+            events: replayed.lost.values().map(|lost| lost.events).fold(0, u64::saturating_add),
             reasons: replayed.lost.iter().map(|(reason, lost)| ((*reason).to_owned(), lost.events)).collect(),
         },
         events: EventCounts {
