@@ -28,6 +28,7 @@ pub const ATTACKS: &[Attack] = &[
     ("objects, each on pages of its own", sparse_objects),
     ("objects, each with a stack of its own", sites),
     ("large objects", large_objects),
+    ("objects in columns, each on pages of its own", sparse_columns),
     ("page runs, each on pages of its own", sparse_runs),
     ("page runs of all memory", huge_runs),
     ("page runs as long as one may be", long_runs),
@@ -106,6 +107,12 @@ fn sites() -> Vec<u8> {
 
 fn large_objects() -> Vec<u8> {
     events((0..MANY).flat_map(|number| [alloc(number, number << 33, 1 << 32, 0), free(number, (number / 2) << 33)]))
+}
+
+/// In chunks that hold as many as one may, so alike that nothing is left of them.
+fn sparse_columns() -> Vec<u8> {
+    let objects: Vec<Event> = (0..4 * MANY).map(|number| alloc(number, number << 30, 24, 0)).collect();
+    started().objects(1, &objects).objects(1, &objects).end(1 << 40)
 }
 
 fn run(time: u64, base: u64, pages: u64) -> Event {
