@@ -6,6 +6,7 @@ use crate::encode::PackedEvents;
 use crate::error::FormatError;
 use crate::event::Event;
 use crate::event_batch::EventBatch;
+use crate::expansion::Expansion;
 use crate::header::{
     CHUNK_HEADER_BYTES, CHUNK_MAGIC, ChunkHeader, ChunkKind, Compression, FILE_HEADER_BYTES, FILE_MAGIC, FileHeader,
     HeaderDefect, VERSION,
@@ -91,6 +92,7 @@ impl<'a> Trace<'a> {
     fn find_chunks(&mut self, passed: &mut dyn FnMut(usize)) {
         let mut offset = FILE_HEADER_BYTES;
         let mut told = offset;
+        let mut expansion = Expansion::default();
         while offset < self.bytes.len() {
             if offset - told >= STEP_BYTES {
                 passed(offset);
@@ -102,7 +104,12 @@ impl<'a> Trace<'a> {
                     let payload_offset = offset + CHUNK_HEADER_BYTES;
                     let end = payload_offset + header.stored_bytes as usize;
                     if end <= self.bytes.len() {
-                        self.chunks.push(Chunk { payload_offset, header });
+                        if expansion.admit(&header, end as u64) {
+                            self.chunks.push(Chunk { payload_offset, header });
+                        } else {
+                            let what = "a chunk that decompresses to more than the file may hold";
+                            self.defects.push(Defect { offset, bytes: end - offset, what });
+                        }
                         offset = end;
                         continue;
                     }

@@ -56,6 +56,8 @@ pub mod error;
 #[cfg(feature = "std")]
 pub mod event_batch;
 #[cfg(feature = "std")]
+pub mod expansion;
+#[cfg(feature = "std")]
 pub mod kernel_columns;
 pub mod kernel_event;
 #[cfg(feature = "std")]

@@ -26,6 +26,7 @@ mod usable_rule;
 pub(crate) use cursor::ObjectPositions;
 pub use encode::TimeRounding;
 
+use crate::columns::EventColumns;
 use crate::event::{Event, EventKind, ObjectAlloc, ObjectFree, ObjectFunction, kind_number as number};
 use crate::units::{Address, StackId, TraceNanos};
 
@@ -68,6 +69,26 @@ impl ObjectColumns {
     #[inline]
     pub fn push_free(&mut self, time: TraceNanos, free: &ObjectFree) {
         self.push(time, number::OBJECT_FREE | (free.function as u8) << 4, free.address);
+    }
+
+    /// The same events, laid out as any events are.
+    #[must_use]
+    pub fn to_events(&self) -> EventColumns {
+        let mut columns = EventColumns::new();
+        let mut allocs = 0;
+        for ((&kind, &time), &address) in self.kinds.iter().zip(&self.times).zip(&self.addresses) {
+            let (address, function) = (Address(address), ObjectFunction::from_number(kind >> 4));
+            let kind = if kind & 0xf == number::OBJECT_ALLOC {
+                let (size, usable) = (self.sizes[allocs], self.usable[allocs]);
+                let stack = StackId(self.stacks[allocs] as u32);
+                allocs += 1;
+                EventKind::ObjectAlloc(ObjectAlloc { address, size, usable, stack, function })
+            } else {
+                EventKind::ObjectFree(ObjectFree { address, function })
+            };
+            columns.push(Event { time: TraceNanos(time), kind });
+        }
+        columns
     }
 
     #[inline]

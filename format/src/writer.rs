@@ -5,6 +5,7 @@ use std::io::Write;
 use crate::checksum::crc32;
 use crate::columns::EventColumns;
 use crate::error::FormatError;
+use crate::expansion::Expansion;
 use crate::header::{CHUNK_HEADER_BYTES, ChunkHeader, ChunkKind, Compression, FileHeader, PAYLOAD_BYTES_MAX};
 use crate::kernel_columns::KernelColumns;
 use crate::object_columns::{ObjectColumns, TimeRounding};
@@ -25,6 +26,7 @@ pub struct TraceWriter<W: Write> {
     compressor: Compressor,
     /// The chunk that is being made, in memory that is kept.
     chunk: Vec<u8>,
+    expansion: Expansion,
 }
 
 impl<W: Write> TraceWriter<W> {
@@ -35,12 +37,17 @@ impl<W: Write> TraceWriter<W> {
     pub fn new(mut out: W, header: &FileHeader) -> Result<TraceWriter<W>, FormatError> {
         let bytes = header.encode();
         out.write_all(&bytes)?;
-        Ok(TraceWriter { bytes_written: bytes.len() as u64, ..TraceWriter::go_on(out) })
+        Ok(TraceWriter {
+            bytes_written: bytes.len() as u64,
+            expansion: Expansion::default(),
+            ..TraceWriter::go_on(out)
+        })
     }
 
     /// Goes on with a trace whose header is written: `out` is at its end.
     pub fn go_on(out: W) -> TraceWriter<W> {
-        TraceWriter { out, bytes_written: 0, compressor: Compressor::default(), chunk: Vec::new() }
+        let (compressor, expansion) = (Compressor::default(), Expansion::USED_UP);
+        TraceWriter { out, bytes_written: 0, expansion, compressor, chunk: Vec::new() }
     }
 
     /// Writes the events of one stream as one chunk. Nothing is written for empty columns.
@@ -64,6 +71,11 @@ impl<W: Write> TraceWriter<W> {
     ) -> Result<(), FormatError> {
         let Some(encoded) = objects.encode(rounding, &mut self.compressor) else { return Ok(()) };
         let times = (encoded.first, encoded.last);
+        let bytes = self.bytes_written + (CHUNK_HEADER_BYTES + encoded.payload.len()) as u64;
+        if !self.expansion.has_room_for_objects(objects.len(), bytes) {
+            // They are so alike that a reader would take them for a bomb.
+            return self.events(stream, &objects.to_events());
+        }
         self.chunk(ChunkKind::OBJECT_EVENTS, stream, objects.len(), times, &encoded.payload)
     }
 
@@ -125,31 +137,42 @@ impl<W: Write> TraceWriter<W> {
         if payload.len() > PAYLOAD_BYTES_MAX {
             return Err(FormatError::TooLarge(payload.len()));
         }
-        self.chunk.clear();
-        self.chunk.resize(CHUNK_HEADER_BYTES, 0);
-        let is_compressed = kind != ChunkKind::OBJECT_EVENTS
-            && payload.len() >= COMPRESS_FROM_BYTES
-            && self.compressor.append(payload, &mut self.chunk)
-            && self.chunk.len() - CHUNK_HEADER_BYTES < payload.len();
-        if !is_compressed {
-            self.chunk.truncate(CHUNK_HEADER_BYTES);
-            self.chunk.extend_from_slice(payload);
-        }
-        let stored = &self.chunk[CHUNK_HEADER_BYTES..];
-        let header = ChunkHeader {
+        let count = u32::try_from(count).map_err(|_| FormatError::TooLarge(payload.len()))?;
+        let header = |compression, stored: &[u8]| ChunkHeader {
             kind,
-            compression: if is_compressed { Compression::Zstd } else { Compression::None },
+            compression,
             stream,
-            count: u32::try_from(count).map_err(|_| FormatError::TooLarge(payload.len()))?,
+            count,
             first,
             last,
             stored_bytes: stored.len() as u32,
             raw_bytes: payload.len() as u32,
             payload_crc: crc32(stored),
         };
+        self.chunk.clear();
+        self.chunk.resize(CHUNK_HEADER_BYTES, 0);
+        let is_smaller = kind != ChunkKind::OBJECT_EVENTS
+            && payload.len() >= COMPRESS_FROM_BYTES
+            && self.compressor.append(payload, &mut self.chunk)
+            && self.chunk.len() - CHUNK_HEADER_BYTES < payload.len();
+        let compressed = is_smaller.then(|| header(Compression::Zstd, &self.chunk[CHUNK_HEADER_BYTES..]));
+        let compressed = compressed.filter(|header| self.admit(header));
+        let header = compressed.unwrap_or_else(|| {
+            self.chunk.truncate(CHUNK_HEADER_BYTES);
+            self.chunk.extend_from_slice(payload);
+            let header = header(Compression::None, payload);
+            let _always = self.admit(&header);
+            header
+        });
         self.chunk[..CHUNK_HEADER_BYTES].copy_from_slice(&header.encode());
         self.out.write_all(&self.chunk)?;
         self.bytes_written += self.chunk.len() as u64;
         Ok(())
+    }
+
+    /// Whether a reader takes a chunk with this header, if it is the next.
+    fn admit(&mut self, header: &ChunkHeader) -> bool {
+        let end = self.bytes_written + CHUNK_HEADER_BYTES as u64 + u64::from(header.stored_bytes);
+        self.expansion.admit(header, end)
     }
 }

@@ -27,4 +27,7 @@ pub enum DefectKind {
     DamagedRecords,
     /// A snapshot, damaged.
     DamagedSnapshot,
+    /// More forks of larger processes than the trace is long: some children were taken to begin without what their parents
+    /// had. The offset is that of the file.
+    TooManyCopies,
 }

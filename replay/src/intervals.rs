@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+/// About how much memory an interval takes.
+pub(crate) const INTERVAL_BYTES: usize = 32;
+
 /// Disjoint intervals that do not touch, by their starts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Intervals {
@@ -62,6 +65,11 @@ impl Intervals {
             .range(from)
             .map(move |(&start, &end)| start.max(range.start)..end.min(range.end))
             .filter(|part| part.start < part.end)
+    }
+
+    /// How many intervals there are.
+    pub(crate) fn len(&self) -> usize {
+        self.end_of.len()
     }
 
     /// How many numbers are in the set.

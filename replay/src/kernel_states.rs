@@ -9,6 +9,7 @@ use pagetrace_format::{
 
 use crate::address_space::{AddressSpace, TouchCause, TouchSite};
 use crate::analyses::agreement::AgreementTally;
+use crate::copies::Copies;
 use crate::kernel_timeline::KernelTimeline;
 use crate::metadata::Metadata;
 use crate::page_events::{FaultCounts, FirstTouch, PageEvents};
@@ -21,6 +22,7 @@ pub(crate) struct KernelStates<'t, 'b> {
     shift: PageShift,
     /// By index of the process.
     processes: Vec<KernelProcess>,
+    copies: Copies,
 }
 
 #[derive(Debug, Default)]
@@ -36,7 +38,8 @@ struct KernelProcess {
 impl<'t, 'b> KernelStates<'t, 'b> {
     pub(crate) fn new(trace: &'t Trace<'b>, metadata: &Metadata) -> KernelStates<'t, 'b> {
         let processes = metadata.processes.iter().map(|_| KernelProcess::default()).collect();
-        KernelStates { timeline: KernelTimeline::new(trace), shift: metadata.kernel_shift(trace), processes }
+        let (timeline, shift) = (KernelTimeline::new(trace), metadata.kernel_shift(trace));
+        KernelStates { timeline, shift, processes, copies: Copies::new(metadata) }
     }
 
     /// When the next event is due; the end of time after the last.
@@ -73,12 +76,15 @@ impl<'t, 'b> KernelStates<'t, 'b> {
     /// A process ends: its pages go.
     pub(crate) fn end(&mut self, process: usize, metadata: &Metadata) {
         let id = metadata.processes[process].process.id;
+        self.copies.give_back(process);
         self.processes[process].end(id, self.shift, metadata);
     }
 
     /// What was found of each process that had page events and has ended, and what could not be read.
     pub(crate) fn finish(self) -> (Vec<Option<PageEvents>>, Vec<Defect>) {
-        (self.processes.into_iter().map(|process| process.result).collect(), self.timeline.into_defects())
+        let mut defects = self.timeline.into_defects();
+        defects.extend(self.copies.defect());
+        (self.processes.into_iter().map(|process| process.result).collect(), defects)
     }
 
     fn apply(&mut self, process: ProcessId, event: &KernelEvent, metadata: &Metadata) {
@@ -86,7 +92,9 @@ impl<'t, 'b> KernelStates<'t, 'b> {
         let Some(index) = metadata.index(process) else { return };
         if let KernelEventKind::Fork { parent } = event.kind {
             let parent = metadata.index(parent).filter(|&parent| parent != index);
-            if let Some(parent) = parent.and_then(|parent| self.processes[parent].space.as_ref()) {
+            if let Some(parent) = parent.and_then(|parent| self.processes[parent].space.as_ref())
+                && self.copies.take(index, parent.heap_bytes())
+            {
                 self.processes[index].space = Some(parent.forked());
             }
         }

@@ -68,6 +68,7 @@ pub use objects::SiteId;
 
 mod address_space;
 mod analyses;
+mod copies;
 mod defects;
 mod early_frees;
 mod intervals;

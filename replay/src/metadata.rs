@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use hashbrown::HashMap;
+use pagetrace_format::expansion::raw_bytes_of;
 use pagetrace_format::records::{
     Bucket, End, Gap, Loss, Machine, MappedFile, Module, Process, ProcessEnd, ProcessOrigin, Record, Source, Stack,
     StackEnd, StackFrames, StackNode, Stream, Symbol, TracerMemory,
@@ -15,7 +16,7 @@ use pagetrace_format::{Address, ChunkKind, FileId, PageShift, ProcessId, StackId
 use crate::results::{Defect, DefectKind, Frame};
 
 /// Frames of the longest stack that is followed; a longer one is a tree with a loop.
-const FRAMES_MAX: usize = 4096;
+const FRAMES_MAX: usize = 512;
 
 /// Everything but events, and snapshots as light entries.
 #[derive(Clone, Debug, Default)]
@@ -44,6 +45,8 @@ pub struct Metadata {
     pub snapshots: Vec<SnapshotEntry>,
     /// What could not be read.
     pub defects: Vec<Defect>,
+    /// Bytes of all payloads, decompressed.
+    pub payload_bytes: u64,
     nodes: HashMap<(ProcessId, u32), (u32, Address)>,
     stacks: HashMap<(ProcessId, StackId), u32>,
     /// Stacks that came with their frames, without the tree: places in `frames`.
@@ -109,6 +112,7 @@ impl Metadata {
         let mut event_times: HashMap<StreamId, (TraceNanos, TraceNanos)> = HashMap::new();
         let mut kernel_times: BTreeMap<ProcessId, (TraceNanos, TraceNanos)> = BTreeMap::new();
         for (index, chunk) in trace.chunks().iter().enumerate() {
+            metadata.payload_bytes += raw_bytes_of(&chunk.header);
             let damaged = |kind| Defect { offset: chunk.payload_offset, kind, events_lost: 0 };
             let times = (chunk.header.first, chunk.header.last);
             match chunk.header.kind {

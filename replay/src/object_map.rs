@@ -48,6 +48,11 @@ impl ObjectMap {
         self.taken + usize::from(self.nowhere.is_some())
     }
 
+    /// About how much memory a copy takes.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.buckets.len() * (size_of::<Bucket>() + size_of::<u32>())
+    }
+
     /// All objects with their addresses, in no order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, Packed)> {
         let places = self.buckets.iter().flat_map(|bucket| bucket.addresses.into_iter().zip(bucket.objects));

@@ -271,6 +271,12 @@ impl ObjectTable {
         packed.chain(self.unpacked.iter().map(|(&address, &object)| (Address(address), object)))
     }
 
+    /// About how much memory a copy takes.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        let objects = self.live.heap_bytes() + self.unpacked.capacity() * size_of::<(u64, Object)>();
+        objects + self.sites.len() * size_of::<SiteTotals>()
+    }
+
     pub(crate) fn live_count(&self) -> usize {
         self.live.len()
     }

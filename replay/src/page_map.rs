@@ -64,6 +64,11 @@ impl<T: Copy + Default + PartialEq> PageMap<T> {
         slot
     }
 
+    /// About how much memory a copy takes.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.leaf_count() * LEAF_PAGES as usize * size_of::<T>() + RECENT * size_of::<(u64, usize)>()
+    }
+
     /// How many leaves there are.
     pub(crate) fn leaf_count(&self) -> usize {
         self.numbers.len()

@@ -2,11 +2,13 @@
 
 use pagetrace_format::{PageRun, PageShift};
 
-use crate::page_map::PageMap;
+use crate::page_map::{LEAF_PAGES, PageMap};
 use crate::results::{PageAnomalies, PageStateCounts};
 
 /// No allocator takes a longer run at once; a longer one is damage, and following it would take all memory.
 const RUN_PAGES_MAX: u64 = 1 << 24;
+/// Leaves that a process may have whatever the length of the trace: 128 GiB of Go's pages, side by side.
+const LEAVES_FREE: u64 = 1 << 15;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum PageState {
@@ -32,6 +34,7 @@ pub(crate) enum PageAction {
 pub(crate) struct PageStates {
     shift: PageShift,
     states: PageMap<PageState>,
+    leaves_max: u64,
     /// Whether a gap of the recording may hide what became of pages that were not seen yet.
     after_gap: bool,
     pub(crate) counts: PageStateCounts,
@@ -39,14 +42,28 @@ pub(crate) struct PageStates {
 }
 
 impl PageStates {
-    pub(crate) fn new(shift: PageShift) -> PageStates {
+    /// Without pages. There may be as many leaves as the trace has bytes of payload, and some: a run is a few bytes of a
+    /// trace, however many pages it has.
+    pub(crate) fn new(shift: PageShift, payload_bytes: u64) -> PageStates {
         let (counts, anomalies) = (PageStateCounts::default(), PageAnomalies::default());
-        PageStates { shift, states: PageMap::new(), after_gap: false, counts, anomalies }
+        PageStates {
+            shift,
+            states: PageMap::new(),
+            leaves_max: LEAVES_FREE.saturating_add(payload_bytes),
+            after_gap: false,
+            counts,
+            anomalies,
+        }
     }
 
     /// A copy for a forked child: the same pages, no anomalies yet.
     pub(crate) fn inherited(&self) -> PageStates {
         PageStates { anomalies: PageAnomalies::default(), ..self.clone() }
+    }
+
+    /// About how much memory a copy takes.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.states.heap_bytes()
     }
 
     /// The recording was off: what became of the pages meanwhile is not known, and the next event of each cannot
@@ -63,7 +80,8 @@ impl PageStates {
 
     pub(crate) fn apply(&mut self, action: PageAction, run: PageRun) {
         let first = self.shift.page_of(run.base).0;
-        if run.pages.0 > RUN_PAGES_MAX {
+        let leaves = self.states.leaf_count() as u64 + run.pages.0 / LEAF_PAGES;
+        if run.pages.0 > RUN_PAGES_MAX || leaves > self.leaves_max {
             self.anomalies.impossible_runs += 1;
             return;
         }

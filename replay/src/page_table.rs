@@ -6,7 +6,7 @@
 
 use pagetrace_format::PageShift;
 
-use crate::intervals::Intervals;
+use crate::intervals::{INTERVAL_BYTES, Intervals};
 use crate::page_map::{LEAF_PAGES, PageMap};
 
 /// From this many pages covered whole, an object's inner pages are kept as an interval.
@@ -130,6 +130,12 @@ impl PageTable {
     /// Pages that may hold objects nobody knows of.
     pub(crate) fn held_before_gap(&self) -> &Intervals {
         &self.held_before_gap
+    }
+
+    /// About how much memory a copy takes.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        let sets = [&self.large_ever_held, &self.held_before_gap, &self.chunks_before_gap];
+        self.pages.heap_bytes() + sets.map(Intervals::len).iter().sum::<usize>() * INTERVAL_BYTES
     }
 
     /// All pages that ever held an object.

@@ -42,7 +42,7 @@ impl ProcessState {
             malloc,
             objects: ObjectTable::default(),
             pages: PageTable::new(kernel_shift),
-            page_states: PageStates::new(trace_shift),
+            page_states: PageStates::new(trace_shift, metadata.payload_bytes),
             inherited: 0,
             allocator: module.map(|module| allocator_of(&metadata.modules[module].path)),
         }
@@ -60,6 +60,11 @@ impl ProcessState {
             page_states: self.page_states.inherited(),
             allocator: self.allocator,
         }
+    }
+
+    /// About how much memory [`ProcessState::inherited_by`] takes.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.objects.heap_bytes() + self.pages.heap_bytes() + self.page_states.heap_bytes()
     }
 
     /// Touches what these births and deaths will touch. Lookups that follow each other at once wait for memory together,

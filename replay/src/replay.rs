@@ -7,6 +7,7 @@ use pagetrace_format::records::ProcessOrigin;
 use pagetrace_format::{Origin, PageCount, PageRun, PageShift, Trace, TraceNanos};
 
 use crate::analyses::peak::peak_of_rss;
+use crate::copies::Copies;
 use crate::error::ReplayError;
 use crate::kernel_states::KernelStates;
 use crate::merged_event::MergedEvent;
@@ -58,12 +59,13 @@ pub fn replay(trace: &Trace<'_>, at: Moment, progress: &mut dyn FnMut(u64)) -> R
         }
     });
     progress(done);
-    let (Found { events, pages, peak, final_pages, anomalies, outcomes }, kernel) = replay.finish();
+    let (Found { events, pages, peak, final_pages, anomalies, outcomes }, too_many_copies, kernel) = replay.finish();
     let (page_events, damaged_kernel_events) = kernel.finish();
 
     let damaged_events = timeline.into_defects();
     metadata.defects.extend(damaged_events);
     metadata.defects.extend(damaged_kernel_events);
+    metadata.defects.extend(too_many_copies);
     let lost = lost_events(&metadata);
     let processes = outcomes
         .into_iter()
@@ -167,6 +169,7 @@ struct Replay<'t, 'b> {
     next_due: TraceNanos,
     kernel: KernelStates<'t, 'b>,
     states: Vec<Option<ProcessState>>,
+    copies: Copies,
     now: PageStateCounts,
     found: Found,
 }
@@ -211,6 +214,7 @@ impl<'t, 'b> Replay<'t, 'b> {
             due,
             kernel,
             states: metadata.processes.iter().map(|_| None).collect(),
+            copies: Copies::new(metadata),
             now: PageStateCounts::default(),
             found: Found {
                 events: EventCounts::default(),
@@ -349,7 +353,7 @@ impl<'t, 'b> Replay<'t, 'b> {
         let process = &self.metadata.processes[child].process;
         let parent = process.parent.and_then(|parent| self.metadata.index(parent));
         let Some(parent) = parent.and_then(|parent| self.states[parent].as_ref()) else { return };
-        if self.states[child].is_none() {
+        if self.states[child].is_none() && self.copies.take(child, parent.heap_bytes()) {
             let state = parent.inherited_by(process.id, process.malloc);
             add_counts(&mut self.now, &state.page_states.counts);
             self.states[child] = Some(state);
@@ -395,6 +399,7 @@ impl<'t, 'b> Replay<'t, 'b> {
 
     fn end(&mut self, process: usize) {
         self.kernel.end(process, self.metadata);
+        self.copies.give_back(process);
         let state = self.states[process].take();
         let outcome = &mut self.found.outcomes[process];
         outcome.capture(state.as_ref());
@@ -412,7 +417,7 @@ impl<'t, 'b> Replay<'t, 'b> {
         all.impossible_runs += impossible_runs;
     }
 
-    fn finish(mut self) -> (Found, KernelStates<'t, 'b>) {
+    fn finish(mut self) -> (Found, Option<Defect>, KernelStates<'t, 'b>) {
         while let Some(next) = self.due.pop() {
             self.kernel.run_until(next.time, self.metadata);
             self.run(next.action);
@@ -421,7 +426,7 @@ impl<'t, 'b> Replay<'t, 'b> {
         for process in 0..self.states.len() {
             self.end(process);
         }
-        (self.found, self.kernel)
+        (self.found, self.copies.defect(), self.kernel)
     }
 }
 

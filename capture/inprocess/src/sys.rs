@@ -16,8 +16,8 @@ pub use threads::{
     without_cancellation, yield_processor,
 };
 pub use trace_descriptor::{
-    close, file_identity, is_regular, lock_file, move_descriptor_up, open_again, open_for_trace, print_error, read_at,
-    truncate, write_all,
+    close, file_identity, is_regular, is_removed, lock_file, move_descriptor_up, open_again, open_for_trace,
+    print_error, read_at, truncate, write_all,
 };
 
 use core::ffi::CStr;
@@ -85,18 +85,6 @@ fn is_zombie(pid: u32) -> bool {
     let text = &text[..usize::try_from(length).unwrap_or(0)];
     let state = text.iter().rposition(|&byte| byte == b')').and_then(|end| text.get(end + 2));
     matches!(state, Some(b'Z' | b'X'))
-}
-
-/// Has the kernel send SIGCONT to this process when its parent dies (prctl(2), PR_SET_PDEATHSIG), if `parent` is that
-/// and the program has not asked for another signal.
-pub fn continue_when_parent_dies(parent: u32) {
-    let mut asked: libc::c_int = 0;
-    // SAFETY: no memory but `asked` is written.
-    unsafe {
-        if libc::getppid() as u32 == parent && libc::prctl(libc::PR_GET_PDEATHSIG, &raw mut asked) == 0 && asked == 0 {
-            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGCONT);
-        }
-    }
 }
 
 /// Waits on a futex that other processes share until it is woken, its value is not `expected`, or the time is over.

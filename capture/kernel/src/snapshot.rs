@@ -1,5 +1,6 @@
 //! Snapshots of one process, taken again and again.
 
+use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use pagetrace_format::snapshot::{KernelFigures, SnapshotReason};
@@ -25,6 +26,7 @@ pub struct SnapshotTaker {
     /// Whether the kernel's quick sum of RSS was the same as its slow one in every stopped snapshot so far; `None`
     /// before the first. Kernels before 6.16 sum it up lazily.
     quick_is_exact: Option<bool>,
+    held: Option<&'static AtomicU32>,
 }
 
 /// A snapshot and what it cost the process.
@@ -43,7 +45,13 @@ impl SnapshotTaker {
     /// [`KernelError::Gone`] where there is no such process.
     pub fn open(pid: u32) -> Result<SnapshotTaker, KernelError> {
         let (process, scanner) = (ProcessDir::open(pid)?, ResidencyScanner::open(pid)?);
-        Ok(SnapshotTaker { process, scanner, quick_is_exact: None })
+        Ok(SnapshotTaker { process, scanner, quick_is_exact: None, held: None })
+    }
+
+    /// Keeps the process's pid in this word for as long as it is held, for those who let it go if this process is killed.
+    #[must_use]
+    pub fn noting_held(self, held: Option<&'static AtomicU32>) -> SnapshotTaker {
+        SnapshotTaker { held, ..self }
     }
 
     /// Reads pagemap instead of the PAGEMAP_SCAN ioctl from now on, as is done where the ioctl is missing.
@@ -63,7 +71,7 @@ impl SnapshotTaker {
     /// [`KernelError::Gone`] if the process has ended or replaced its program before or meanwhile,
     /// [`KernelError::StillRunning`] if it would not stop, [`KernelError::Denied`] where it may not be looked at.
     pub fn take(&mut self, process: ProcessId, reason: SnapshotReason, stop: bool) -> Result<Taken, KernelError> {
-        let stopped = if stop { Some(Stopped::stop_process(&self.process)?) } else { None };
+        let stopped = if stop { Some(Stopped::stop_process(&self.process, self.held)?) } else { None };
         let time = now();
         let mut address_space = AddressSpace::open(&self.process)?;
         let mappings = address_space.mappings()?;

@@ -4,6 +4,7 @@
 //! runs when it goes on. There is no way without ptrace that avoids this.
 
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, PidfdFlags, Signal};
@@ -18,6 +19,7 @@ pub struct Stopped {
     signals: Signals,
     since: Instant,
     was_stopped: bool,
+    held: Option<&'static AtomicU32>,
 }
 
 /// How long a process has to come to a stop.
@@ -31,15 +33,17 @@ impl Stopped {
     /// thread does not stop within [`LONGEST_WAIT`], the process goes on then; [`KernelError::Denied`] where this user
     /// may not send it signals.
     pub fn stop(pid: u32) -> Result<Stopped, KernelError> {
-        Stopped::stop_process(&ProcessDir::open(pid)?)
+        Stopped::stop_process(&ProcessDir::open(pid)?, None)
     }
 
-    pub(crate) fn stop_process(process: &ProcessDir) -> Result<Stopped, KernelError> {
+    /// As [`Stopped::stop`]. The pid is in `held` from before the process is told to stop until after it was told to go on.
+    pub(crate) fn stop_process(process: &ProcessDir, held: Option<&'static AtomicU32>) -> Result<Stopped, KernelError> {
         let signals = Signals::open(process.pid())?;
         // Of a process in a stop already nothing is changed: another SIGSTOP would be left pending under a debugger.
         let was_stopped = running_thread(process)?.is_none();
-        let stopped = Stopped { signals, since: Instant::now(), was_stopped };
+        let stopped = Stopped { signals, since: Instant::now(), was_stopped, held };
         if !was_stopped {
+            stopped.note(process.pid());
             stopped.signals.send(Signal::STOP)?;
         }
         let mut pause = Duration::from_micros(10);
@@ -54,6 +58,12 @@ impl Stopped {
         Ok(stopped)
     }
 
+    fn note(&self, pid: u32) {
+        if let Some(held) = self.held {
+            held.store(pid, Ordering::SeqCst);
+        }
+    }
+
     /// How long ago the process was told to stop.
     #[must_use]
     pub fn stopped_for(&self) -> Duration {
@@ -66,6 +76,7 @@ impl Drop for Stopped {
         if !self.was_stopped {
             // A process that has been killed meanwhile needs no signal.
             let _ = self.signals.send(Signal::CONT);
+            self.note(0);
         }
     }
 }

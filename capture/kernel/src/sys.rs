@@ -1,8 +1,8 @@
-//! System calls that no safe wrapper covers: of snapshots and of trying what works.
+//! System calls that no safe wrapper covers: of snapshots, of processes of the recorder's own, and of trying what works.
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -105,6 +105,70 @@ pub(crate) fn fork_waiting(word: Option<&AtomicU32>) -> io::Result<u32> {
     }
 }
 
+/// Forks a process that belongs to nobody here, with its signals blocked. Of the descriptors it has copies of `kept`
+/// only; its standard streams are closed too. It runs `work` and ends.
+///
+/// # Errors
+/// Those of fork(2).
+pub(crate) fn fork_detached(kept: &[RawFd], work: impl FnOnce()) -> io::Result<()> {
+    let mut kept = kept.to_vec();
+    kept.sort_unstable();
+    // From before it is there: the handlers that it has copies of would tell its parent of signals that it alone got.
+    let before = block_signals();
+    // SAFETY: fork has no requirement of its own. What runs in the child was written for it: it allocates at most, for
+    // which the C library keeps its heap usable in a fork's child, and takes no other lock.
+    let forked = unsafe { libc::fork() };
+    let error = io::Error::last_os_error();
+    if forked == 0 {
+        // SAFETY: these take numbers only, and are safe in a fork's child.
+        unsafe {
+            if libc::fork() != 0 {
+                libc::_exit(0);
+            }
+            libc::setsid();
+            close_all_but(&kept);
+            work();
+            libc::_exit(0)
+        }
+    }
+    // SAFETY: a pointer to a local, which holds what this thread had.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, ptr::null_mut()) };
+    if forked == -1 {
+        return Err(error);
+    }
+    let mut status = 0;
+    // SAFETY: a pointer to a local; the child ends at once.
+    unsafe { libc::waitpid(forked, &raw mut status, 0) };
+    Ok(())
+}
+
+/// Blocks all signals of this thread; gives what was blocked before.
+fn block_signals() -> libc::sigset_t {
+    // SAFETY: pointers to locals, which any bits may fill and sigfillset(3) and pthread_sigmask(3) do.
+    unsafe {
+        let (mut all, mut before) = (std::mem::zeroed::<libc::sigset_t>(), std::mem::zeroed::<libc::sigset_t>());
+        libc::sigfillset(&raw mut all);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before);
+        before
+    }
+}
+
+/// Closes every descriptor but these, which ascend (close_range(2)).
+///
+/// # Safety
+/// Nothing may use another one afterwards.
+unsafe fn close_all_but(kept: &[RawFd]) {
+    let mut first = 0;
+    let bounds = kept.iter().filter_map(|&fd| libc::c_uint::try_from(fd).ok()).chain([libc::c_uint::MAX]);
+    for bound in bounds {
+        if bound > first {
+            // SAFETY: the caller's word; the call takes numbers only.
+            unsafe { libc::syscall(libc::SYS_close_range, first, bound - 1, 0) };
+        }
+        first = bound.saturating_add(1);
+    }
+}
+
 const PROBED_BYTES: usize = 4096;
 
 /// The first word of a file of at least a page, shared with whoever maps it. It stays mapped.
@@ -117,6 +181,18 @@ pub(crate) fn map_shared_word(file: &File) -> io::Result<&'static AtomicU32> {
     let base = unsafe { rustix::mm::mmap(ptr::null_mut(), PROBED_BYTES, protection, MapFlags::SHARED, file, 0)? };
     // SAFETY: page aligned, readable and writable, within the file as the caller promises, never unmapped; all access
     // is atomic.
+    Ok(unsafe { AtomicU32::from_ptr(base.cast()) })
+}
+
+/// A word that this process shares with those that it forks. It stays mapped.
+///
+/// # Errors
+/// Those of mmap(2).
+pub(crate) fn word_shared_with_forks() -> io::Result<&'static AtomicU32> {
+    let protection = ProtFlags::READ | ProtFlags::WRITE;
+    // SAFETY: a new mapping at an address of the kernel's choice.
+    let base = unsafe { rustix::mm::mmap_anonymous(ptr::null_mut(), PROBED_BYTES, protection, MapFlags::SHARED)? };
+    // SAFETY: page aligned, readable and writable, never unmapped; all access is atomic.
     Ok(unsafe { AtomicU32::from_ptr(base.cast()) })
 }
 

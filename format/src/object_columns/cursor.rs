@@ -12,6 +12,9 @@ use crate::units::{Address, StackId, TraceNanos};
 use crate::varint::Input;
 use crate::zstd_contexts::Decompressor;
 
+/// Kind, code, low byte, a time of ten bytes, and planes of at most eight bytes of address, size, extra and stack.
+const EVENT_BYTES_MAX: usize = 3 + 10 + 4 * 8;
+
 /// Where the next event of a payload is, in each column. It holds none of the payload's bytes, so that it can live beside
 /// them.
 #[derive(Clone, Debug)]
@@ -66,7 +69,7 @@ impl ObjectPositions {
         let (literals, allocs, lows, time_bytes) = (length()?, length()?, length()?, length()?);
         let events = count as usize;
 
-        read_sections(input, columns, decompressor)?;
+        read_sections(input, events.saturating_mul(EVENT_BYTES_MAX), columns, decompressor)?;
         let columns = &columns[..];
         let mut end = 0_usize;
         let mut place = |bytes: usize| -> Result<usize, FormatError> {

@@ -48,12 +48,13 @@ pub(super) fn put_sections(out: &mut Vec<u8>, columns: &[u8], ends: &[usize], co
     out.extend_from_slice(&stored);
 }
 
-/// Overwrites `columns` with the columns that `input` holds, to its end.
+/// Overwrites `columns` with the columns that `input` holds, to its end; there are at most so many bytes of them.
 ///
 /// # Errors
 /// [`FormatError::Payload`] where lengths do not fit, or would be more than a payload may have.
 pub(super) fn read_sections(
     mut input: Input<'_>,
+    bytes_max: usize,
     columns: &mut Vec<u8>,
     decompressor: &mut Decompressor,
 ) -> Result<(), FormatError> {
@@ -66,7 +67,7 @@ pub(super) fn read_sections(
     }
     for &(raw, stored) in &lengths[..count as usize] {
         let section = input.take(stored).ok_or(DAMAGED)?;
-        if raw > PAYLOAD_BYTES_MAX - columns.len() {
+        if raw > bytes_max.min(PAYLOAD_BYTES_MAX) - columns.len() {
             return Err(DAMAGED);
         }
         if raw == stored {

@@ -30,7 +30,7 @@ use self::areas::{Area, AreaKind, Areas, Traits};
 use self::huge::HugePlaces;
 use self::touches::{Touch, Touches};
 pub use self::touches::{TouchCause, TouchSite};
-use crate::intervals::Intervals;
+use crate::intervals::{INTERVAL_BYTES, Intervals};
 use crate::metadata::Metadata;
 
 /// Nothing is mapped below: vm.mmap_min_addr as distributions have it.
@@ -142,6 +142,13 @@ impl AddressSpace {
         child.areas.update(0..u64::MAX, |area| area.traits = area.traits.with(Traits::LOCKED, false));
         child.keep_inherited_files();
         child
+    }
+
+    /// About how much memory [`AddressSpace::forked`] takes.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        let sets = [&self.resident, &self.touched_files, &self.file_pages];
+        let sets: usize = sets.iter().map(|set| set.len() * INTERVAL_BYTES).sum();
+        sets + self.areas.heap_bytes() + self.touches.heap_bytes()
     }
 
     /// Anonymous pages that must be resident now.

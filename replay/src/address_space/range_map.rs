@@ -16,6 +16,11 @@ impl<T: Copy + PartialEq> RangeMap<T> {
         self.range_of.len()
     }
 
+    /// About how much memory a copy takes.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.len() * 2 * size_of::<(u64, (u64, T))>()
+    }
+
     /// The value of a page, with all pages of its interval.
     pub(crate) fn at(&self, page: u64) -> Option<(Range<u64>, T)> {
         let (&start, &(end, value)) = self.range_of.range(..=page).next_back()?;

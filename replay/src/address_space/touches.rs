@@ -125,6 +125,12 @@ impl Touches {
         self.by_page.leaf_count() + self.together.len()
     }
 
+    /// About how much memory a copy takes.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        let sites = self.sites.len() * 2 * size_of::<(TouchSite, u32)>();
+        self.by_page.heap_bytes() + self.together.heap_bytes() + sites
+    }
+
     /// Takes down what is to move.
     pub(crate) fn copy(&self, range: Range<u64>) -> Moved {
         let mut by_page = Vec::new();

@@ -169,11 +169,6 @@ pub fn join(session: Session, forked_from: u32) -> Option<()> {
         range[0].store(start, Ordering::Relaxed);
         range[1].store(end, Ordering::Relaxed);
     }
-    if header.writer.load(Ordering::Relaxed) == writer::RECORDER {
-        // From here on the recorder may stop this process to look at it. If it is killed then, nobody else would let
-        // us go.
-        sys::continue_when_parent_dies(header.recorder_pid.load(Ordering::Relaxed));
-    }
     slot.state.store(slot_state::RUNNING, Ordering::Release);
     Some(())
 }

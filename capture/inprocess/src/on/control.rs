@@ -249,6 +249,7 @@ fn finish_locked() -> Result<(), Error> {
             announcements::end(scratch);
         }
         session.header().file.ended.store(1, Ordering::Relaxed);
+        trace_file::check_that_it_is_there();
         trace_file::close();
         if quiet {
             // Under the lock: a forked relative may be about to write.

@@ -89,6 +89,16 @@ pub fn append(bytes: &[u8]) -> bool {
     }
 }
 
+/// A file that was removed, or replaced by another, takes all that was written with it: that is an error, too.
+pub fn check_that_it_is_there() {
+    let Some(session) = PROCESS.session() else { return };
+    let (state, descriptor) = (&session.header().file, DESCRIPTOR.load(Ordering::Acquire));
+    if state.errno.load(Ordering::Relaxed) == 0 && is_ours(descriptor, state) && sys::is_removed(descriptor) {
+        state.errno.store(libc::ENOENT as u32, Ordering::Relaxed);
+        report(libc::ENOENT);
+    }
+}
+
 /// The error that ended the writing.
 pub fn failure() -> Option<Error> {
     let errno = PROCESS.session()?.header().file.errno.load(Ordering::Relaxed);

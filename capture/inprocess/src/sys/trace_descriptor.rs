@@ -11,14 +11,18 @@ pub fn open_for_trace(path: &CStr) -> io::Result<i32> {
     let flags = libc::O_RDWR | libc::O_CREAT | libc::O_APPEND | libc::O_CLOEXEC | libc::O_NOCTTY;
     // SAFETY: a valid C string.
     let fd = unsafe { libc::open(path.as_ptr(), flags, 0o600) };
-    if fd >= 0 {
+    if fd < 0 {
+        let refused = io::Error::last_os_error();
+        // A pipe or a device may be open to writing alone.
+        return open_again(path).map_err(|_| refused);
+    }
+    if !is_pipe(fd) {
         return Ok(fd);
     }
-    let refused = io::Error::last_os_error();
-    // A pipe or a device may be open to writing alone.
-    // SAFETY: as above.
-    let fd = unsafe { libc::open(path.as_ptr(), libc::O_WRONLY | libc::O_APPEND | libc::O_CLOEXEC | libc::O_NOCTTY) };
-    if fd >= 0 { Ok(fd) } else { Err(refused) }
+    // Open to reading, too, it would be its own reader, and nobody would be told when the last other one goes.
+    let write_only = open_again(path).map_err(io::Error::from_raw_os_error);
+    close(fd);
+    write_only
 }
 
 /// Opens it again for appending.
@@ -61,6 +65,15 @@ pub fn file_identity(descriptor: i32) -> io::Result<(u64, u64)> {
 /// Whether it is a regular file.
 pub fn is_regular(descriptor: i32) -> io::Result<bool> {
     Ok(stat_of(descriptor)?.st_mode & libc::S_IFMT == libc::S_IFREG)
+}
+
+fn is_pipe(descriptor: i32) -> bool {
+    stat_of(descriptor).is_ok_and(|stat| stat.st_mode & libc::S_IFMT == libc::S_IFIFO)
+}
+
+/// Whether it is a file that has no name any more.
+pub fn is_removed(descriptor: i32) -> bool {
+    stat_of(descriptor).is_ok_and(|stat| stat.st_nlink == 0 && stat.st_mode & libc::S_IFMT == libc::S_IFREG)
 }
 
 fn stat_of(descriptor: i32) -> io::Result<libc::stat> {

@@ -187,6 +187,15 @@ pub const CASES: &[Case] = &[
         left: &[left(LeftBehind::Anything)],
         ..PLAIN
     },
+    Case { name: "file_removed", program: files::removed, says: "No such file or directory", left: NOTHING, ..PLAIN },
+    Case { name: "file_replaced", program: files::replaced, says: "failed to write page trace: ", left: &[], ..PLAIN },
+    Case {
+        name: "reader_gone",
+        program: files::reader_gone,
+        says: "failed to write page trace: ",
+        left: NOTHING,
+        ..PLAIN
+    },
     Case {
         name: "disk_full",
         program: life::unwritten,

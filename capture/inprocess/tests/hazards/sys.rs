@@ -1,6 +1,9 @@
 //! What the programs ask of the kernel.
 
+use std::ffi::CString;
 use std::io::Error;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -150,4 +153,11 @@ fn set_timer(interval: Duration) {
     let timer = libc::itimerval { it_interval: every, it_value: every };
     // SAFETY: the pointers are to a local variable or null.
     succeeded(unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const timer, std::ptr::null_mut()) });
+}
+
+/// Makes a pipe with a name (mkfifo(3)).
+pub fn make_fifo(path: &Path) {
+    let path = CString::new(path.as_os_str().as_bytes()).expect("a path");
+    // SAFETY: a valid C string.
+    succeeded(unsafe { libc::mkfifo(path.as_ptr(), 0o600) });
 }

@@ -17,6 +17,7 @@ use super::ring::Ring;
 use super::sys;
 use super::traced_calls::TRACED;
 use super::tracepoints::EnterExit;
+use crate::sys::fork_detached;
 
 /// What was found.
 #[derive(Debug)]
@@ -53,7 +54,7 @@ fn search_elsewhere() -> io::Result<(Vec<Option<EnterExit>>, OwnedFd)> {
     let (read_end, write_end) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     let descriptor = write_end.as_raw_fd();
     let mut out = File::from(write_end);
-    sys::fork_detached(&[descriptor, wait_end.as_raw_fd()], || {
+    fork_detached(&[descriptor, wait_end.as_raw_fd()], || {
         let (found, opened) = search();
         let _ = out.write_all(&words_of(&found.unwrap_or_default()));
         drop(out);

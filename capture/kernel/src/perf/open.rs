@@ -16,6 +16,7 @@ use super::ring::{Ring, is_for_want_of_memory};
 use super::sys;
 use super::traced_calls::{NEEDED, TRACED, TracedCall, filter_of};
 use super::tracepoints::{CallTracepoints, EnterExit, KernelTracepoints, all_needed};
+use crate::sys::fork_detached;
 
 /// Rings of all processors together take no more than this.
 const RINGS_BYTES_MAX: usize = 256 << 20;
@@ -132,7 +133,7 @@ impl PerfEvents {
         let Ok((wait_end, go_end)) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC) else { return };
         let kept = [&descriptors[..], &[wait_end.as_raw_fd()]].concat();
         // Where no process can be had the closing is done here.
-        let _ = sys::fork_detached(&kept, || {
+        let _ = fork_detached(&kept, || {
             // Until this process has closed its own.
             let _ = rustix::io::read(&wait_end, &mut [0_u8; 1]);
         });

@@ -4,7 +4,7 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -204,58 +204,6 @@ pub(super) fn call_without_effect(number: i64) {
         if number == libc::SYS_brk || number == libc::SYS_mlock || number == libc::SYS_munlock { 0 } else { -1 };
     // SAFETY: a descriptor of −1 is EBADF, an address of −1 is not page aligned or not mapped, a length of 0 is nothing.
     unsafe { libc::syscall(number, first, 0_i64, 0_i64, 0_i64, -1_i64, 0_i64) };
-}
-
-/// Forks a process that belongs to nobody here, with its signals blocked. Of the descriptors it has copies of `kept`
-/// only; its standard streams are closed too. It runs `work` and ends.
-///
-/// # Errors
-/// Those of fork(2).
-pub(super) fn fork_detached(kept: &[RawFd], work: impl FnOnce()) -> io::Result<()> {
-    let mut kept = kept.to_vec();
-    kept.sort_unstable();
-    // SAFETY: fork has no requirement of its own. What runs in the child was written for it: it allocates at most, for
-    // which the C library keeps its heap usable in a fork's child, and takes no other lock.
-    match unsafe { libc::fork() } {
-        -1 => Err(io::Error::last_os_error()),
-        0 => {
-            // SAFETY: these take no pointers or pointers to locals, and are safe in a fork's child.
-            unsafe {
-                if libc::fork() != 0 {
-                    libc::_exit(0);
-                }
-                libc::setsid();
-                let mut all = std::mem::zeroed::<libc::sigset_t>();
-                libc::sigfillset(&raw mut all);
-                libc::sigprocmask(libc::SIG_BLOCK, &raw const all, ptr::null_mut());
-                close_all_but(&kept);
-                work();
-                libc::_exit(0)
-            }
-        }
-        child => {
-            let mut status = 0;
-            // SAFETY: a pointer to a local; the child ends at once.
-            unsafe { libc::waitpid(child, &raw mut status, 0) };
-            Ok(())
-        }
-    }
-}
-
-/// Closes every descriptor but these, which ascend (close_range(2)).
-///
-/// # Safety
-/// Nothing may use another one afterwards.
-unsafe fn close_all_but(kept: &[RawFd]) {
-    let mut first = 0;
-    let bounds = kept.iter().filter_map(|&fd| libc::c_uint::try_from(fd).ok()).chain([libc::c_uint::MAX]);
-    for bound in bounds {
-        if bound > first {
-            // SAFETY: the caller's word; the call takes numbers only.
-            unsafe { libc::syscall(libc::SYS_close_range, first, bound - 1, 0) };
-        }
-        first = bound.saturating_add(1);
-    }
 }
 
 /// Reads a number behind a path in a directory.

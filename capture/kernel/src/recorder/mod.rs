@@ -6,6 +6,7 @@
 
 mod abandoned;
 mod drain;
+mod guardian;
 mod image;
 mod images;
 mod kernel_sources;
@@ -32,7 +33,9 @@ use pagetrace_format::session::when_full;
 use pagetrace_format::{FileHeader, FormatError, Origin, PageShift, TraceWriter, VERSION};
 
 use crate::perf::PerfOptions;
+pub use abandoned::{LIBRARY_NAME, NAME_PREFIX, mark_as_living};
 use drain::Drain;
+use guardian::{Guardian, end_for_hooks};
 use kernel_streams::KernelStreams;
 use processes::Processes;
 use session_file::SessionFile;
@@ -75,6 +78,7 @@ pub struct Finished {
 #[derive(Debug)]
 pub struct Recorder<W: Write> {
     session: SessionFile,
+    _guardian: Option<Guardian>,
     clock: TickMapper,
     drain: Drain,
     processes: Processes,
@@ -100,6 +104,8 @@ impl<W: Write> Recorder<W> {
         let clock_kind = TickMapper::best_clock();
         let full = if options.lose_when_full { when_full::LOSE } else { when_full::WAIT };
         let session = SessionFile::create(options.buffer_bytes, clock_kind, full)?;
+        // Where there is room for no process more, programs that wait or are held are on their own if this one is killed.
+        let guardian = Guardian::start(session.session()).ok();
         let header = FileHeader {
             version: VERSION,
             page_shift: PageShift::KIB_4,
@@ -113,7 +119,8 @@ impl<W: Write> Recorder<W> {
             session,
             clock: TickMapper::new(clock_kind),
             drain: Drain::new(),
-            processes: Processes::new(options.args, options.objects),
+            processes: Processes::new(options.args, options.objects, guardian.as_ref().map(Guardian::held)),
+            _guardian: guardian,
             kernel: KernelStreams::idle(),
             trace: TraceFile::new(writer),
             options,
@@ -166,6 +173,12 @@ impl<W: Write> Recorder<W> {
         let header = session.header();
         header.heartbeat.0.fetch_add(1, Ordering::Relaxed);
         self.doorbell_seen = header.doorbell.0.load(Ordering::Acquire);
+        if self.trace.error().is_some() {
+            // Nothing more can be written, so nobody is looked at any more.
+            end_for_hooks(session);
+            self.kernel.close();
+            return self.processes.pids();
+        }
 
         let mut records = self.processes.adopt_joined(session, &mut self.clock);
         let present = Instant::now();
@@ -196,9 +209,6 @@ impl<W: Write> Recorder<W> {
         }
         let output = self.kernel.round(&mut || self.processes.next_id());
         self.trace.kernel_events(output);
-        if self.trace.error().is_some() {
-            header.recording.store(0, Ordering::Relaxed);
-        }
         self.processes.pids()
     }
 
@@ -217,9 +227,7 @@ impl<W: Write> Recorder<W> {
         }
         let session = self.session.session();
         let header = session.header();
-        header.recording.store(0, Ordering::Release);
-        header.blocks_freed.0.fetch_add(1, Ordering::Release);
-        sys::futex_wake_all(&header.blocks_freed.0);
+        end_for_hooks(session);
         self.take_events();
         self.drain.flush(None, &mut |stream, events| self.trace.events(stream, events));
         let records = self.processes.end_all(session);

@@ -1,7 +1,7 @@
 //! Which processes there are: those that joined the session by themselves, and those found below the command.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use pagetrace_format::records::{
@@ -40,6 +40,7 @@ pub struct Processes {
     with_args: bool,
     /// Whether programs are to join.
     with_objects: bool,
+    held: Option<&'static AtomicU32>,
     command: Option<Command>,
     first_seen: HashMap<u32, Instant>,
     joined: u32,
@@ -59,8 +60,8 @@ struct Command {
 }
 
 impl Processes {
-    /// None yet.
-    pub fn new(with_args: bool, with_objects: bool) -> Processes {
+    /// None yet. The pid of the one that is held for a snapshot is noted in `held`.
+    pub fn new(with_args: bool, with_objects: bool, held: Option<&'static AtomicU32>) -> Processes {
         Processes {
             tracked: Vec::new(),
             drained: HashMap::new(),
@@ -68,6 +69,7 @@ impl Processes {
             ids_given: 0,
             with_args,
             with_objects,
+            held,
             command: None,
             first_seen: HashMap::new(),
             joined: 0,
@@ -197,7 +199,7 @@ impl Processes {
         }
         let args = if self.with_args { args_of(pid).ok().filter(|args| !args.is_empty()) } else { None };
         records.push(Record::Process(Process { id, pid, parent, origin, start, exe: exe.clone(), args, malloc }));
-        self.tracked.push(Tracked::new(id, pid, joined, exe));
+        self.tracked.push(Tracked::new(id, pid, joined, exe, self.held));
         id
     }
 

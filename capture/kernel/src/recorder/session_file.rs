@@ -10,7 +10,7 @@ use pagetrace_format::session::{SESSION_MAGIC, Session, SessionLayout, block_sta
 use rustix::fs::FallocateFlags;
 use rustix::process::{Resource, getrlimit};
 
-use super::abandoned::{DIRECTORY_PREFIX, mark_as_living, remove_abandoned};
+use super::abandoned::{NAME_PREFIX, mark_as_living, remove_abandoned};
 use super::sys;
 
 /// Bytes of a block: a few thousand events.
@@ -45,6 +45,7 @@ impl SessionFile {
     pub fn create(buffer_bytes: usize, clock: u32, when_full: u32) -> io::Result<SessionFile> {
         let budget_blocks = u32::try_from(buffer_bytes / BLOCK_BYTES as usize).unwrap_or(u32::MAX).max(BLOCKS_AT_START);
         let layout = layout_within(budget_blocks, getrlimit(Resource::Fsize).current)?;
+        memory_directories().iter().for_each(|parent| remove_abandoned(parent));
         let mut refusal = io::Error::other("no directory for shared memory");
         for parent in memory_directories() {
             match SessionFile::create_in(&parent, layout) {
@@ -63,8 +64,7 @@ impl SessionFile {
     }
 
     fn create_in(parent: &Path, layout: SessionLayout) -> io::Result<SessionFile> {
-        remove_abandoned(parent);
-        let directory = parent.join(format!("{DIRECTORY_PREFIX}{}", random_name()?));
+        let directory = parent.join(format!("{NAME_PREFIX}{}", random_name()?));
         // Others may pass through but not list it: the file's name is what admits a process to the session.
         std::fs::DirBuilder::new().mode(0o711).create(&directory)?;
         let made = SessionFile::create_file(&directory, layout);

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::AtomicU32;
 use std::time::{Duration, Instant};
 
 use pagetrace_format::records::Record;
@@ -61,8 +62,15 @@ pub struct Tracked {
 }
 
 impl Tracked {
-    /// Follows a process. One that has already ended is told so by [`Tracked::has_ended`].
-    pub fn new(id: ProcessId, pid: u32, joined: Option<(u32, u32)>, exe: String) -> Tracked {
+    /// Follows a process. One that has already ended is told so by [`Tracked::has_ended`]. While it is held for a
+    /// snapshot its pid is in `held`.
+    pub fn new(
+        id: ProcessId,
+        pid: u32,
+        joined: Option<(u32, u32)>,
+        exe: String,
+        held: Option<&'static AtomicU32>,
+    ) -> Tracked {
         let now = Instant::now();
         let pidfd = Pid::from_raw(pid as i32).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
         Tracked {
@@ -78,7 +86,7 @@ impl Tracked {
             snapshot_error: None,
             pidfd,
             statm: StatmReader::open(pid).ok(),
-            taker: SnapshotTaker::open(pid).ok(),
+            taker: SnapshotTaker::open(pid).ok().map(|taker| taker.noting_held(held)),
             largest_rss: 0,
             last: now,
             earliest_growth: now,

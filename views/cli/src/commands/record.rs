@@ -23,7 +23,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use group_witness::GroupWitness;
 use library::Library;
-use output::Output;
+use output::{Output, Place};
 use signals::Signals;
 
 /// The recorder failed; the command was not started, or succeeded without a whole trace of it.
@@ -34,6 +34,8 @@ const EXIT_CANNOT_RUN: u8 = 126;
 const EXIT_NOT_FOUND: u8 = 127;
 /// The recorder looks at the buffers so often.
 const ROUND: Duration = Duration::from_millis(2);
+/// And so often when nothing can be written any more.
+const ROUND_AFTER_FAILURE: Duration = Duration::from_millis(20);
 /// A command's descendants may outlive it for so long before they are worth a word.
 const LEFT_BEHIND: Duration = Duration::from_millis(500);
 
@@ -202,10 +204,8 @@ impl Recording {
             let left = recorder.round();
             if let Some(error) = recorder.write_error().filter(|_| !told_of_error) {
                 told_of_error = true;
-                eprintln!(
-                    "pagetrace: failed to write page trace: {}: {error}; the program goes on, what is written stays readable",
-                    output.shown().display()
-                );
+                let what = "the program goes on, what is written stays readable";
+                tell_of_failure(&output, &format!("{error}; {what}"));
             }
             if let Some((_, at)) = ended {
                 if left.is_empty() || stop_asked || told_of_error {
@@ -221,19 +221,26 @@ impl Recording {
                     );
                 }
             }
-            recorder.wait(ROUND);
+            recorder.wait(if told_of_error { ROUND_AFTER_FAILURE } else { ROUND });
         }
         let finished = recorder.finish();
         drop(library);
-        output.done();
-        if args.embed_symbols {
-            embed_symbols(&output);
-        }
-        if !args.quiet {
-            tell(&output, &finished);
+        let place = output.done();
+        match (&finished.write_error, place.loss()) {
+            (Some(_), _) if told_of_error => {}
+            (Some(error), _) => tell_of_failure(&output, &format!("{error}; what is written stays readable")),
+            (None, Some(loss)) => tell_of_failure(&output, loss),
+            (None, None) => {
+                if args.embed_symbols {
+                    embed_symbols(&output);
+                }
+                if !args.quiet {
+                    tell(&output, &finished);
+                }
+            }
         }
         let status = ended.map(|(status, _)| status);
-        exit_like(status, finished.write_error.is_some())
+        exit_like(status, finished.write_error.is_some() || place == Place::Lost)
     }
 }
 
@@ -243,6 +250,10 @@ fn end_status(status: ExitStatus) -> EndStatus {
         (None, Some(signal)) => EndStatus::Signaled(signal as u8),
         (None, None) => EndStatus::Unknown,
     }
+}
+
+fn tell_of_failure(output: &Output, what: &str) {
+    eprintln!("pagetrace: failed to write page trace: {}: {what}", output.shown().display());
 }
 
 /// The trace is whole already: what goes wrong here costs the names alone.
@@ -260,10 +271,10 @@ fn tell(output: &Output, finished: &Finished) {
         eprintln!("pagetrace: {program}: {}", library::why_unseen(Path::new(program)));
     }
     let shown = output.shown();
-    if finished.write_error.is_none() && output.is_file() {
+    if output.is_file() {
         match super::report::short_diagnosis(shown) {
             Ok(text) => eprintln!("{}", text.trim_end()),
-            Err(error) => eprintln!("pagetrace: cannot diagnose {}: {error:#}", shown.display()),
+            Err(error) => return eprintln!("pagetrace: cannot diagnose {}: {error:#}", shown.display()),
         }
         let size = indicatif::HumanBytes(finished.bytes);
         eprintln!("pagetrace: {size} in {0}; next: pagetrace report {0}", shown.display());

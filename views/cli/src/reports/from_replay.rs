@@ -49,7 +49,7 @@ pub fn report_of(
         },
         duration_ns: since_start(replayed.last),
         lost: Lost {
-            events: replayed.lost.values().map(|lost| lost.events).sum(),
+            events: replayed.lost.values().map(|lost| lost.events).fold(0, u64::saturating_add),
             reasons: replayed.lost.iter().map(|(reason, lost)| ((*reason).to_owned(), lost.events)).collect(),
         },
         events: EventCounts {
@@ -268,6 +268,7 @@ fn defect(defect: &results::Defect) -> Defect {
         DefectKind::DamagedEvents => ("a damaged chunk of events", None),
         DefectKind::DamagedRecords => ("a damaged chunk of records", None),
         DefectKind::DamagedSnapshot => ("a damaged snapshot", None),
+        DefectKind::TooManyCopies => ("more forks of large processes than the trace is long", None),
     };
     Defect { offset: defect.offset as u64, bytes, what, events_lost: defect.events_lost }
 }

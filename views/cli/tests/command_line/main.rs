@@ -4,6 +4,8 @@ mod made_trace;
 
 mod bad_input;
 
+mod hostile_input;
+
 mod export;
 
 mod report;

@@ -2,6 +2,8 @@
 
 mod harness;
 
+mod random;
+
 mod advice;
 
 mod agreement;
@@ -18,7 +20,11 @@ mod statuses;
 
 mod killed;
 
+mod recorder_killed;
+
 mod places;
+
+mod failing_writes;
 
 mod stacks;
 

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -53,6 +54,47 @@ pub fn size_limit(file: &Path) {
     assert!(!matches!(flushed, Ok(())), "nothing more can be written");
     work();
     drop(guard);
+}
+
+/// Somebody removes the file while it is written: said at the end.
+pub fn removed(file: &Path) {
+    let guard = Builder::new(file).flush_interval(Duration::from_millis(5)).init().expect("a recording");
+    work();
+    pagetrace::flush().expect("there is room");
+    fs::remove_file(file).expect("it is there");
+    work();
+    pagetrace::flush().expect("it can still be written to");
+    let finished = pagetrace::finish();
+    assert!(matches!(finished, Err(Error::Write { .. })), "{finished:?}");
+    drop(guard);
+    work();
+}
+
+/// Somebody puts another file in its place, which stays as it is.
+pub fn replaced(file: &Path) {
+    let (other, text) = (file.with_extension("other"), "what somebody has written");
+    let guard = Builder::new(file).flush_interval(Duration::from_millis(5)).init().expect("a recording");
+    work();
+    fs::write(&other, text).and_then(|()| fs::rename(&other, file)).expect("room for a line");
+    sys::close_descriptors_from(3);
+    work();
+    assert!(matches!(pagetrace::flush(), Err(Error::Write { .. })), "its descriptor and its name are gone");
+    drop(guard);
+    assert_eq!(fs::read_to_string(file).expect("it is there"), text);
+}
+
+/// Nobody reads any more from the pipe that the trace goes to.
+pub fn reader_gone(file: &Path) {
+    sys::make_fifo(file);
+    let reader = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(file).expect("a pipe");
+    let guard = Builder::new(file).flush_interval(Duration::from_millis(5)).init().expect("a recording");
+    work();
+    drop(reader);
+    work();
+    assert!(matches!(pagetrace::flush(), Err(Error::Write { .. })), "nobody reads");
+    work();
+    drop(guard);
+    fs::remove_file(file).expect("it is there");
 }
 
 /// A file that is no trace is not replaced.

@@ -7,17 +7,17 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use pagetrace_kernel::elf::{ElfKind, Executable};
+use pagetrace_kernel::recorder::{LIBRARY_NAME, NAME_PREFIX, mark_as_living};
 use rustix::fs::StatVfsMountFlags;
 
 static LIBRARY: &[u8] = include_bytes!(env!("PAGETRACE_PRELOAD_LIBRARY"));
-const NAME: &str = "libpagetrace_preload.so";
 
 /// The library's file.
 pub struct Library {
     /// Where it lies.
     pub path: PathBuf,
-    /// Whether it lies outside the recording's own directory, which goes by itself.
-    elsewhere: bool,
+    /// Marked as in use, where it lies outside the recording's own directory, which goes by itself.
+    elsewhere: Option<File>,
 }
 
 impl Library {
@@ -27,12 +27,18 @@ impl Library {
         let elsewhere = [std::env::temp_dir(), PathBuf::from("/var/tmp"), PathBuf::from(".")];
         let mut refused = Vec::new();
         for (place, parent) in std::iter::once(directory.to_owned()).chain(elsewhere).enumerate() {
-            let name = if place == 0 { NAME.to_owned() } else { format!("pagetrace-{}-{NAME}", std::process::id()) };
+            let elsewhere = place > 0;
+            let name = match elsewhere {
+                false => LIBRARY_NAME.to_owned(),
+                true => format!("{NAME_PREFIX}{}-{LIBRARY_NAME}", std::process::id()),
+            };
             // The dynamic linker takes a path with a slash as it is, and a relative one ends at the first chdir.
             let parent = parent.canonicalize().unwrap_or(parent);
-            let library = Library { path: parent.join(name), elsewhere: place > 0 };
-            if may_execute(&parent) && write(&library.path).is_ok() {
-                return Ok(library);
+            let path = parent.join(name);
+            if may_execute(&parent)
+                && let Ok(file) = write(&path)
+            {
+                return Ok(Library { path, elsewhere: elsewhere.then_some(file) });
             }
             refused.push(parent.display().to_string());
         }
@@ -46,7 +52,7 @@ impl Library {
 
 impl Drop for Library {
     fn drop(&mut self) {
-        if self.elsewhere {
+        if self.elsewhere.is_some() {
             // Someone else may have cleaned up before.
             let _ = std::fs::remove_file(&self.path);
         }
@@ -57,11 +63,16 @@ fn may_execute(directory: &Path) -> bool {
     rustix::fs::statvfs(directory).is_ok_and(|found| !found.f_flag.contains(StatVfsMountFlags::NOEXEC))
 }
 
-fn write(path: &Path) -> std::io::Result<()> {
+/// Writes the library there; the file is marked as in use for as long as it is open.
+fn write(path: &Path) -> std::io::Result<File> {
     let mut file: File = OpenOptions::new().write(true).create_new(true).mode(0o755).open(path)?;
     // Whoever the program becomes must be able to load it, whatever the umask.
     file.set_permissions(Permissions::from_mode(0o755))?;
-    file.write_all(LIBRARY)
+    file.write_all(LIBRARY)?;
+    // Open for reading only: a file that is open for writing may not be executed.
+    let file = File::open(path)?;
+    mark_as_living(&file)?;
+    Ok(file)
 }
 
 /// `LD_PRELOAD` with the library first: it stands in front of an allocator that the user preloads.

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Read;
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -14,6 +14,30 @@ pub struct Output {
     /// The file that is written; its name until the command runs.
     path: PathBuf,
     state: State,
+    /// A second descriptor of the file, to see whether what has its name at the end is still that.
+    opened: Option<File>,
+}
+
+/// Where the trace is when the recording is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Where it was to be.
+    Named,
+    /// In a file that has another name now, or can be reached from elsewhere only.
+    Elsewhere,
+    /// Nowhere: the file was removed, or something else was put in its place.
+    Lost,
+}
+
+impl Place {
+    /// What a person must be told, `None` where all is well.
+    pub fn loss(self) -> Option<&'static str> {
+        match self {
+            Place::Named => None,
+            Place::Elsewhere => Some("it was moved while it was written, and is whole where it is now"),
+            Place::Lost => Some("the file was removed or replaced while it was written, so the trace is gone"),
+        }
+    }
 }
 
 #[derive(PartialEq, Eq)]
@@ -37,7 +61,7 @@ impl Output {
             }
             let kind = found.file_type();
             if kind.is_char_device() || kind.is_fifo() || kind.is_block_device() || kind.is_socket() {
-                return Ok(Output { wanted: None, path: path.to_owned(), state: State::NoFile });
+                return Ok(Output { wanted: None, path: path.to_owned(), state: State::NoFile, opened: None });
             }
             if found.len() > 0 && !is_trace(path)? {
                 bail!(
@@ -52,7 +76,7 @@ impl Output {
         let wanted = target.as_deref().or(wanted);
         let beside = wanted.and_then(Path::parent).filter(|parent| !parent.as_os_str().is_empty());
         let path = beside.unwrap_or(Path::new(".")).join(format!(".pagetrace-{}.tmp", std::process::id()));
-        Ok(Output { wanted: wanted.map(Path::to_owned), path, state: State::Temporary })
+        Ok(Output { wanted: wanted.map(Path::to_owned), path, state: State::Temporary, opened: None })
     }
 
     /// The file, for the recorder.
@@ -63,7 +87,10 @@ impl Output {
             options.create_new(true);
         }
         let shown = self.shown().display().to_string();
-        options.open(&self.path).with_context(|| format!("failed to write page trace: cannot create {shown}"))
+        let file =
+            options.open(&self.path).with_context(|| format!("failed to write page trace: cannot create {shown}"))?;
+        self.opened = if self.state == State::Temporary { file.try_clone().ok() } else { None };
+        Ok(file)
     }
 
     /// The command runs: the trace takes its place.
@@ -92,10 +119,17 @@ impl Output {
         self.state == State::InPlace
     }
 
-    /// The recording is over; the file stays.
-    pub fn done(&mut self) {
+    /// The recording is over; the file stays. Where it is now.
+    pub fn done(&mut self) -> Place {
         if self.state == State::Temporary {
             self.state = State::InPlace;
+        }
+        let Some(opened) = self.opened.as_ref().and_then(|file| file.metadata().ok()) else { return Place::Named };
+        let is_opened = |found: &fs::Metadata| (found.dev(), found.ino()) == (opened.dev(), opened.ino());
+        match fs::metadata(&self.path) {
+            Ok(found) if is_opened(&found) => Place::Named,
+            _ if opened.nlink() == 0 => Place::Lost,
+            _ => Place::Elsewhere,
         }
     }
 }
