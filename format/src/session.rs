@@ -73,6 +73,8 @@ pub struct SessionHeader {
 
     /// Grows with every round of the recorder: when it stands still for long, the recorder is dead.
     pub heartbeat: AlignedCounter,
+    /// The tick of the recorder's last round, for programs that have no clock.
+    pub present: AlignedWide,
     /// A futex: programs add one and wake it when the recorder should look now.
     pub doorbell: AlignedCounter,
     /// A futex: the recorder adds one and wakes all whenever it has put blocks back.

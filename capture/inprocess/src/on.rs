@@ -30,6 +30,7 @@ mod shard_lock;
 mod attach;
 mod fork_hooks;
 mod last_snapshot;
+mod sandbox;
 
 mod control;
 mod settings;
@@ -217,6 +218,14 @@ pub fn fork_in_child() {
 
 pub fn hold_for_last_snapshot() {
     last_snapshot::hold_for_last_snapshot();
+}
+
+pub fn sandbox_begins(strict: bool) -> u32 {
+    sandbox::begins(strict)
+}
+
+pub fn sandbox_failed(before: u32) {
+    sandbox::failed(before);
 }
 
 #[inline]

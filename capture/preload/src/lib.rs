@@ -13,4 +13,6 @@ mod libraries;
 
 mod process_ends;
 
+mod sandboxes;
+
 mod start;

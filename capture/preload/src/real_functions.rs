@@ -1,7 +1,7 @@
 //! The functions that the hooks stand in front of: the next definition after ours in the program's search order, so
 //! the allocator that the program would have had, whichever that is.
 
-use core::ffi::{CStr, c_int, c_void};
+use core::ffi::{CStr, c_int, c_long, c_ulong, c_void};
 use core::mem::transmute_copy;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -81,6 +81,10 @@ real! {
     close_library = c"dlclose": CloseLibrary;
     /// _exit(2).
     exit_now = c"_exit": unsafe extern "C" fn(c_int) -> !;
+    /// prctl(2).
+    prctl = c"prctl": unsafe extern "C" fn(c_int, c_ulong, c_ulong, c_ulong, c_ulong) -> c_int;
+    /// syscall(2).
+    system_call = c"syscall": unsafe extern "C" fn(c_long) -> c_long;
 }
 
 /// dlclose(3), looked up anew.

@@ -73,6 +73,9 @@ pub unsafe fn unmap(base: *const u8, bytes: usize) {
 /// # Safety
 /// As [`map_zeroed`].
 unsafe fn map(at: *const u8, bytes: usize, flags: libc::c_int) -> Option<*const u8> {
+    if super::sandbox::is_entered() {
+        return None;
+    }
     let at = if at.is_null() { next_place(bytes) } else { at };
     let fixed = if at.is_null() { 0 } else { libc::MAP_FIXED };
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | fixed | flags;

@@ -165,6 +165,7 @@ impl<W: Write> Recorder<W> {
         let session = self.session.session();
         let header = session.header();
         header.heartbeat.0.fetch_add(1, Ordering::Relaxed);
+        header.present.0.store(self.clock.present_tick(), Ordering::Relaxed);
         self.doorbell_seen = header.doorbell.0.load(Ordering::Acquire);
 
         let mut records = self.processes.adopt_joined(session, &mut self.clock);

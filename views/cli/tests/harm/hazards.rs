@@ -111,6 +111,14 @@ pub const HAZARDS: &[Hazard] = &[
         events: Events::LostInHandlers,
         ..PLAIN
     },
+    Hazard {
+        name: "jump_out_of_handler",
+        program: "reentrant",
+        around: Around::Linked(Library::Own("bump")),
+        of_libraries: 10_000_000,
+        events: Events::LostInHandlers,
+        ..PLAIN
+    },
     // Libraries.
     Hazard { name: "dlopen_dlclose", program: "libraries", of_libraries: 20_000, ..PLAIN },
     Hazard {
@@ -143,6 +151,11 @@ pub const HAZARDS: &[Hazard] = &[
     Hazard { name: "cgroup_within", program: "limits", around: Around::Group, ..PLAIN },
     Hazard { name: "cgroup_beyond", program: "limits", around: Around::Group, ..PLAIN },
     // Rights given away.
+    Hazard { name: "seccomp_strict", program: "sandbox", ends: Ends::Exits(5), ..PLAIN },
+    Hazard { name: "seccomp_filter", program: "sandbox", ..PLAIN },
+    Hazard { name: "seccomp_by_syscall", program: "sandbox", ends: Ends::Exits(6), ..PLAIN },
+    Hazard { name: "seccomp_threads", program: "sandbox", of_libraries: 16, ..PLAIN },
+    Hazard { name: "seccomp_fork", program: "sandbox", ..PLAIN },
     Hazard { name: "chroot", program: "sandbox", around: Around::Root, uncounted: 1, ..PLAIN },
     Hazard { name: "closefrom", program: "sandbox", ..PLAIN },
     Hazard { name: "other_user", program: "sandbox", around: Around::Rights, ..PLAIN },
