@@ -26,6 +26,19 @@ pub fn is_recording() -> bool {
 }
 
 #[inline(always)]
+pub fn own_bytes(_address_space: bool) -> u64 {
+    0
+}
+
+#[inline(always)]
+pub fn limits_noted(_set: [u64; 2], _asked: [u64; 2]) {}
+
+#[inline(always)]
+pub fn limits_asked(_set: [u64; 2]) -> Option<[u64; 2]> {
+    None
+}
+
+#[inline(always)]
 pub fn sandbox_begins(_strict: bool) -> u32 {
     0
 }

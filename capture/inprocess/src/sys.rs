@@ -10,7 +10,7 @@ mod threads;
 mod trace_descriptor;
 
 pub use memory::{install_guard, map_shared, populate, protect, remove_guard, remove_shared};
-pub use private_memory::{map_populated, map_zeroed, reserve_addresses, reserved_addresses, unmap};
+pub use private_memory::{map_populated, map_zeroed, private_bytes, reserve_addresses, reserved_addresses, unmap};
 pub use threads::{
     alternate_stack, at_exit, at_fork, barrier_on_all_processors, main_stack_mark, register_barrier, sleep_ns,
     stack_pointer, start_thread, thread_pointer, thread_runs, unix_ns, watch_this_thread, watch_thread_ends,
@@ -172,6 +172,15 @@ pub fn map_file(path: &CStr, bytes_min: usize) -> Option<(*const u8, usize)> {
     // SAFETY: the descriptor is ours; mappings outlive it.
     unsafe { libc::close(fd) };
     (base != libc::MAP_FAILED).then_some((base as *const u8, bytes))
+}
+
+/// Undoes [`map_file`].
+///
+/// # Safety
+/// Nobody refers to the mapping.
+pub unsafe fn unmap_file(base: *const u8, bytes: usize) {
+    // SAFETY: the caller gives it up.
+    unsafe { libc::munmap(base as *mut _, bytes) };
 }
 
 /// Makes the kernel give a forked child zeros instead of these pages (madvise(2), MADV_WIPEONFORK).

@@ -15,4 +15,6 @@ mod process_ends;
 
 mod sandboxes;
 
+mod limits;
+
 mod start;

@@ -119,7 +119,7 @@ pub fn tell_of_idle_tracer() {
         header.idle_tracers.0.fetch_add(1, Ordering::Relaxed);
     }
     // SAFETY: mapped above, and the reference into it is used no more.
-    unsafe { sys::unmap(base, bytes) };
+    unsafe { sys::unmap_file(base, bytes) };
 }
 
 /// Takes a slot and says who we are. `forked_from` is the serial of the process that this one is a copy of.

@@ -30,7 +30,7 @@ fn main() -> ExitCode {
         .iter()
         .flat_map(|hazard| hazard.languages.iter().map(move |&language| (hazard, language)))
         .filter(|(hazard, language)| {
-            let name = format!("{} in {language}", hazard.name);
+            let name = hazard.title(*language);
             wanted.is_empty() || wanted.iter().any(|part| name.contains(part))
         })
         .collect();
@@ -60,7 +60,7 @@ struct Tally {
 
 impl Tally {
     fn count(&mut self, hazard: &Hazard, language: Language, verdict: Verdict) {
-        let name = format!("{} in {language}", hazard.name);
+        let name = hazard.title(language);
         match verdict {
             Verdict::Harmless(note) => {
                 println!("test {name} ... ok{note}");

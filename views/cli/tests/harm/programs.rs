@@ -37,7 +37,7 @@ const FURTHER_SOURCES: &[(&str, &[&str])] = &[("own_malloc", &["bump"])];
 /// One thing to compile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Build {
-    Program(Language, &'static str, Option<&'static str>),
+    Program(Language, &'static str, Option<Library>),
     Library(&'static str),
     Static(&'static str),
 }
@@ -53,6 +53,10 @@ impl Programs {
         // Libraries first: programs are linked with them.
         let libraries = [Build::Library("bump"), Build::Library("plugin"), Build::Static("still")];
         let mut programs: Vec<Build> = cases.iter().map(|(hazard, language)| build_of(hazard, *language)).collect();
+        // What is not installed is skipped later.
+        programs.retain(
+            |build| !matches!(build, Build::Program(.., Some(Library::System(path))) if !Path::new(path).exists()),
+        );
         programs.sort_unstable_by_key(|build| format!("{build:?}"));
         programs.dedup();
         let mut compiled = HashMap::new();
@@ -81,7 +85,7 @@ impl Programs {
 
 fn build_of(hazard: &Hazard, language: Language) -> Build {
     let linked = match hazard.around {
-        Around::Linked(Library::System(name) | Library::Own(name)) => Some(name),
+        Around::Linked(library) => Some(library),
         _ => None,
     };
     Build::Program(language, hazard.program, linked)
@@ -104,28 +108,36 @@ fn compile_all(places: &Places, builds: &[Build], workers: usize) -> HashMap<Bui
 }
 
 fn compile(places: &Places, build: Build) -> PathBuf {
+    let named = |language: &str, linked: Option<Library>| match (build, linked) {
+        (Build::Program(_, name, _), Some(library)) => format!("{name}-{language}-{}", library.name()),
+        (Build::Program(_, name, _), None) => format!("{name}-{language}"),
+        (Build::Library(name) | Build::Static(name), _) => name.to_owned(),
+    };
     let (name, mut command) = match build {
         Build::Program(Language::C, name, linked) => {
             let mut cc = cc(name);
             for (_, sources) in FURTHER_SOURCES.iter().filter(|(program, _)| *program == name) {
                 cc.args(sources.iter().map(|name| source(Language::C, name)));
             }
-            (format!("{name}-{}", linked.map_or("c", plain_name)), linked_with(cc, places, linked))
+            (named("c", linked), linked_with(cc, places, linked))
         }
         Build::Program(Language::Cpp, name, linked) => {
             let mut cpp = Command::new("c++");
             cpp.args(["-g", "-O1", "-std=c++17", "-Wall", "-Wextra", "-D_GNU_SOURCE", "-pthread"]);
             cpp.arg(source(Language::Cpp, name));
-            (format!("{name}-{}", linked.map_or("cpp", plain_name)), linked_with(cpp, places, linked))
+            (named("cpp", linked), linked_with(cpp, places, linked))
         }
         Build::Program(Language::Rust, name, linked) => {
             let mut rustc = Command::new("rustc");
             rustc.args(["--edition", "2024", "-Copt-level=1", "-Cdebuginfo=1"]).arg(source(Language::Rust, name));
-            if let Some(library) = linked {
-                rustc.arg(format!("-Clink-arg={}", library_file(places, library).display()));
+            if let Some(library) = linked.map(|library| library_file(places, library)) {
+                // In front of the C library, which comes with the standard library.
+                let (folder, file) = (library.parent(), library.file_name().and_then(|name| name.to_str()));
+                rustc.arg(format!("-Lnative={}", folder.expect("a file's path").display()));
+                rustc.arg(format!("-ldylib:+verbatim={}", file.expect("a name")));
                 rustc.arg(format!("-Clink-arg=-Wl,-rpath,{}", places.directory().display()));
             }
-            (format!("{name}-{}", linked.map_or("rust", plain_name)), rustc)
+            (named("rust", linked), rustc)
         }
         Build::Library(name) => {
             let mut cc = cc(name);
@@ -153,22 +165,18 @@ fn cc(name: &str) -> Command {
     cc
 }
 
-fn linked_with(mut command: Command, places: &Places, library: Option<&'static str>) -> Command {
+fn linked_with(mut command: Command, places: &Places, library: Option<Library>) -> Command {
     if let Some(library) = library {
         command.arg(library_file(places, library)).arg(format!("-Wl,-rpath,{}", places.directory().display()));
     }
     command
 }
 
-/// A path, or the name of one of ours.
-fn library_file(places: &Places, library: &str) -> PathBuf {
-    if library.starts_with('/') { library.into() } else { places.directory().join(format!("lib{library}.so")) }
-}
-
-/// The name of a library's file without what it ends with.
-fn plain_name(library: &'static str) -> &'static str {
-    let file = library.rsplit('/').next().unwrap_or(library);
-    file.split('.').next().unwrap_or(file)
+fn library_file(places: &Places, library: Library) -> PathBuf {
+    match library {
+        Library::System(path) => path.into(),
+        Library::Own(name) => places.directory().join(format!("lib{name}.so")),
+    }
 }
 
 fn source(language: Language, name: &str) -> PathBuf {

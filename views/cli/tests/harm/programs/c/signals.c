@@ -40,7 +40,7 @@ static int handler_allocates(void) {
         void *made = make(100);
         drop(made);
         in_allocator = 0;
-        for (volatile int i = 0; i < 100; i++) {}
+        for (volatile int i = 0; i < 3000; i++) {}
         EXPECT(errno == 1234);
     }
     every(0);
@@ -57,7 +57,7 @@ static int on_stack_for_signals(void) {
         in_allocator = 1;
         drop(make(100));
         in_allocator = 0;
-        for (volatile int i = 0; i < 100; i++) {}
+        for (volatile int i = 0; i < 3000; i++) {}
     }
     every(0);
     for (int i = 0; i < 100; i++) raise(SIGALRM);
