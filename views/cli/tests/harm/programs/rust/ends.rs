@@ -1,5 +1,7 @@
 //! Before main, after it, and ways in which a process ends.
 
+#[path = "early/sys.rs"]
+mod early;
 mod hazard;
 #[allow(dead_code, reason = "other programs use the rest")]
 mod sys;
@@ -12,13 +14,9 @@ use hazard::strings;
 
 static EARLY: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-extern "C" fn before_main() {
+fn before_main() {
     EARLY.lock().expect("nobody else is here").extend(strings(20, 100));
 }
-
-#[used]
-#[unsafe(link_section = ".init_array")]
-static BEFORE_MAIN: extern "C" fn() = before_main;
 
 fn main() -> ExitCode {
     hazard::run(&[
