@@ -2,6 +2,7 @@
 
 With parts only tests whose ids contain one of them run; a part that starts with `-` leaves out those that contain the rest."""
 
+import importlib
 import sys
 import unittest
 
@@ -64,8 +65,8 @@ def main():
 
     # Nothing that needs the network, much memory or a long time.
     support.use_resources = []
-    loader = unittest.TestLoader()
-    tests = unittest.TestSuite(chosen(loader.loadTestsFromName(module), parts))
+    tests = unittest.TestLoader().loadTestsFromModule(importlib.import_module(module))
+    tests = unittest.TestSuite(chosen(tests, parts))
     result = unittest.TextTestRunner(verbosity=2, resultclass=Result).run(tests)
     with open(file, "w") as out:
         for name in sorted(result.outcomes):

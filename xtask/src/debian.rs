@@ -29,7 +29,7 @@ const NEEDS: &[Need] = &[
     Need { package: "libgoogle-perftools4", sign: Sign::File("/usr/lib/x86_64-linux-gnu/libtcmalloc.so.4") },
     Need { package: "libjemalloc2", sign: Sign::File("/usr/lib/x86_64-linux-gnu/libjemalloc.so.2") },
     Need { package: "libmimalloc2.0", sign: Sign::File("/usr/lib/x86_64-linux-gnu/libmimalloc.so.2.0") },
-    Need { package: "libpython3.11-testsuite", sign: Sign::Python("test.test_threading") },
+    Need { package: "libpython3.11-testsuite", sign: Sign::Python("test.test_multiprocessing_spawn") },
     Need { package: "libtcmalloc-minimal4", sign: Sign::File("/usr/lib/x86_64-linux-gnu/libtcmalloc_minimal.so.4") },
     Need { package: "make", sign: Sign::Program("make") },
     Need { package: "python3", sign: Sign::Program("python3") },

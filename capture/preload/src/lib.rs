@@ -17,4 +17,6 @@ mod sandboxes;
 
 mod limits;
 
+mod roots;
+
 mod start;

@@ -1,7 +1,7 @@
 //! The functions that the hooks stand in front of: the next definition after ours in the program's search order, so
 //! the allocator that the program would have had, whichever that is.
 
-use core::ffi::{CStr, c_int, c_long, c_uint, c_ulong, c_void};
+use core::ffi::{CStr, c_char, c_int, c_long, c_uint, c_ulong, c_void};
 use core::mem::transmute_copy;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -85,6 +85,8 @@ real! {
     exit_now = c"_exit": unsafe extern "C" fn(c_int) -> !;
     /// prctl(2).
     prctl = c"prctl": unsafe extern "C" fn(c_int, c_ulong, c_ulong, c_ulong, c_ulong) -> c_int;
+    /// chroot(2).
+    change_root = c"chroot": unsafe extern "C" fn(*const c_char) -> c_int;
     /// prlimit(2).
     limits = c"prlimit": unsafe extern "C" fn(libc::pid_t, c_uint, *const libc::rlimit64, *mut libc::rlimit64) -> c_int;
     /// syscall(2).

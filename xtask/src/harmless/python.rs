@@ -155,7 +155,7 @@ fn same_when_repeated(bench: &Bench, python: &Path, module: &str, test: &str) ->
     Ok(false)
 }
 
-/// A Python that has its own tests: the one on the path, or the system's. Not a script in front of it.
+/// A Python that has all its own tests: the one on the path, or the system's. Not a script in front of it.
 fn python_with_tests() -> Option<PathBuf> {
     ["python3", "/usr/bin/python3"].into_iter().find_map(|python| {
         let output = Command::new(python)

@@ -38,6 +38,23 @@ impl Places {
     }
 }
 
+/// What a dynamic program of Debian's needs (ld.so(8)).
+const LOADED: &[&str] = &["lib64/ld-linux-x86-64.so.2", "lib/x86_64-linux-gnu/libc.so.6"];
+
+impl Places {
+    /// Puts a static program and a dynamic one into the root, with what that needs.
+    pub fn furnish_root(&self, inside: &Path, dynamic: &Path) {
+        let copy = |from: &Path, to: &str| {
+            let to = self.root().join(to);
+            fs::create_dir_all(to.parent().expect("a path within the root")).expect("a directory of ours");
+            fs::copy(from, to).unwrap_or_else(|error| panic!("{}: {error}", from.display()));
+        };
+        copy(inside, "inside");
+        copy(dynamic, "dynamic");
+        LOADED.iter().for_each(|path| copy(&Path::new("/").join(path), path));
+    }
+}
+
 /// A control group, as long as this lives.
 pub struct Group {
     path: PathBuf,

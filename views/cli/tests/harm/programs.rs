@@ -51,7 +51,8 @@ impl Programs {
     /// Compiles what the cases need, some at a time.
     pub fn compile(places: &Places, cases: &[(&Hazard, Language)], workers: usize) -> Programs {
         // Libraries first: programs are linked with them.
-        let libraries = [Build::Library("bump"), Build::Library("plugin"), Build::Static("still")];
+        let dynamic = Build::Program(Language::C, "still", None);
+        let libraries = [Build::Library("bump"), Build::Library("plugin"), Build::Static("still"), dynamic];
         let mut programs: Vec<Build> = cases.iter().map(|(hazard, language)| build_of(hazard, *language)).collect();
         // What is not installed is skipped later.
         programs.retain(
@@ -63,7 +64,7 @@ impl Programs {
         for builds in [&libraries[..], &programs] {
             compiled.extend(compile_all(places, builds, workers));
         }
-        std::fs::copy(&compiled[&Build::Static("still")], places.root().join("inside")).expect("a copy of a program");
+        places.furnish_root(&compiled[&Build::Static("still")], &compiled[&dynamic]);
         Programs { compiled }
     }
 

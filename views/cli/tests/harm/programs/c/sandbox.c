@@ -135,6 +135,15 @@ static int other_root(void) {
         _exit(97);
     }
     say("inside %d\n", status_of(pid));
+    // Nor does anyone complain that they are not.
+    pid = fork();
+    if (pid == 0) {
+        begin_counting();
+        keep(7, 70);
+        execl("/dynamic", "dynamic", (char *)NULL);
+        _exit(97);
+    }
+    say("dynamic %d\n", status_of(pid));
     return 0;
 }
 
