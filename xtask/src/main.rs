@@ -33,14 +33,13 @@ usage: cargo xtask COMMAND
   agreement [--all] [NAME...]
                     programs under the recorder, their pages as predicted and as the kernel has them; with --all nothing
                     may be skipped
+  harmless [--all] [NAME...]
+                    tests of CPython and redis, alone and recorded: python, redis, or parts of the names of Python's test
+                    modules; with --all nothing may be skipped
   overhead [NAME...] [--rounds N] [--json]
                     what recording costs: programs plain, recorded, and under heaptrack where that is, in turn
                     (default 5 rounds of all), against what was asked for
   cost              what an event costs in the program and in the recorder, stage by stage";
-  harmless [--all] [NAME...]
-                    tests of CPython and redis, alone and recorded: python, redis, or parts of the names of Python's test
-                    modules; with --all nothing may be skipped
-  overhead [PAIRS]  what recording costs: plain and recorded runs of a C program in turn (default 5000000 pairs)";
 
 fn main() -> ExitCode {
     match run() {
@@ -75,11 +74,6 @@ fn run() -> Result<()> {
         ["cost"] => cost::run(&root),
         ["harmless", "--all"] => harmless::run(&root, &[], true),
         ["harmless", names @ ..] => harmless::run(&root, names, false),
-        ["overhead"] => overhead::run_pairs(&root, overhead::DEFAULT_PAIRS),
-        ["overhead", pairs] => {
-            let pairs = pairs.parse().with_context(|| format!("PAIRS: expected a whole number, found `{pairs}`"))?;
-            overhead::run_pairs(&root, pairs)
-        }
         [] | ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
             Ok(())

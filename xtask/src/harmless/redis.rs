@@ -14,8 +14,8 @@ use super::runs::{Bench, Mode, ended, lack_of, wait};
 
 const SERVER: &str = "/usr/bin/redis-server";
 const CLIENT: &str = "redis-cli";
-/// What `--test-memory` tests, in MiB, and how often.
-const TESTED_MB: &str = "16";
+/// What `--test-memory` tests, in MiB, fifty times.
+const TESTED_MB: &str = "2";
 const LONGEST: Duration = Duration::from_secs(120);
 
 /// Both, alone and recorded.

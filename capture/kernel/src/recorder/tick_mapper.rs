@@ -98,7 +98,7 @@ impl TickMapper {
 
     /// The newest tick whose time is known.
     pub fn present_tick(&self) -> u64 {
-        if self.ticks_are_nanos { now().0 } else { self.pairs.back().map_or(0, |pair| pair.0) }
+        if self.ticks_are_nanos { now().0 } else { self.newest.map_or(0, |(tick, _)| tick) }
     }
 
     /// The time of a tick.
