@@ -13,9 +13,11 @@ use anyhow::{Context, Result, ensure};
 use crate::process::{cargo, target_directory};
 use runs::Bench;
 
+/// What compares: with the names of modules, none for all.
+type Compare = fn(&Bench, &[&str]) -> Result<Tally>;
+
 /// What is tried.
-const PARTS: &[(&str, fn(&Bench, &[&str]) -> Result<Tally>)] =
-    &[("python", python::compare), ("redis", redis::compare)];
+const PARTS: &[(&str, Compare)] = &[("python", python::compare), ("redis", redis::compare)];
 
 /// What came of it.
 #[derive(Clone, Copy, Default)]
