@@ -44,6 +44,9 @@ pub mod when_full {
     pub const LOSE: u32 = 1;
 }
 
+/// Limits that are remembered.
+pub const LIMITS_NOTED: usize = 8;
+
 /// The start of a session.
 #[repr(C, align(64))]
 #[derive(Debug, Default)]
@@ -73,6 +76,8 @@ pub struct SessionHeader {
 
     /// Grows with every round of the recorder: when it stands still for long, the recorder is dead.
     pub heartbeat: AlignedCounter,
+    /// The tick of the recorder's last round, for programs that have no clock.
+    pub present: AlignedWide,
     /// A futex: programs add one and wake it when the recorder should look now.
     pub doorbell: AlignedCounter,
     /// A futex: the recorder adds one and wakes all whenever it has put blocks back.
@@ -87,6 +92,12 @@ pub struct SessionHeader {
     pub thread_serial: AlignedCounter,
     /// Processes that found no slot.
     pub processes_refused: AlignedCounter,
+
+    /// Limits of memory that programs have set, to which the tracer's own memory was added: the soft and the hard one as they
+    /// were set, and as the program asked for them. The oldest is overwritten.
+    pub limits: [[AtomicU64; 4]; LIMITS_NOTED],
+    /// How many were ever noted.
+    pub limits_noted: AlignedCounter,
 
     /// Programs that have linked the tracer and leave it idle, since the preload library is at work in them.
     pub idle_tracers: AlignedCounter,

@@ -293,7 +293,8 @@ fn inactive_sources(trace: &[u8], reads: bool) -> Result<Option<String>> {
     Ok(needed.first().map(|name| format!("{name}: the trace does not say why")))
 }
 
-fn records(trace: &Trace<'_>) -> Result<Vec<Record>> {
+/// All records of a trace.
+pub fn records(trace: &Trace<'_>) -> Result<Vec<Record>> {
     let chunks = trace.chunks().iter().filter(|chunk| chunk.header.kind == ChunkKind::RECORDS);
     let mut records = Vec::new();
     for chunk in chunks {

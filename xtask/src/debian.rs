@@ -12,6 +12,8 @@ use crate::process::run;
 enum Sign {
     Program(&'static str),
     File(&'static str),
+    /// A module of Python.
+    Python(&'static str),
 }
 
 struct Need {
@@ -24,6 +26,11 @@ const NEEDS: &[Need] = &[
     Need { package: "gcc", sign: Sign::Program("gcc") },
     Need { package: "git", sign: Sign::Program("git") },
     Need { package: "libc6-dev", sign: Sign::File("/usr/include/stdlib.h") },
+    Need { package: "libgoogle-perftools4", sign: Sign::File("/usr/lib/x86_64-linux-gnu/libtcmalloc.so.4") },
+    Need { package: "libjemalloc2", sign: Sign::File("/usr/lib/x86_64-linux-gnu/libjemalloc.so.2") },
+    Need { package: "libmimalloc2.0", sign: Sign::File("/usr/lib/x86_64-linux-gnu/libmimalloc.so.2.0") },
+    Need { package: "libpython3.11-testsuite", sign: Sign::Python("test.test_multiprocessing_spawn") },
+    Need { package: "libtcmalloc-minimal4", sign: Sign::File("/usr/lib/x86_64-linux-gnu/libtcmalloc_minimal.so.4") },
     Need { package: "make", sign: Sign::Program("make") },
     Need { package: "python3", sign: Sign::Program("python3") },
     Need { package: "redis-server", sign: Sign::Program("redis-server") },
@@ -61,6 +68,10 @@ fn missing(needs: &[Need], is_there: impl Fn(&Sign) -> bool) -> Vec<&'static str
 fn is_there(sign: &Sign) -> bool {
     match sign {
         Sign::File(path) => Path::new(path).exists(),
+        Sign::Python(module) => ["python3", "/usr/bin/python3"].iter().any(|python| {
+            let found = Command::new(python).args(["-c", &format!("import {module}")]).output();
+            found.is_ok_and(|output| output.status.success())
+        }),
         Sign::Program(name) => {
             let path = env::var_os("PATH").unwrap_or_default();
             env::split_paths(&path).any(|directory| directory.join(name).is_file())

@@ -5,6 +5,7 @@ mod agreement;
 mod checks;
 mod cost;
 mod debian;
+mod harmless;
 mod models;
 mod overhead;
 mod process;
@@ -21,7 +22,7 @@ use anyhow::{Context, Result, bail};
 
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
-  ci                what CI runs: formatting, clippy, documentation, tidy, test, agreement
+  ci                what CI runs: formatting, clippy, documentation, tidy, test, harmless, agreement
   test              all tests of the project; installs what they need from Debian, or says what to install
   tidy              the project's rules on its own files
   loom              the models of the buffer hand-over, in all interleavings
@@ -32,6 +33,9 @@ usage: cargo xtask COMMAND
   agreement [--all] [NAME...]
                     programs under the recorder, their pages as predicted and as the kernel has them; with --all nothing
                     may be skipped
+  harmless [--all] [NAME...]
+                    tests of CPython and redis, alone and recorded: python, redis, or parts of the names of Python's test
+                    modules; with --all nothing may be skipped
   overhead [NAME...] [--rounds N] [--json]
                     what recording costs: programs plain, recorded, and under heaptrack where that is, in turn
                     (default 5 rounds of all), against what was asked for
@@ -68,6 +72,8 @@ fn run() -> Result<()> {
         ["agreement", names @ ..] => agreement::run(&root, names, false),
         ["overhead", arguments @ ..] => overhead::run(&root, &overhead::options(arguments)?),
         ["cost"] => cost::run(&root),
+        ["harmless", "--all"] => harmless::run(&root, &[], true),
+        ["harmless", names @ ..] => harmless::run(&root, names, false),
         [] | ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
             Ok(())

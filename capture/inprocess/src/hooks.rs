@@ -156,6 +156,46 @@ pub fn hold_for_last_snapshot() {
     twin::hold_for_last_snapshot();
 }
 
+/// How many bytes of the tracer's own count towards RLIMIT_AS (setrlimit(2)), or towards RLIMIT_DATA.
+#[inline]
+#[must_use]
+pub fn own_bytes(address_space: bool) -> u64 {
+    twin::own_bytes(address_space)
+}
+
+/// Notes that the soft and the hard limit of memory, in bytes, were `set` where the program `asked` for others.
+#[inline]
+pub fn limits_noted(set: [u64; 2], asked: [u64; 2]) {
+    twin::limits_noted(set, asked);
+}
+
+/// What the program has asked for where its limits of memory were `set` so.
+#[inline]
+#[must_use]
+pub fn limits_asked(set: [u64; 2]) -> Option<[u64; 2]> {
+    twin::limits_asked(set)
+}
+
+/// To be called before the program gives up system calls (seccomp(2)), all but four of them where `strict`: from here on hooks
+/// look at memory and make no call. What a recorder has to tell is waited for without sleeping. Does nothing without one.
+///
+/// Returns what [`sandbox_failed`] needs.
+#[inline]
+pub fn sandbox_begins(strict: bool) -> SandboxBefore {
+    SandboxBefore(twin::sandbox_begins(strict))
+}
+
+/// The program could not give up what [`sandbox_begins`] was told of.
+#[inline]
+pub fn sandbox_failed(before: SandboxBefore) {
+    twin::sandbox_failed(before.0);
+}
+
+/// What was given up before.
+#[derive(Clone, Copy, Debug)]
+#[must_use = "for the case that it fails"]
+pub struct SandboxBefore(u32);
+
 /// Takes the object at `address` out of the live table before the allocator moves it: `realloc` does not know yet
 /// whether it succeeds, and another thread may have the address before it returns.
 ///

@@ -26,6 +26,27 @@ pub fn is_recording() -> bool {
 }
 
 #[inline(always)]
+pub fn own_bytes(_address_space: bool) -> u64 {
+    0
+}
+
+#[inline(always)]
+pub fn limits_noted(_set: [u64; 2], _asked: [u64; 2]) {}
+
+#[inline(always)]
+pub fn limits_asked(_set: [u64; 2]) -> Option<[u64; 2]> {
+    None
+}
+
+#[inline(always)]
+pub fn sandbox_begins(_strict: bool) -> u32 {
+    0
+}
+
+#[inline(always)]
+pub fn sandbox_failed(_before: u32) {}
+
+#[inline(always)]
 pub fn now() -> u64 {
     0
 }

@@ -30,6 +30,8 @@ mod shard_lock;
 mod attach;
 mod fork_hooks;
 mod last_snapshot;
+mod limits;
+mod sandbox;
 
 mod control;
 mod settings;
@@ -217,6 +219,26 @@ pub fn fork_in_child() {
 
 pub fn hold_for_last_snapshot() {
     last_snapshot::hold_for_last_snapshot();
+}
+
+pub fn own_bytes(address_space: bool) -> u64 {
+    limits::own_bytes(address_space)
+}
+
+pub fn limits_noted(set: [u64; 2], asked: [u64; 2]) {
+    limits::note(set, asked);
+}
+
+pub fn limits_asked(set: [u64; 2]) -> Option<[u64; 2]> {
+    limits::asked(set)
+}
+
+pub fn sandbox_begins(strict: bool) -> u32 {
+    sandbox::begins(strict)
+}
+
+pub fn sandbox_failed(before: u32) {
+    sandbox::failed(before);
 }
 
 #[inline]

@@ -5,15 +5,16 @@ pub mod linker;
 mod memory;
 pub mod pagemap;
 mod private_memory;
+pub mod sandbox;
 mod threads;
 mod trace_descriptor;
 
 pub use memory::{install_guard, map_shared, populate, protect, remove_guard, remove_shared};
-pub use private_memory::{map_populated, map_zeroed, reserve_addresses, reserved_addresses, unmap};
+pub use private_memory::{map_populated, map_zeroed, private_bytes, reserve_addresses, reserved_addresses, unmap};
 pub use threads::{
     alternate_stack, at_exit, at_fork, barrier_on_all_processors, main_stack_mark, register_barrier, sleep_ns,
-    start_thread, thread_pointer, thread_runs, unix_ns, watch_this_thread, watch_thread_ends, with_signals_blocked,
-    without_cancellation, yield_processor,
+    stack_pointer, start_thread, thread_pointer, thread_runs, unix_ns, watch_this_thread, watch_thread_ends,
+    with_signals_blocked, without_cancellation, yield_processor,
 };
 pub use trace_descriptor::{
     close, file_identity, is_regular, is_removed, lock_file, move_descriptor_up, open_again, open_for_trace,
@@ -38,6 +39,9 @@ pub fn keeping_errno<T>(work: impl FnOnce() -> T) -> T {
 
 /// gettid(2).
 pub fn gettid() -> u32 {
+    if let Some(tid) = sandbox::tid() {
+        return tid;
+    }
     // SAFETY: no arguments, cannot fail.
     unsafe { libc::syscall(libc::SYS_gettid) as u32 }
 }
@@ -50,6 +54,9 @@ pub fn getpid() -> u32 {
 
 /// Whether a process with this pid runs, or may run. One that has ended and was not waited for yet does not.
 pub fn process_runs(pid: u32) -> bool {
+    if sandbox::is_entered() {
+        return true;
+    }
     // SAFETY: signal 0 is sent to nobody.
     let refused = unsafe { libc::kill(pid as libc::pid_t, 0) } != 0;
     // SAFETY: errno is the calling thread's own.
@@ -89,14 +96,20 @@ fn is_zombie(pid: u32) -> bool {
 
 /// Waits on a futex that other processes share until it is woken, its value is not `expected`, or the time is over.
 pub fn futex_wait(futex: &AtomicU32, expected: u32, timeout_ms: u32) {
+    if sandbox::is_entered() {
+        return sandbox::look_at(futex, expected, timeout_ms);
+    }
     let timeout =
         libc::timespec { tv_sec: i64::from(timeout_ms / 1000), tv_nsec: i64::from(timeout_ms % 1000) * 1_000_000 };
     // SAFETY: the futex word and the timeout live for the whole call (futex(2), FUTEX_WAIT).
     unsafe { libc::syscall(libc::SYS_futex, futex.as_ptr(), libc::FUTEX_WAIT, expected, &raw const timeout) };
 }
 
-/// Wakes everyone who waits on a futex, in any process.
+/// Wakes everyone who waits on a futex, in any process. From within a sandbox they are not woken: a recorder looks by itself.
 pub fn futex_wake_all(futex: &AtomicU32) {
+    if sandbox::is_entered() {
+        return;
+    }
     // SAFETY: the futex word lives for the whole call (futex(2), FUTEX_WAKE).
     unsafe { libc::syscall(libc::SYS_futex, futex.as_ptr(), libc::FUTEX_WAKE, i32::MAX) };
 }
@@ -112,7 +125,7 @@ pub fn monotonic_ns() -> u64 {
 
 /// The same in whole milliseconds.
 pub fn monotonic_ms() -> u64 {
-    monotonic_ns() / 1_000_000
+    if sandbox::is_strict() { sandbox::waited_ms() } else { monotonic_ns() / 1_000_000 }
 }
 
 /// The time stamp counter.
@@ -144,6 +157,15 @@ pub fn map_file(path: &CStr, bytes_min: usize) -> Option<(*const u8, usize)> {
     // SAFETY: the descriptor is ours; mappings outlive it.
     unsafe { libc::close(fd) };
     (base != libc::MAP_FAILED).then_some((base as *const u8, bytes))
+}
+
+/// Undoes [`map_file`].
+///
+/// # Safety
+/// Nobody refers to the mapping.
+pub unsafe fn unmap_file(base: *const u8, bytes: usize) {
+    // SAFETY: the caller gives it up.
+    unsafe { libc::munmap(base as *mut _, bytes) };
 }
 
 /// Makes the kernel give a forked child zeros instead of these pages (madvise(2), MADV_WIPEONFORK).
@@ -204,6 +226,9 @@ pub const fn whole_pages(bytes: usize) -> usize {
 /// # Safety
 /// A mapping of the tracer's own, whose contents may become zeros at any moment.
 pub unsafe fn give_pages_back(base: *const u8, bytes: usize) -> bool {
+    if sandbox::is_entered() {
+        return false;
+    }
     // SAFETY: the caller's promise is the same.
     unsafe { libc::madvise(base as *mut _, bytes, libc::MADV_DONTNEED) == 0 }
 }

@@ -147,10 +147,7 @@ unsafe extern "C" fn pvalloc_hook(size: usize, stack: *const usize, frame: usize
 #[inline]
 fn allocated(address: *mut c_void, size: usize, function: Function, stack: *const usize, frame: usize) -> *mut c_void {
     if !address.is_null() && pagetrace::is_recording() {
-        let usable = real::usable_size().map_or(size, |real| {
-            // SAFETY: the allocator that the function belongs to has just returned this address.
-            unsafe { real(address) }
-        });
+        let usable = usable_size(address, size);
         // SAFETY: the stack pointer at the entry points to the return address, and the entry jumped here.
         let return_address = unsafe { *stack };
         let caller = Caller { return_address, stack_pointer: stack as usize, frame_pointer: frame };
@@ -158,6 +155,34 @@ fn allocated(address: *mut c_void, size: usize, function: Function, stack: *cons
     }
     address
 }
+
+#[inline]
+fn usable_size(address: *mut c_void, size: usize) -> usize {
+    let Some(real) = real::usable_size() else { return size };
+    if FIRST_USABLE_SIZE.load(Ordering::Relaxed) == IS_OVER {
+        // SAFETY: the allocator that the function belongs to has just returned this address.
+        return unsafe { real(address) };
+    }
+    first_usable_size(real, address, size)
+}
+
+/// The first call of the function, which may allocate by way of our own hooks: tcmalloc's makes an object that it keeps. What
+/// comes meanwhile is taken to be as large as was asked for.
+#[cold]
+fn first_usable_size(real: real::UsableSize, address: *mut c_void, size: usize) -> usize {
+    if FIRST_USABLE_SIZE.compare_exchange(0, IS_GOING_ON, Ordering::Acquire, Ordering::Relaxed).is_err() {
+        return size;
+    }
+    // SAFETY: as above.
+    let usable = unsafe { real(address) };
+    FIRST_USABLE_SIZE.store(IS_OVER, Ordering::Release);
+    usable
+}
+
+/// Whether the first call of malloc_usable_size has been made: 0 for no.
+static FIRST_USABLE_SIZE: AtomicUsize = AtomicUsize::new(0);
+const IS_GOING_ON: usize = 1;
+const IS_OVER: usize = 2;
 
 #[inline]
 fn reallocated(

@@ -13,4 +13,10 @@ mod libraries;
 
 mod process_ends;
 
+mod sandboxes;
+
+mod limits;
+
+mod roots;
+
 mod start;

@@ -1,7 +1,7 @@
 //! The functions that the hooks stand in front of: the next definition after ours in the program's search order, so
 //! the allocator that the program would have had, whichever that is.
 
-use core::ffi::{CStr, c_int, c_void};
+use core::ffi::{CStr, c_char, c_int, c_long, c_uint, c_ulong, c_void};
 use core::mem::transmute_copy;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -42,6 +42,8 @@ macro_rules! real {
     };
 }
 
+/// That of malloc_usable_size(3).
+pub type UsableSize = unsafe extern "C" fn(*mut c_void) -> usize;
 type Malloc = unsafe extern "C" fn(usize) -> *mut c_void;
 type Sized2 = unsafe extern "C" fn(usize, usize) -> *mut c_void;
 type Realloc = unsafe extern "C" fn(*mut c_void, usize) -> *mut c_void;
@@ -74,13 +76,21 @@ real! {
     /// pvalloc(3).
     pvalloc = c"pvalloc": Malloc;
     /// malloc_usable_size(3).
-    usable_size = c"malloc_usable_size": unsafe extern "C" fn(*mut c_void) -> usize;
+    usable_size = c"malloc_usable_size": UsableSize;
     /// pthread_create(3).
     pthread_create = c"pthread_create": PthreadCreate;
     /// dlclose(3).
     close_library = c"dlclose": CloseLibrary;
     /// _exit(2).
     exit_now = c"_exit": unsafe extern "C" fn(c_int) -> !;
+    /// prctl(2).
+    prctl = c"prctl": unsafe extern "C" fn(c_int, c_ulong, c_ulong, c_ulong, c_ulong) -> c_int;
+    /// chroot(2).
+    change_root = c"chroot": unsafe extern "C" fn(*const c_char) -> c_int;
+    /// prlimit(2).
+    limits = c"prlimit": unsafe extern "C" fn(libc::pid_t, c_uint, *const libc::rlimit64, *mut libc::rlimit64) -> c_int;
+    /// syscall(2).
+    system_call = c"syscall": unsafe extern "C" fn(c_long) -> c_long;
 }
 
 /// dlclose(3), looked up anew.

@@ -2,10 +2,11 @@
 
 use core::ffi::c_void;
 
-use crate::real_functions as real;
+use crate::{real_functions as real, sandboxes};
 
 extern "C" fn at_start() {
     real::look_up();
+    sandboxes::begin();
     main_thread_stack();
     // SAFETY: handlers that live as long as the process (pthread_atfork(3)).
     unsafe { libc::pthread_atfork(Some(fork_begins), Some(fork_in_parent), Some(fork_in_child)) };

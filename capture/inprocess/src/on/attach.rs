@@ -119,7 +119,7 @@ pub fn tell_of_idle_tracer() {
         header.idle_tracers.0.fetch_add(1, Ordering::Relaxed);
     }
     // SAFETY: mapped above, and the reference into it is used no more.
-    unsafe { sys::unmap(base, bytes) };
+    unsafe { sys::unmap_file(base, bytes) };
 }
 
 /// Takes a slot and says who we are. `forked_from` is the serial of the process that this one is a copy of.
@@ -150,7 +150,8 @@ pub fn join(session: Session, forked_from: u32) -> Option<()> {
     let start = if forked_from != 0 && fork_tick != 0 { fork_tick } else { PROCESS.tick() };
     // A child that is forked while recording is off has its gap from there on.
     PROCESS.off_since.store(start, Ordering::Relaxed);
-    slot.pid.store(sys::getpid(), Ordering::Relaxed);
+    // A child that is forked in a sandbox has one thread, and its pid for a tid.
+    slot.pid.store(sys::sandbox::tid().unwrap_or_else(sys::getpid), Ordering::Relaxed);
     slot.serial.store(serial, Ordering::Relaxed);
     slot.forked_from.store(forked_from, Ordering::Relaxed);
     slot.start_tick.store(start, Ordering::Relaxed);
@@ -176,6 +177,11 @@ pub fn join(session: Session, forked_from: u32) -> Option<()> {
 /// An empty table of stacks in place of the parent's.
 fn fresh_stack_table() -> Option<*const u8> {
     let old = INHERITED.stack_table.load(Ordering::Relaxed);
+    if sys::sandbox::is_entered() && !old.is_null() {
+        PROCESS.set_stack_table(old);
+        stack_table::empty();
+        return Some(old.cast_const().cast());
+    }
     // SAFETY: null, or the parent's table, to which nobody in this new process refers.
     let table = unsafe { sys::map_zeroed(old.cast_const().cast(), stack_table::BYTES) }?;
     PROCESS.set_stack_table(table.cast_mut().cast());

@@ -50,7 +50,7 @@ use crate::sys::linker::{self, Place};
 pub use code_regions::learn_code_between;
 pub use last_walk::{FRAMES_MAX, LastWalk};
 pub use rule_cache::code_unloaded;
-pub use walk_records::leave;
+pub use walk_records::{forget as forget_last_walk, leave};
 
 /// A stack: in the thread's record, until the next one is taken, or a single frame.
 #[derive(Clone, Copy)]
@@ -108,6 +108,12 @@ impl CallStack {
     pub fn innermost(&self) -> CallStack {
         self.frames().next().map_or(CallStack::Empty, CallStack::Single)
     }
+}
+
+/// Has all memory that so many threads to come will need.
+pub fn prepare(threads: usize) {
+    rule_cache::prepare();
+    walk_records::prepare(threads);
 }
 
 /// Gives the memory back that is needed for speed alone.

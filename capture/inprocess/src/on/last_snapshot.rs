@@ -16,8 +16,9 @@ const STEP_MS: u32 = 50;
 /// See [`crate::hold_for_last_snapshot`].
 pub fn hold_for_last_snapshot() {
     let Some(slot) = PROCESS.slot() else { return };
-    // In the child of a vfork this memory, and the slot, are still the parent's.
-    if !PROCESS.is_recording() || PROCESS.writes_itself() || slot.pid.load(Ordering::Relaxed) != sys::getpid() {
+    // In the child of a vfork this memory, and the slot, are still the parent's. In a sandbox that cannot be told.
+    let is_own = || sys::sandbox::is_entered() || slot.pid.load(Ordering::Relaxed) == sys::getpid();
+    if !PROCESS.is_recording() || PROCESS.writes_itself() || !is_own() {
         return;
     }
     let Some(session) = PROCESS.session() else { return };

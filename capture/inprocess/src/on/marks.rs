@@ -52,6 +52,11 @@ impl Mark {
     }
 }
 
+/// Makes some for threads to come.
+pub fn prepare() {
+    map_more();
+}
+
 /// A mark for a buffer: one that another has left, or a new one. `None` without memory.
 #[cold]
 pub fn take() -> Option<&'static Mark> {

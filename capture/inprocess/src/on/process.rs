@@ -45,6 +45,9 @@ pub mod lifecycle {
     pub const FINISHED: u32 = 4;
 }
 
+/// Beside the session's clocks: none can be read.
+const NO_CLOCK: u32 = u32::MAX;
+
 /// See [`PROCESS`].
 #[repr(C, align(4096))]
 pub struct Process {
@@ -176,7 +179,7 @@ impl Process {
 
     /// Takes over what the process inherited.
     pub fn begin(&self, clock: u32, serial: u32, slot: u32) {
-        self.clock.store(clock, Ordering::Relaxed);
+        self.clock.store(if sys::sandbox::is_strict() { NO_CLOCK } else { clock }, Ordering::Relaxed);
         self.stacks.store(0, Ordering::Relaxed);
         self.stacks_forgotten.store(0, Ordering::Relaxed);
         self.serial.store(serial, Ordering::Relaxed);
@@ -189,7 +192,25 @@ impl Process {
     /// The present in ticks of the session's clock.
     #[inline]
     pub fn tick(&self) -> u64 {
-        if self.clock.load(Ordering::Relaxed) == clock::TSC { sys::time_stamp_counter() } else { sys::monotonic_ns() }
+        if self.clock.load(Ordering::Relaxed) == clock::TSC { sys::time_stamp_counter() } else { self.slow_tick() }
+    }
+
+    fn slow_tick(&self) -> u64 {
+        match self.session() {
+            Some(session) if sys::sandbox::is_strict() => session.header().present.0.load(Ordering::Relaxed),
+            _ => sys::monotonic_ns(),
+        }
+    }
+
+    /// From here on there is no clock but the recorder's.
+    pub fn lose_clock(&self) {
+        self.clock.store(NO_CLOCK, Ordering::Relaxed);
+    }
+
+    /// There is one after all.
+    pub fn have_clock(&self) {
+        let clock = self.session().map_or(clock::MONOTONIC, |session| session.header().clock.load(Ordering::Relaxed));
+        self.clock.store(clock, Ordering::Relaxed);
     }
 
     /// This process's serial.

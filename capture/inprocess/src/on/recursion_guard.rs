@@ -2,8 +2,10 @@
 
 use core::sync::atomic::{Ordering, compiler_fence};
 
+use super::call_stack;
 use super::process::PROCESS;
 use super::thread_state::{self, ThreadState};
+use crate::sys;
 
 /// Held while an event is written. A signal handler that allocates meanwhile gets none, and its event is counted as
 /// lost: what it interrupted is half written.
@@ -19,13 +21,12 @@ impl RecursionGuard {
     #[inline]
     pub fn enter() -> Option<RecursionGuard> {
         let thread = thread_state::current();
-        if thread.busy.get() != 0 {
-            if thread.busy.get() == 1 {
-                count_lost();
-            }
+        let here = sys::stack_pointer();
+        if thread.busy.get() != 0 && !was_left(thread, here) {
             return None;
         }
         thread.busy.set(1);
+        thread.busy_at.set(here);
         // The handler runs in this very thread, so the order of the compiler is the only one that matters.
         compiler_fence(Ordering::SeqCst);
         Some(RecursionGuard { thread })
@@ -44,6 +45,25 @@ impl Drop for RecursionGuard {
         compiler_fence(Ordering::SeqCst);
         self.thread.busy.set(0);
     }
+}
+
+/// Whether the hook that is at work in this thread is there no more: a signal handler has jumped out of it, as siglongjmp(3)
+/// does. A handler that has interrupted it is further down the stack. On another stack that cannot be told.
+#[cold]
+#[inline(never)]
+fn was_left(thread: &ThreadState, here: usize) -> bool {
+    if thread.busy.get() != 1 {
+        return false;
+    }
+    let (low, high) = thread.stack.get();
+    let at = thread.busy_at.get();
+    let left = low < at && at <= here && here < high;
+    if left {
+        call_stack::forget_last_walk(thread);
+    } else {
+        count_lost();
+    }
+    left
 }
 
 /// Counts an event that came while a hook was at work.

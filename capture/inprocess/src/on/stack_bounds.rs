@@ -19,6 +19,9 @@ pub fn known() -> (usize, usize) {
 
 /// The mapping that holds a local variable: all of it is readable as long as the thread runs on it.
 fn find(local: usize) -> (usize, usize) {
+    if sys::sandbox::is_entered() {
+        return (0, 0);
+    }
     let Some((low, high)) = sys::pagemap::mapping_of(local) else { return (0, 0) };
     // A coroutine's stack, or one for signals, may go while the thread lives on.
     let own = if sys::gettid() == sys::getpid() { sys::main_stack_mark() } else { sys::thread_pointer() };

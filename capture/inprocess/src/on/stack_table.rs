@@ -127,6 +127,13 @@ fn find_or_insert(place: &mut Place<'_, '_>, stack: &CallStack, ids_max: u32) ->
     None
 }
 
+/// Empties the table where its memory cannot be given back.
+pub fn empty() {
+    // Pages that hold nothing stay the ones that a fork's parent and child share.
+    let used = PROCESS.stack_table().into_iter().flatten().filter(|slot| slot.load(Ordering::Relaxed) != 0);
+    used.for_each(|slot| slot.store(0, Ordering::Relaxed));
+}
+
 /// Gives the table's memory back: all stacks are new again.
 pub fn release() {
     if let Some(table) = PROCESS.stack_table() {

@@ -10,6 +10,8 @@ use super::event_buffer::EventBuffer;
 pub struct ThreadState {
     /// 1 while the tracer is at work in this thread.
     pub busy: Cell<u32>,
+    /// Where the stack was when it began that work.
+    pub busy_at: Cell<usize>,
     /// 1 once the C library is to tell of the thread's end.
     pub watched: Cell<u32>,
     /// Where its events go.

@@ -15,6 +15,14 @@ static RESERVED_END: AtomicUsize = AtomicUsize::new(0);
 /// twice what they have, and beyond the range memory comes from anywhere.
 static NEXT: AtomicUsize = AtomicUsize::new(0);
 
+/// Bytes that are mapped and not given back.
+static MAPPED: AtomicUsize = AtomicUsize::new(0);
+
+/// How many bytes are mapped.
+pub fn private_bytes() -> usize {
+    MAPPED.load(Ordering::Relaxed)
+}
+
 /// Reserves the range, once. Without one, as under a limit of address space, memory comes from anywhere.
 pub fn reserve_addresses() {
     if RESERVED.load(Ordering::Acquire) != 0 {
@@ -63,6 +71,7 @@ pub unsafe fn unmap(base: *const u8, bytes: usize) {
     if !(start..end).contains(&(base as u64)) {
         // SAFETY: the caller gives the memory up.
         unsafe { libc::munmap(base as *mut _, bytes) };
+        MAPPED.fetch_sub(whole_pages(bytes), Ordering::Relaxed);
         return;
     }
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED;
@@ -73,12 +82,19 @@ pub unsafe fn unmap(base: *const u8, bytes: usize) {
 /// # Safety
 /// As [`map_zeroed`].
 unsafe fn map(at: *const u8, bytes: usize, flags: libc::c_int) -> Option<*const u8> {
-    let at = if at.is_null() { next_place(bytes) } else { at };
+    if super::sandbox::is_entered() {
+        return None;
+    }
+    let is_new = at.is_null();
+    let at = if is_new { next_place(bytes) } else { at };
     let fixed = if at.is_null() { 0 } else { libc::MAP_FIXED };
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | fixed | flags;
     // SAFETY: anywhere, in a part of the reserved range that nobody else is given, or in place of memory that the caller
     // gives up.
     let base = unsafe { libc::mmap(at as *mut _, bytes, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
+    if base != libc::MAP_FAILED && is_new {
+        MAPPED.fetch_add(whole_pages(bytes), Ordering::Relaxed);
+    }
     (base != libc::MAP_FAILED).then_some(base as *const u8)
 }
 

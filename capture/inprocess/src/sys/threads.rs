@@ -67,6 +67,15 @@ pub fn thread_pointer() -> usize {
     pointer
 }
 
+/// The stack pointer.
+#[inline(always)]
+pub fn stack_pointer() -> usize {
+    let pointer: usize;
+    // SAFETY: reads a register.
+    unsafe { core::arch::asm!("mov {}, rsp", out(reg) pointer, options(nomem, nostack, preserves_flags)) };
+    pointer
+}
+
 /// An address on the main thread's stack: the kernel puts random bytes there (getauxval(3), AT_RANDOM).
 pub fn main_stack_mark() -> usize {
     // SAFETY: reads a number of the auxiliary vector.
@@ -75,6 +84,9 @@ pub fn main_stack_mark() -> usize {
 
 /// Lowest address and one past the highest of the stack for signals, if this thread is on it (sigaltstack(2)).
 pub fn alternate_stack() -> Option<(usize, usize)> {
+    if super::sandbox::is_entered() {
+        return None;
+    }
     let mut stack = MaybeUninit::<libc::stack_t>::zeroed();
     // SAFETY: changes nothing and writes to the local.
     let known = unsafe { libc::sigaltstack(ptr::null(), stack.as_mut_ptr()) } == 0;

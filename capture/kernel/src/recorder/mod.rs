@@ -172,6 +172,7 @@ impl<W: Write> Recorder<W> {
         let session = self.session.session();
         let header = session.header();
         header.heartbeat.0.fetch_add(1, Ordering::Relaxed);
+        header.present.0.store(self.clock.present_tick(), Ordering::Relaxed);
         self.doorbell_seen = header.doorbell.0.load(Ordering::Acquire);
         if self.trace.error().is_some() {
             // Nothing more can be written, so nobody is looked at any more.

@@ -96,6 +96,11 @@ impl TickMapper {
         self.newest = Some((tick, nanos));
     }
 
+    /// The newest tick whose time is known.
+    pub fn present_tick(&self) -> u64 {
+        if self.ticks_are_nanos { now().0 } else { self.newest.map_or(0, |(tick, _)| tick) }
+    }
+
     /// The time of a tick.
     #[inline]
     pub fn time_of(&self, tick: u64) -> TraceNanos {

@@ -14,7 +14,7 @@ pub use account::{Advice, Allocator, Cgroup, Heap, Leak};
 pub struct Report {
     /// `pagetrace` or `go-page-trace`.
     pub format: &'static str,
-    /// Whether the trace has its end, no damage, no losses and no contradictions.
+    /// Whether the trace has its end and no damage; of a page trace of Go, no losses and no contradictions besides.
     pub complete: bool,
     pub page_size: u64,
     /// The moment that `processes` shows.

@@ -66,6 +66,11 @@ pub fn code_unloaded() {
     }
 }
 
+/// Sees to it that there is memory for rules.
+pub fn prepare() {
+    mapped();
+}
+
 /// Gives the memory back. All rules are new again.
 pub fn release() {
     let cache = CACHE.load(Ordering::Acquire);

@@ -28,6 +28,22 @@ pub fn leave(thread: &ThreadState) {
     }
 }
 
+/// Makes so many records for threads that have none yet.
+pub fn prepare(records: usize) {
+    for record in (0..records).map_while(|_| make()) {
+        record.taken.store(0, Ordering::Release);
+    }
+}
+
+/// A walk of this thread was left in the middle: what it wrote means nothing.
+#[cold]
+pub fn forget(thread: &ThreadState) {
+    // SAFETY: as above.
+    if let Some(record) = unsafe { thread.last_walk.get().as_ref() } {
+        record.forget();
+    }
+}
+
 /// Gives the memory of all records back, but for each one's first page, and for those that are at work.
 pub fn release() {
     all().for_each(|record| record.closed.store(1, Ordering::Relaxed));
