@@ -33,6 +33,7 @@ fn read_all(bytes: &[u8]) {
         }
         drop(trace.records(chunk));
         drop(trace.snapshot(chunk));
+        drop(trace.checkpoint(chunk));
     }
     drop(native_to_go(&trace, Vec::new()));
     if let Ok(replayed) = replay(&trace, Moment::Peak, &mut |_| {}) {
