@@ -55,6 +55,8 @@ impl TableKind {
     pub const PROGRAM_FILES: TableKind = TableKind(12);
     /// How far scans agreed so far, in one row.
     pub const AGREEMENT: TableKind = TableKind(13);
+    /// Frees just before the moment of objects that nobody knew, whose allocs may come yet: address, time, stream.
+    pub const EARLY_FREES: TableKind = TableKind(14);
 }
 
 /// Sets of pages in [`TableKind::PAGES`]: pages of the kernel's size, those of allocators of the trace's.

@@ -27,4 +27,6 @@ pub enum DefectKind {
     DamagedRecords,
     /// A snapshot, damaged.
     DamagedSnapshot,
+    /// A table of the state before which events were dropped, damaged.
+    DamagedCheckpoint,
 }

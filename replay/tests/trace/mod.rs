@@ -9,8 +9,8 @@ use pagetrace_format::snapshot::{
 };
 use pagetrace_format::{
     Address, Event, EventColumns, EventKind, FileHeader, KernelColumns, KernelEvent, KernelEventKind, ObjectAlloc,
-    ObjectFree, ObjectFunction, Origin, PageCount, PageShift, ProcessId, Snapshot, StackId, StreamId, Trace,
-    TraceNanos, TraceWriter, VERSION,
+    ObjectColumns, ObjectFree, ObjectFunction, Origin, PageCount, PageShift, ProcessId, Snapshot, StackId, StreamId,
+    TimeRounding, Trace, TraceNanos, TraceWriter, VERSION,
 };
 use pagetrace_replay::{Moment, Replayed, replay};
 
@@ -37,6 +37,20 @@ impl Builder {
         let mut columns = EventColumns::new();
         events.iter().for_each(|event| columns.push(*event));
         self.writer.events(StreamId(stream), &columns).unwrap();
+        self
+    }
+
+    /// Object events with rounded times, as recorders write them. Other events go into the chunks of before.
+    pub fn objects(mut self, stream: u32, events: &[Event]) -> Builder {
+        let mut columns = ObjectColumns::new();
+        for event in events {
+            match &event.kind {
+                EventKind::ObjectAlloc(alloc) => columns.push_alloc(event.time, alloc),
+                EventKind::ObjectFree(free) => columns.push_free(event.time, free),
+                _ => return self.events(stream, events),
+            }
+        }
+        self.writer.objects(StreamId(stream), &columns, TimeRounding::ToDistance).unwrap();
         self
     }
 
