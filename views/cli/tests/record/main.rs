@@ -4,6 +4,8 @@ mod harness;
 
 mod advice;
 
+mod bounds;
+
 mod agreement;
 
 mod independent_counts;

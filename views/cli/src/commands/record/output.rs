@@ -87,6 +87,11 @@ impl Output {
         }
     }
 
+    /// Whether another file can take the place of the one that is written.
+    pub fn may_be_replaced(&self) -> bool {
+        self.state != State::NoFile
+    }
+
     /// Whether the trace can be read back.
     pub fn is_file(&self) -> bool {
         self.state == State::InPlace
