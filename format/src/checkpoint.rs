@@ -29,7 +29,7 @@ impl TableKind {
     /// When the RSS of all processes in sum was larger than ever before: time, bytes.
     pub const RSS_MARKS: TableKind = TableKind(2);
     /// A process, in one row: first and last time that anything was told of it; ended flag; largest RSS, `VmHWM`, RSS of
-    /// the last snapshot, each plus one, 0 for none; objects: known flag, allocated, their bytes, freed, unknown frees, unknown
+    /// the last snapshot, each plus one, 0 for none; objects: known flag; of one that ended allocated, their bytes, died; unknown frees, unknown
     /// frees after a gap, replaced, forgotten, inherited; a gap hides objects flag; a gap hides page states flag;
     /// whose malloc it is (0 not known, 1 glibc, 2 jemalloc, 3 mimalloc, 4 tcmalloc, 5 another).
     pub const PROCESS: TableKind = TableKind(3);
