@@ -1,5 +1,6 @@
 //! Reads a trace from any prefix of its bytes: finds the chunks, steps over damaged ones and says what it stepped over.
 
+use crate::checkpoint::CheckpointTable;
 use crate::checksum::crc32;
 use crate::columns::ColumnPositions;
 use crate::encode::PackedEvents;
@@ -15,7 +16,7 @@ use crate::kernel_columns::KernelCursor;
 use crate::object_columns::ObjectPositions;
 use crate::records::Record;
 use crate::snapshot::Snapshot;
-use crate::units::ObjectId;
+use crate::units::{ObjectId, ProcessId};
 use crate::zstd_contexts::Decompressor;
 
 /// Between two steps of [`Trace::open_in_steps`].
@@ -236,6 +237,27 @@ impl<'a> Trace<'a> {
         let mut payload = Vec::new();
         self.payload(chunk, &mut payload)?;
         KernelCursor::open(payload, chunk.header.count, chunk.header.first)
+    }
+
+    /// A table of a checkpoint.
+    ///
+    /// # Errors
+    /// [`FormatError::Payload`] for a damaged chunk, and for chunks of other kinds.
+    pub fn checkpoint(&self, chunk: &Chunk) -> Result<CheckpointTable, FormatError> {
+        if chunk.header.kind != ChunkKind::CHECKPOINT {
+            return Err(FormatError::Payload("a chunk of another kind than a checkpoint"));
+        }
+        let mut payload = Vec::new();
+        self.payload(chunk, &mut payload)?;
+        let header = &chunk.header;
+        CheckpointTable::decode(&payload, ProcessId(header.stream.0), header.count, header.first)
+    }
+
+    /// A chunk as it is in the trace, its header included.
+    #[must_use]
+    pub fn whole_chunk(&self, chunk: &Chunk) -> &'a [u8] {
+        let start = chunk.payload_offset - CHUNK_HEADER_BYTES;
+        &self.bytes[start..chunk.payload_offset + chunk.header.stored_bytes as usize]
     }
 
     /// The records of a chunk of records.

@@ -142,6 +142,9 @@ impl ChunkKind {
     pub const KERNEL_EVENTS: ChunkKind = ChunkKind(5);
     /// Object events of one stream in columns of their own ([`crate::object_columns`]).
     pub const OBJECT_EVENTS: ChunkKind = ChunkKind(6);
+    /// A table of the state at the moment before which events were dropped, see [`crate::checkpoint`]. The header's stream
+    /// is the number of the process.
+    pub const CHECKPOINT: ChunkKind = ChunkKind(7);
 
     /// Whether chunks of this kind hold events of a stream: what [`crate::Trace::events`] reads.
     #[must_use]

@@ -48,6 +48,8 @@ pub mod record_chunk;
 pub mod go_page_trace;
 
 #[cfg(feature = "std")]
+pub mod checkpoint;
+#[cfg(feature = "std")]
 pub mod columns;
 #[cfg(feature = "std")]
 pub mod decode;
@@ -75,6 +77,8 @@ pub use kernel_event::{KernelEvent, KernelEventKind, MappedRange, PageCall, Page
 pub use record_chunk::RecordChunk;
 pub use units::{Address, FileId, ObjectId, PageCount, PageIndex, PageShift, ProcessId, StackId, StreamId, TraceNanos};
 
+#[cfg(feature = "std")]
+pub use checkpoint::{CheckpointTable, PageSet, TableKind};
 #[cfg(feature = "std")]
 pub use columns::EventColumns;
 #[cfg(feature = "std")]

@@ -161,6 +161,8 @@ pub enum LossReason {
     Malformed,
     /// The kernel had no room in its buffer for page events.
     KernelBufferFull,
+    /// The recording had reached the size that it was to have at most.
+    SizeLimit,
     /// A reason of a later version.
     Other(u8),
 }
@@ -174,6 +176,7 @@ impl LossReason {
             LossReason::StackTableFull => 3,
             LossReason::Malformed => 4,
             LossReason::KernelBufferFull => 5,
+            LossReason::SizeLimit => 6,
             LossReason::Other(number) => number,
         }
     }
@@ -187,6 +190,7 @@ impl LossReason {
             3 => LossReason::StackTableFull,
             4 => LossReason::Malformed,
             5 => LossReason::KernelBufferFull,
+            6 => LossReason::SizeLimit,
             other => LossReason::Other(other),
         }
     }
@@ -201,6 +205,7 @@ impl LossReason {
             LossReason::StackTableFull => "stack_table_full",
             LossReason::Malformed => "malformed",
             LossReason::KernelBufferFull => "kernel_buffer_full",
+            LossReason::SizeLimit => "size_limit",
             LossReason::Other(_) => "other",
         }
     }

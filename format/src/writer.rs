@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use crate::checkpoint::CheckpointTable;
 use crate::checksum::crc32;
 use crate::columns::EventColumns;
 use crate::error::FormatError;
@@ -111,10 +112,42 @@ impl<W: Write> TraceWriter<W> {
         self.chunk(ChunkKind::SNAPSHOT, StreamId(0), 1, (snapshot.time, snapshot.time), &snapshot.encode())
     }
 
+    /// Writes a table of a checkpoint, in chunks of some ten thousand rows. Nothing is written for a table without rows.
+    ///
+    /// # Errors
+    /// What the output gives, or [`FormatError::TooLarge`].
+    pub fn checkpoint(&mut self, table: &CheckpointTable) -> Result<(), FormatError> {
+        for (rows, payload) in table.parts() {
+            let times = (table.time, table.time);
+            self.chunk(ChunkKind::CHECKPOINT, StreamId(table.process.0), rows, times, &payload)?;
+        }
+        Ok(())
+    }
+
+    /// Writes chunks as they are in another trace, their headers included.
+    ///
+    /// # Errors
+    /// What the output gives.
+    pub fn whole_chunks(&mut self, chunks: &[u8]) -> Result<(), FormatError> {
+        self.out.write_all(chunks)?;
+        self.bytes_written += chunks.len() as u64;
+        Ok(())
+    }
+
     /// Bytes written so far.
     #[must_use]
     pub fn bytes_written(&self) -> u64 {
         self.bytes_written
+    }
+
+    /// The output.
+    pub fn get_ref(&self) -> &W {
+        &self.out
+    }
+
+    /// The output, to be written around this writer: whole chunks alone.
+    pub fn get_mut(&mut self) -> &mut W {
+        &mut self.out
     }
 
     /// Flushes and gives the output back.

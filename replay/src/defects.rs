@@ -30,4 +30,6 @@ pub enum DefectKind {
     /// More forks of larger processes than the trace is long: some children were taken to begin without what their parents
     /// had. The offset is that of the file.
     TooManyCopies,
+    /// A table of the state before which events were dropped, damaged.
+    DamagedCheckpoint,
 }

@@ -26,6 +26,18 @@ struct EarlyFree {
 }
 
 impl EarlyFrees {
+    /// All that wait: address, time and slot of the stream.
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = (u64, TraceNanos, u32)> {
+        self.waiting.iter().map(|free| (free.address, free.time, free.stream))
+    }
+
+    /// One that waits since before a checkpoint.
+    pub(crate) fn restore(&mut self, address: u64, time: TraceNanos, stream: u32) {
+        if self.waiting.len() < WAITING_MAX {
+            self.waiting.push_back(EarlyFree { address, time, stream });
+        }
+    }
+
     /// A free of an object that is not known.
     #[cold]
     pub(crate) fn add(&mut self, free: &MergedEvent) {

@@ -12,6 +12,16 @@ pub enum ReplayError {
         /// Readable chunks in the file.
         chunks: usize,
     },
+    /// Events of the moment asked for were dropped while it was recorded.
+    #[error(
+        "events before {kept_from_ns} ns after the start were dropped to bound the recording's size, and {asked_ns} ns lies before it: choose a later moment"
+    )]
+    MomentDropped {
+        /// What was asked for, nanoseconds since the start.
+        asked_ns: u64,
+        /// From when on all is known, nanoseconds since the start.
+        kept_from_ns: u64,
+    },
     /// The moment asked for is not within the trace.
     #[error(
         "the trace lasts {lasts_ns} ns, and {asked_ns} ns after its start lies beyond it: choose an earlier moment"

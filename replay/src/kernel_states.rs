@@ -1,5 +1,7 @@
 //! The address spaces of all processes while the kernel's events go by, and what is kept of them.
 
+mod checkpoint;
+
 use std::cmp::Reverse;
 
 use pagetrace_format::records::StackEnd;

@@ -51,6 +51,9 @@ pub use metadata::Metadata;
 pub mod page_events;
 pub use page_events::PageEvents;
 
+mod checkpoint;
+pub use checkpoint::{Dropped, compact};
+
 mod prediction;
 pub use prediction::{predicted_anonymous_pages, predicted_file_pages};
 

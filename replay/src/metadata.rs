@@ -13,6 +13,7 @@ use pagetrace_format::records::{
 use pagetrace_format::snapshot::{ResidencySource, SnapshotReason};
 use pagetrace_format::{Address, ChunkKind, FileId, PageShift, ProcessId, StackId, StreamId, Trace, TraceNanos};
 
+use crate::checkpoint::{Checkpoint, Dropped, ProcessCheckpoint, RecordingCheckpoint};
 use crate::results::{Defect, DefectKind, Frame};
 
 /// Frames of the longest stack that is followed; a longer one is a tree with a loop.
@@ -47,6 +48,8 @@ pub struct Metadata {
     pub defects: Vec<Defect>,
     /// Bytes of all payloads, decompressed.
     pub payload_bytes: u64,
+    /// The state before which events were dropped, `None` in a whole trace.
+    pub(crate) checkpoint: Option<Checkpoint>,
     nodes: HashMap<(ProcessId, u32), (u32, Address)>,
     stacks: HashMap<(ProcessId, StackId), u32>,
     /// Stacks that came with their frames, without the tree: places in `frames`.
@@ -141,8 +144,16 @@ impl Metadata {
                 ChunkKind::KERNEL_EVENTS => {
                     widen(kernel_times.entry(ProcessId(chunk.header.stream.0)).or_insert(times), times);
                 }
+                ChunkKind::CHECKPOINT => match trace.checkpoint(chunk) {
+                    Ok(table) => metadata.checkpoint.get_or_insert_default().add(table),
+                    Err(_) => metadata.defects.push(damaged(DefectKind::DamagedCheckpoint)),
+                },
                 _ => {}
             }
+        }
+        for (process, before) in metadata.checkpoint.iter().flat_map(ProcessCheckpoint::all) {
+            let times = (before.first, before.last);
+            widen(kernel_times.entry(process).or_insert(times), times);
         }
         metadata.snapshots.sort_by_key(|snapshot| snapshot.time);
         metadata.gaps.sort_by_key(|gap| gap.end);
@@ -292,6 +303,22 @@ impl Metadata {
         self.processes.len() - 1
     }
 
+    /// What was dropped to bound the recording's size, `None` where the trace is whole.
+    #[must_use]
+    pub fn dropped(&self) -> Option<Dropped> {
+        self.checkpoint.as_ref().map(Checkpoint::dropped)
+    }
+
+    /// The objects that lived when events before were dropped: process, address, bytes asked for. None in a whole trace.
+    pub fn objects_before(&self) -> impl Iterator<Item = (ProcessId, Address, u64)> {
+        self.checkpoint.iter().flat_map(Checkpoint::objects)
+    }
+
+    /// What is known of a process from before what was kept.
+    pub(crate) fn process_checkpoint(&self, process: ProcessId) -> Option<ProcessCheckpoint> {
+        ProcessCheckpoint::of(self.checkpoint.as_ref()?, process)
+    }
+
     /// Where a process is in [`Metadata::processes`].
     #[must_use]
     pub fn index(&self, process: ProcessId) -> Option<usize> {
@@ -355,7 +382,9 @@ impl Metadata {
 
     /// The kernel's page size: that of the snapshots, which all have the same on one machine.
     pub(crate) fn kernel_shift(&self, trace: &Trace<'_>) -> PageShift {
-        self.snapshots.first().map_or(trace.header().page_shift, |first| first.page_shift)
+        let before = || Some(RecordingCheckpoint::of(self.checkpoint.as_ref()?).kernel_shift);
+        let first = self.snapshots.first().map(|first| first.page_shift);
+        first.or_else(before).unwrap_or(trace.header().page_shift)
     }
 
     /// The first id that the trace has for the same file.

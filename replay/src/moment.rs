@@ -3,6 +3,7 @@
 use pagetrace_format::{Trace, TraceNanos};
 
 use crate::analyses::peak::RssPeak;
+use crate::checkpoint::Dropped;
 use crate::error::ReplayError;
 use crate::metadata::Metadata;
 use crate::results::{MomentRule, ShownMoment};
@@ -46,6 +47,7 @@ pub(crate) fn shown_moment(
     at: Moment,
     rss_peak: Option<RssPeak>,
     span: &TraceSpan,
+    dropped: Option<Dropped>,
 ) -> Result<ShownMoment, ReplayError> {
     Ok(match at {
         Moment::End => ShownMoment { rule: MomentRule::EachEnd, time: span.last },
@@ -57,6 +59,10 @@ pub(crate) fn shown_moment(
             let lasts_ns = span.last.0 - span.start.0;
             if asked.0 > lasts_ns {
                 return Err(ReplayError::MomentOutside { asked_ns: asked.0, lasts_ns });
+            }
+            let kept_from_ns = dropped.map_or(0, |dropped| dropped.before.0.saturating_sub(span.start.0));
+            if asked.0 < kept_from_ns {
+                return Err(ReplayError::MomentDropped { asked_ns: asked.0, kept_from_ns });
             }
             ShownMoment { rule: MomentRule::Asked, time: TraceNanos(span.start.0 + asked.0) }
         }

@@ -1,5 +1,7 @@
 //! The live objects of one process and what is known of those that were.
 
+mod checkpoint;
+
 use hashbrown::HashMap;
 use pagetrace_format::{Address, ProcessId, StackId};
 

@@ -1,5 +1,7 @@
 //! What is kept of a process when its state is shown or goes away.
 
+mod checkpoint;
+
 use std::cmp::Reverse;
 
 use hashbrown::HashMap;
@@ -15,6 +17,7 @@ use crate::objects::{ObjectTotals, SiteId};
 use crate::page_events::PageEvents;
 use crate::process_state::ProcessState;
 use crate::results::{Leak, MomentRule, ObjectState, ReplayedProcess, RssState, ShownMoment, Site};
+use crate::stack_shares::StackShares;
 
 /// The result of one process in the making.
 #[derive(Debug)]
@@ -31,6 +34,10 @@ pub(crate) struct Outcome {
     died: u64,
     inherited: u64,
     leaks: Vec<Leak>,
+    /// Its objects of before a checkpoint whose sites are not kept.
+    dropped_stacks: StackShares,
+    /// What those sites allocated: objects, bytes, and objects that died.
+    dropped_sums: [u64; 3],
 }
 
 /// Live objects at the shown moment.
@@ -78,6 +85,8 @@ impl Outcome {
             died: 0,
             inherited: 0,
             leaks: Vec::new(),
+            dropped_stacks: StackShares::default(),
+            dropped_sums: [0; 3],
         }
     }
 
@@ -158,15 +167,14 @@ impl Outcome {
         let at_own_end = ended && (each_end || info.last < moment.time);
         let snapshot_at_exit = info.end.is_some_and(|end| end.snapshot_at_exit);
         let sites = self.sites(metadata);
+        let [allocated, allocated_bytes, died] = self.site_sums();
         let rss = self.rss.map(|rss| {
             let taken_at_exit = snapshot_at_exit && rss.reason == SnapshotReason::Exit;
             RssState { stands_in_for_end: at_own_end && !taken_at_exit, ..rss }
         });
         let shown = self.shown.unwrap_or_default();
         let ObjectTotals { unknown_frees, unknown_frees_after_gap, replaced, forgotten } = self.totals;
-        let allocated = self.site_totals.values().map(|site| site.objects).sum::<u64>();
-        let allocated_bytes = self.site_totals.values().map(|site| site.bytes).fold(0, u64::saturating_add);
-        let freed = self.died - replaced;
+        let freed = died - replaced;
         let events = allocated + unknown_frees + unknown_frees_after_gap;
         let seen = events + self.inherited > 0 || info.process.malloc.0 != 0;
         let objects = ObjectState {
@@ -185,10 +193,24 @@ impl Outcome {
         };
         let process = info.process.clone();
         let own = || metadata.snapshots.iter().filter(|it| it.process == info.process.id);
-        let largest_rss = own().filter_map(|it| it.rss).max();
-        let peak_rss = own().filter_map(|it| it.peak_rss).max();
-        let (end, objects, leaks) = (info.end, seen.then_some(objects), self.leaks);
-        ReplayedProcess { process, end, running, rss, largest_rss, peak_rss, objects, page_events, leaks, sites }
+        let before = metadata.process_checkpoint(info.process.id).unwrap_or_default();
+        let largest_rss = own().filter_map(|it| it.rss).chain(before.largest_rss).max();
+        let peak_rss = own().filter_map(|it| it.peak_rss).chain(before.peak_rss).max();
+        let (end, objects, leaks, dropped_stacks) =
+            (info.end, seen.then_some(objects), self.leaks, self.dropped_stacks);
+        ReplayedProcess {
+            process,
+            end,
+            running,
+            rss,
+            largest_rss,
+            peak_rss,
+            objects,
+            page_events,
+            leaks,
+            sites,
+            dropped_stacks,
+        }
     }
 
     fn sites(&self, metadata: &Metadata) -> Vec<Site> {

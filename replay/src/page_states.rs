@@ -1,5 +1,7 @@
 //! What an allocator of pages said of each page: in use, free, or returned to the kernel. Go's page traces tell it.
 
+mod checkpoint;
+
 use pagetrace_format::{PageRun, PageShift};
 
 use crate::page_map::{LEAF_PAGES, PageMap};

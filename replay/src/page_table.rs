@@ -4,6 +4,8 @@
 //! costs two records and one interval. Which pages those are at a moment is told by the objects themselves
 //! ([`PageTable::covered_whole`]).
 
+mod checkpoint;
+
 use pagetrace_format::PageShift;
 
 use crate::intervals::{INTERVAL_BYTES, Intervals};

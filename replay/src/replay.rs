@@ -1,5 +1,8 @@
 //! One pass over the events of a trace, with what is due between them: forks, snapshots, the shown moment, ends.
 
+mod checkpoint;
+pub(crate) use checkpoint::{Taken, checkpoint_at};
+
 use std::collections::BTreeMap;
 
 use pagetrace_format::event::kind_number as number;
@@ -44,7 +47,7 @@ pub fn replay(trace: &Trace<'_>, at: Moment, progress: &mut dyn FnMut(u64)) -> R
     }
     let span = TraceSpan::of(trace, &metadata);
     let rss_peak = peak_of_rss(&metadata).filter(|_| at == Moment::Peak);
-    let shown = shown_moment(at, rss_peak, &span)?;
+    let shown = shown_moment(at, rss_peak, &span, metadata.dropped())?;
     let owner = |stream| metadata.streams.get(&stream).and_then(|stream| metadata.index(stream.process)).unwrap_or(0);
     let owners: Vec<u32> = timeline.streams().map(|stream| owner(stream) as u32).collect();
     let mut replay = Replay::new(trace, &metadata, shown);
@@ -67,6 +70,7 @@ pub fn replay(trace: &Trace<'_>, at: Moment, progress: &mut dyn FnMut(u64)) -> R
     metadata.defects.extend(damaged_kernel_events);
     metadata.defects.extend(too_many_copies);
     let lost = lost_events(&metadata);
+    let dropped = metadata.dropped();
     let processes = outcomes
         .into_iter()
         .zip(page_events)
@@ -95,6 +99,7 @@ pub fn replay(trace: &Trace<'_>, at: Moment, progress: &mut dyn FnMut(u64)) -> R
         peak,
         final_pages,
         anomalies,
+        dropped,
         lost,
         processes,
         rss_timeline: metadata
@@ -206,7 +211,7 @@ impl<'t, 'b> Replay<'t, 'b> {
         }
         due.sort_unstable_by(|a, b| b.cmp(a));
         let kernel = KernelStates::new(trace, metadata);
-        Replay {
+        let mut replay = Replay {
             trace,
             metadata,
             kernel_shift: metadata.kernel_shift(trace),
@@ -224,7 +229,11 @@ impl<'t, 'b> Replay<'t, 'b> {
                 anomalies: PageAnomalies::default(),
                 outcomes,
             },
+        };
+        if let Some(checkpoint) = &metadata.checkpoint {
+            replay.take_up(checkpoint);
         }
+        replay
     }
 
     /// Follows events.
@@ -408,13 +417,7 @@ impl<'t, 'b> Replay<'t, 'b> {
         let counts = state.page_states.counts;
         subtract_counts(&mut self.now, &counts);
         add_counts(&mut self.found.final_pages, &counts);
-        let PageAnomalies { free_of_unallocated, alloc_of_allocated, scav_of_allocated, impossible_runs } =
-            state.page_states.anomalies;
-        let all = &mut self.found.anomalies;
-        all.free_of_unallocated += free_of_unallocated;
-        all.alloc_of_allocated += alloc_of_allocated;
-        all.scav_of_allocated += scav_of_allocated;
-        all.impossible_runs += impossible_runs;
+        self.found.anomalies.add(&state.page_states.anomalies);
     }
 
     fn finish(mut self) -> (Found, Option<Defect>, KernelStates<'t, 'b>) {

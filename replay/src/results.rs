@@ -7,12 +7,14 @@ use pagetrace_format::records::{EndStatus, Gap, Process, ProcessEnd, Source, Sta
 use pagetrace_format::snapshot::{KernelFigures, ResidencySource, SnapshotReason};
 use pagetrace_format::{Address, FileHeader, ProcessId, TraceNanos};
 
+use crate::checkpoint::Dropped;
 pub use crate::defects::{Defect, DefectKind};
 use crate::metadata::Metadata;
 use crate::objects::SiteId;
 
 mod allocator;
 use crate::page_events::PageEvents;
+use crate::stack_shares::StackShares;
 pub use allocator::{AllocatorKind, AllocatorState, HeapKind, HeapState};
 
 /// Everything that one pass over a trace found.
@@ -40,6 +42,8 @@ pub struct Replayed {
     pub final_pages: PageStateCounts,
     /// Page events that contradict the ones before.
     pub anomalies: PageAnomalies,
+    /// What was dropped to bound the recording's size, `None` where it is whole.
+    pub dropped: Option<Dropped>,
     /// Events known to be missing, by reason.
     pub lost: BTreeMap<&'static str, LostEvents>,
     /// Processes in order of start, the command first. Never empty.
@@ -152,6 +156,14 @@ pub struct PageAnomalies {
 }
 
 impl PageAnomalies {
+    /// Adds those of another process.
+    pub(crate) fn add(&mut self, other: &PageAnomalies) {
+        self.free_of_unallocated += other.free_of_unallocated;
+        self.alloc_of_allocated += other.alloc_of_allocated;
+        self.scav_of_allocated += other.scav_of_allocated;
+        self.impossible_runs += other.impossible_runs;
+    }
+
     /// The anomalies that occurred, by their names in reports.
     pub fn named(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let PageAnomalies { free_of_unallocated, alloc_of_allocated, scav_of_allocated, impossible_runs } = *self;
@@ -198,6 +210,8 @@ pub struct ReplayedProcess {
     pub page_events: Option<PageEvents>,
     /// Sites with live or pinned bytes, or that ever allocated, most live bytes first.
     pub sites: Vec<Site>,
+    /// Objects of sites that are not kept: of a process that ended before the events that a bounded recording still has.
+    pub dropped_stacks: StackShares,
 }
 
 impl ReplayedProcess {

@@ -27,6 +27,13 @@ impl StackShares {
         for site in processes.iter().flat_map(|process| &process.sites) {
             shares.add(site);
         }
+        for dropped in processes.iter().map(|process| &process.dropped_stacks) {
+            shares.thread_start += dropped.thread_start;
+            shares.cut += dropped.cut;
+            shares.unknown += dropped.unknown;
+            shares.none += dropped.none;
+            shares.bucket += dropped.bucket;
+        }
         shares
     }
 
@@ -36,7 +43,7 @@ impl StackShares {
         self.thread_start + self.cut + self.unknown + self.none + self.bucket
     }
 
-    fn add(&mut self, site: &Site) {
+    pub(crate) fn add(&mut self, site: &Site) {
         let share = match site.end {
             _ if site.id.stack.is_named_bucket() => &mut self.bucket,
             _ if site.frames.is_empty() => &mut self.none,

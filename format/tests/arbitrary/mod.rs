@@ -112,6 +112,7 @@ pub fn record() -> impl Strategy<Value = Record> {
         StackTableFull,
         Malformed,
         KernelBufferFull,
+        SizeLimit,
     ]);
     let reason = prop_oneof![known, (100_u8..=255).prop_map(Other)];
     let loss = (parent, reason, any::<u64>(), nanos())

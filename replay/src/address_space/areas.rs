@@ -57,6 +57,10 @@ impl Traits {
         Traits(bits)
     }
 
+    pub(crate) const fn bits(self) -> u8 {
+        self.0
+    }
+
     pub(crate) const fn has(self, bit: u8) -> bool {
         self.0 & bit != 0
     }

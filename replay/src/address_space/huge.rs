@@ -34,6 +34,16 @@ impl HugePlaces {
         HugePlaces { tables: Intervals::default(), ..*self }
     }
 
+    /// Pages of places with a table.
+    pub(crate) fn tables(&self) -> &Intervals {
+        &self.tables
+    }
+
+    /// Takes up places with a table.
+    pub(crate) fn restore(&mut self, tables: Intervals) {
+        self.tables = tables;
+    }
+
     /// Whether memory gets huge pages without a program's asking.
     pub(crate) fn always(&self) -> bool {
         self.when == HugePages::Always

@@ -9,6 +9,7 @@
 
 mod areas;
 mod calls;
+mod checkpoint;
 mod file_pages;
 mod huge;
 mod range_map;

@@ -199,6 +199,24 @@ impl Touches {
         pages_of
     }
 
+    /// The first touch of each resident page, neighbours of one touch together.
+    pub(crate) fn of_resident(&self, resident: &Intervals) -> Vec<(Range<u64>, Touch)> {
+        let mut all = RangeMap::default();
+        for (range, touch) in self.together.iter() {
+            resident.within(range).for_each(|part| all.insert(part, touch));
+        }
+        for (first, touches) in self.by_page.leaves() {
+            for page in resident.within(first..first + LEAF_PAGES).flatten() {
+                let touch = touches[(page - first) as usize];
+                let is_older = self.together.at(page).is_some_and(|(_, together)| together.time > touch.time);
+                if touch.time.0 != 0 && !is_older {
+                    all.insert(page..page + 1, touch);
+                }
+            }
+        }
+        all.iter().collect()
+    }
+
     /// Forgets touches of pages that are not resident.
     #[cold]
     fn clean_up(&mut self, resident: &Intervals) {

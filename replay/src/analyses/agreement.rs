@@ -1,5 +1,8 @@
 //! How far the pages that events predict are those that scans find, at snapshots and in what changes between them.
 
+mod checkpoint;
+pub(crate) use checkpoint::share_of;
+
 use pagetrace_format::PageShift;
 use pagetrace_format::snapshot::{PageFlags, ResidencySource, Snapshot};
 

@@ -61,6 +61,7 @@ fn read_chunks(trace: &Trace, file_bytes: usize) {
         }
         drop(trace.records(chunk));
         drop(trace.snapshot(chunk));
+        drop(trace.checkpoint(chunk));
     }
 }
 

@@ -40,17 +40,17 @@ impl Builder {
         self
     }
 
-    /// Object events in columns of their own, with exact times.
+    /// Object events with rounded times, as recorders write them. Other events go into the chunks of before.
     pub fn objects(mut self, stream: u32, events: &[Event]) -> Builder {
         let mut columns = ObjectColumns::new();
         for event in events {
             match &event.kind {
                 EventKind::ObjectAlloc(alloc) => columns.push_alloc(event.time, alloc),
                 EventKind::ObjectFree(free) => columns.push_free(event.time, free),
-                other => panic!("{other:?} is about no object"),
+                _ => return self.events(stream, events),
             }
         }
-        self.writer.objects(StreamId(stream), &columns, TimeRounding::Exact).unwrap();
+        self.writer.objects(StreamId(stream), &columns, TimeRounding::ToDistance).unwrap();
         self
     }
 

@@ -36,6 +36,25 @@ impl TraceInput {
         Ok(TraceInput { path: path.to_path_buf(), bytes })
     }
 
+    /// The first bytes of a native trace that is being written, with more chunks behind them.
+    ///
+    /// # Errors
+    /// Why it cannot be read.
+    pub fn prefix(path: &Path, bytes: u64, behind: &[u8]) -> anyhow::Result<TraceInput> {
+        let read = || -> io::Result<Bytes> {
+            let file = File::open(path)?;
+            if bytes >= MAP_FROM_BYTES && behind.is_empty() {
+                return Ok(Bytes::Mapped(map(&file, bytes)?));
+            }
+            let mut prefix = Vec::new();
+            file.take(bytes).read_to_end(&mut prefix)?;
+            prefix.extend_from_slice(behind);
+            Ok(Bytes::Owned(prefix))
+        };
+        let bytes = read().with_context(|| format!("cannot read {}", path.display()))?;
+        Ok(TraceInput { path: path.to_path_buf(), bytes })
+    }
+
     /// The trace itself.
     ///
     /// # Errors

@@ -235,6 +235,21 @@ impl Images {
         });
     }
 
+    /// The time of the earliest event that has not left.
+    pub fn waiting_from(&self) -> Option<u64> {
+        let told = |image: &&Image| {
+            // Of one whose begin was not seen there is nothing but its events.
+            image.events.is_empty() && (image.begin_told || image.begin == Begin::Unseen)
+        };
+        let waiting = self.images.values().filter(|image| !told(image));
+        waiting
+            .map(|image| match image.events.first() {
+                Some(event) if image.begin_told => event.time.0,
+                _ => image.begin_time,
+            })
+            .min()
+    }
+
     /// Events of images that were gone before anyone could tell whose they are.
     pub fn dropped(&self) -> u64 {
         self.dropped

@@ -143,6 +143,18 @@ impl KernelStreams {
         output
     }
 
+    /// Takes what waits for its chunk to fill.
+    pub fn flush(&mut self) -> Output {
+        let mut output = Output::default();
+        self.take_chunks(true, &mut output);
+        output
+    }
+
+    /// The time of the earliest event that waits for its process to be known.
+    pub fn waiting_from(&self) -> Option<u64> {
+        self.images.waiting_from()
+    }
+
     /// Takes the rest, once all that were to be recorded have ended or the recording does.
     pub fn finish(&mut self, next_id: &mut dyn FnMut() -> ProcessId) -> Output {
         let mut output = Output::default();

@@ -5,6 +5,7 @@
 //! blocks is used up or for their last snapshot.
 
 mod abandoned;
+mod bounds;
 mod drain;
 mod guardian;
 mod image;
@@ -18,6 +19,7 @@ mod session_file;
 mod stack_tree;
 mod stream_events;
 mod sys;
+mod tee;
 mod tick_mapper;
 mod trace_file;
 mod tracked;
@@ -30,10 +32,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use pagetrace_format::records::{End, EndStatus, Record, Source};
 use pagetrace_format::session::when_full;
-use pagetrace_format::{FileHeader, FormatError, Origin, PageShift, TraceWriter, VERSION};
+use pagetrace_format::{FileHeader, FormatError, Origin, PageShift, TraceNanos, VERSION};
 
 use crate::perf::PerfOptions;
 pub use abandoned::{LIBRARY_NAME, NAME_PREFIX, mark_as_living};
+pub use bounds::{Bounds, CutError, CutOrder, Shortened, Shortener};
 use drain::Drain;
 use guardian::{Guardian, end_for_hooks};
 use kernel_streams::KernelStreams;
@@ -95,6 +98,12 @@ pub struct Recorder<W: Write> {
 const SEARCH_EVERY: Duration = Duration::from_millis(50);
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 
+/// What has happened is in the trace within this time: a hook publishes an event at once after its time was taken, unless its
+/// thread is made to wait just then, and the kernel's rings are looked at each round.
+const LATE_WITHIN_NS: u64 = 250_000_000;
+/// Events of an image whose process is not known yet wait; what waits for longer may come too late to be counted exactly.
+const WAITS_WITHIN_NS: u64 = 1_000_000_000;
+
 impl<W: Write> Recorder<W> {
     /// Makes a session and writes the trace's header to `out`.
     ///
@@ -113,7 +122,7 @@ impl<W: Write> Recorder<W> {
             start: now(),
             start_unix_ns: unix_ns(),
         };
-        let writer = TraceWriter::new(out, &header)?;
+        let trace = TraceFile::new(out, &header)?;
         let started = Instant::now();
         Ok(Recorder {
             session,
@@ -122,7 +131,7 @@ impl<W: Write> Recorder<W> {
             processes: Processes::new(options.args, options.objects, guardian.as_ref().map(Guardian::held)),
             _guardian: guardian,
             kernel: KernelStreams::idle(),
-            trace: TraceFile::new(writer),
+            trace,
             options,
             doorbell_seen: 0,
             started,
@@ -167,6 +176,19 @@ impl<W: Write> Recorder<W> {
         self.trace.error()
     }
 
+    /// Keeps the trace within bounds from now on: what is old is cut off by `shortener`.
+    pub fn bound(&mut self, bounds: Bounds, shortener: Box<dyn Shortener<W>>)
+    where
+        W: Send + 'static,
+    {
+        self.trace.bound(bounds, shortener, now());
+    }
+
+    /// What the user is to know, each once.
+    pub fn take_notices(&mut self) -> Vec<String> {
+        self.trace.take_notices()
+    }
+
     /// Does everything that is due. Returns the pids of the processes that are being followed.
     pub fn round(&mut self) -> Vec<u32> {
         let session = self.session.session();
@@ -190,7 +212,10 @@ impl<W: Write> Recorder<W> {
         self.write_records(&records);
         // Who ended before the events are taken has published all it ever will.
         let ended = self.processes.ended();
-        self.take_events();
+        // Hooks wait then, as for a slow disk.
+        if !self.trace.is_crowded() || !ended.is_empty() {
+            self.take_events();
+        }
         for snapshot in self.processes.parked_snapshots(session) {
             self.trace.snapshot(snapshot);
         }
@@ -210,6 +235,7 @@ impl<W: Write> Recorder<W> {
         }
         let output = self.kernel.round(&mut || self.processes.next_id());
         self.trace.kernel_events(output);
+        self.keep_within_bounds();
         self.processes.pids()
     }
 
@@ -223,6 +249,7 @@ impl<W: Write> Recorder<W> {
     /// Ends the recording: takes what is left and writes the end. Programs that still run go on without it.
     pub fn finish(mut self) -> Finished {
         self.round();
+        self.trace.take_cut(true);
         if self.processes.any_running() {
             self.session.leave_directory();
         }
@@ -235,23 +262,47 @@ impl<W: Write> Recorder<W> {
         self.write_records(&records);
         let output = self.kernel.finish(&mut || self.processes.next_id());
         self.trace.kernel_events(output);
-        let refused = header.processes_refused.0.load(Ordering::Relaxed);
+        if self.trace.wants_room() {
+            // Nothing is to come any more.
+            self.trace.begin_cut(now());
+            self.trace.take_cut(true);
+        }
+        self.trace.end_cuts();
+        let refused = self.session.session().header().processes_refused.0.load(Ordering::Relaxed);
         let mut last: Vec<Record> =
             self.processes.sources(refused).into_iter().map(|source: Source| Record::Source(source)).collect();
         last.extend(self.kernel.sources().into_iter().map(Record::Source));
         last.extend(idle_tracers(header.idle_tracers.0.load(Ordering::Relaxed)));
         last.extend(processes::refused_loss(refused));
         last.push(Record::End(End { time: now(), unix_ns: unix_ns() }));
-        self.trace.records(&last);
         self.kernel.close();
         let unseen = self.processes.unseen();
-        let Written { write_error, bytes, events } = self.trace.finish();
+        let Written { write_error, bytes, events } = self.trace.finish(last);
         Finished { write_error, bytes, events, unseen }
     }
 
     /// How long the recording has been going on.
     pub fn elapsed(&self) -> Duration {
         self.started.elapsed()
+    }
+
+    /// Goes over to the shorter trace when it is ready, and begins the next when it is due. Then all that waits for its chunk
+    /// to fill is written: what is known to be complete is what can be cut.
+    fn keep_within_bounds(&mut self) {
+        self.trace.take_cut(false);
+        if self.trace.wants_cut() {
+            self.begin_cut();
+        }
+    }
+
+    fn begin_cut(&mut self) {
+        let present = now().0;
+        self.drain.flush(None, &mut |stream, events| self.trace.events(stream, events));
+        let output = self.kernel.flush();
+        self.trace.kernel_events(output);
+        let complete = present.saturating_sub(LATE_WITHIN_NS);
+        let waiting = self.kernel.waiting_from().unwrap_or(u64::MAX).max(present.saturating_sub(WAITS_WITHIN_NS));
+        self.trace.begin_cut(TraceNanos(complete.min(waiting)));
     }
 
     fn write_records(&mut self, records: &[Record]) {

@@ -1,21 +1,27 @@
-//! The trace that a recording writes, and what went wrong with it.
+//! The trace that a recording writes, what went wrong with it, and how it is kept within bounds.
 
 use std::io::Write;
 
-use pagetrace_format::records::Record;
-use pagetrace_format::{FormatError, Snapshot, StreamId, TraceWriter};
+use pagetrace_format::records::{Loss, LossReason, Record};
+use pagetrace_format::{FileHeader, FormatError, Snapshot, StreamId, TraceNanos, TraceWriter};
 
+use super::bounds::{Bounding, Bounds, CutError, CutOrder, Shortened, Shortener};
 use super::kernel_streams::Output;
 use super::stream_events::StreamEvents;
+use super::tee::{Room, Tee};
 use super::tick_mapper::now;
 
 /// A trace in the making. After the first error nothing more is written.
 #[derive(Debug)]
 pub struct TraceFile<W: Write> {
-    writer: TraceWriter<W>,
+    writer: TraceWriter<Tee<W>>,
     error: Option<FormatError>,
-    /// Events written.
-    pub events: u64,
+    events: u64,
+    bounding: Option<Bounding<W>>,
+    /// Set when the file has no room left: from then on events are lost.
+    lost: Option<u64>,
+    notices: Vec<String>,
+    told_of_failure: bool,
 }
 
 /// What a trace came to.
@@ -30,9 +36,28 @@ pub struct Written {
 }
 
 impl<W: Write> TraceFile<W> {
-    /// Goes on behind the file header.
-    pub fn new(writer: TraceWriter<W>) -> TraceFile<W> {
-        TraceFile { writer, error: None, events: 0 }
+    /// Writes the file header.
+    ///
+    /// # Errors
+    /// What `out` gives.
+    pub fn new(out: W, header: &FileHeader) -> Result<TraceFile<W>, FormatError> {
+        Ok(TraceFile {
+            writer: TraceWriter::new(Tee::new(out), header)?,
+            error: None,
+            events: 0,
+            bounding: None,
+            lost: None,
+            notices: Vec::new(),
+            told_of_failure: false,
+        })
+    }
+
+    /// Keeps the trace within bounds from now on.
+    pub fn bound(&mut self, bounds: Bounds, shortener: Box<dyn Shortener<W>>, start: TraceNanos)
+    where
+        W: Send + 'static,
+    {
+        self.bounding = Some(Bounding::new(bounds, shortener, start));
     }
 
     /// What ended the writing, if anything did.
@@ -40,19 +65,90 @@ impl<W: Write> TraceFile<W> {
         self.error.as_ref()
     }
 
+    /// What the user is to know, each once.
+    pub fn take_notices(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.notices)
+    }
+
+    /// Whether all that is known is to be written now, because a cut is due.
+    pub fn wants_cut(&self) -> bool {
+        let written = self.writer.get_ref().written();
+        let due = |bounding: &Bounding<W>| bounding.is_due(written, now());
+        let may_begin = self.bounding.as_ref().is_some_and(Bounding::may_begin);
+        let is_cut_due = may_begin && self.writer.get_ref().is_in_memory() || self.bounding.as_ref().is_some_and(due);
+        self.error.is_none() && self.lost.is_none() && is_cut_due
+    }
+
+    /// Whether something is in memory for want of room.
+    pub fn wants_room(&self) -> bool {
+        self.writer.get_ref().is_in_memory()
+    }
+
+    /// Begins a cut; nothing older than `complete_until` is still to come.
+    pub fn begin_cut(&mut self, complete_until: TraceNanos) {
+        let Some(bounding) = self.bounding.as_mut().filter(|_| self.error.is_none()) else { return };
+        let written = self.writer.get_ref().written();
+        let (most, tee) = (bounding.joined_bytes_max(), self.writer.get_mut());
+        let behind = tee.begin();
+        if let Err(error) = bounding.begin(CutOrder { written, behind, complete_until, keep_from: None, budget: None })
+        {
+            let gone_on = tee.go_on(most);
+            self.gone_on(gone_on);
+            self.tell_failure(&error);
+        }
+    }
+
+    /// Goes over to the shorter trace if there is one; waits for it where it is asked to, or where too much waits in
+    /// memory.
+    pub fn take_cut(&mut self, wait: bool) {
+        let Some(bounding) = self.bounding.as_mut().filter(|bounding| bounding.is_making()) else { return };
+        let Some(made) = bounding.take(wait) else { return };
+        let (most, tee) = (bounding.joined_bytes_max(), self.writer.get_mut());
+        let (gone_on, failed) = match made {
+            Ok(Shortened { out, bytes, .. }) => (tee.go_over_to(out, bytes, most), None),
+            // In memory it waits for the next try.
+            Err(CutError::TooEarly) => return tee.wait_on(),
+            Err(error) => (tee.go_on(most), Some(error)),
+        };
+        if let Some(error) = failed {
+            self.tell_failure(&error);
+        }
+        self.gone_on(gone_on);
+    }
+
+    /// Whether so much waits in memory that nothing more should be taken from the programs' buffers.
+    pub fn is_crowded(&self) -> bool {
+        let bytes = self.writer.get_ref().memory_bytes();
+        self.error.is_none() && self.bounding.as_ref().is_some_and(|bounding| bytes > bounding.memory_bytes_max())
+    }
+
+    /// No cut is made any more: what is in memory goes into the file as far as there is room.
+    pub fn end_cuts(&mut self) {
+        if let Some(bounding) = &self.bounding {
+            let gone_on = self.writer.get_mut().go_on(bounding.joined_bytes_max());
+            self.gone_on(gone_on);
+        }
+    }
+
+    /// What was in memory is in the file, but for so many events.
+    fn gone_on(&mut self, lost: std::io::Result<u64>) {
+        match lost {
+            Ok(0) => {}
+            Ok(events) => self.lose(events),
+            Err(error) => drop(self.error.get_or_insert(error.into())),
+        }
+    }
+
     /// Writes records.
     pub fn records(&mut self, records: &[Record]) {
-        if self.error.is_none() {
-            self.error = self.writer.records(now(), records).err();
-        }
+        // The last part of the room is theirs.
+        let most = self.bounding.as_ref().map_or(u64::MAX, Bounding::last_bytes_max);
+        self.write(most, |writer| writer.records(now(), records));
     }
 
     /// Writes the events of a stream that wait, as one chunk.
     pub fn events(&mut self, stream: StreamId, events: &mut StreamEvents) {
-        self.events += events.len() as u64;
-        if self.error.is_none() {
-            self.error = events.write(stream, &mut self.writer).err();
-        } else {
+        if !self.write_events(events.len() as u64, |writer| events.write(stream, writer)) {
             *events = StreamEvents::new();
         }
     }
@@ -61,28 +157,86 @@ impl<W: Write> TraceFile<W> {
     pub fn kernel_events(&mut self, output: Output) {
         self.records(&output.records);
         for (process, columns) in output.chunks {
-            if self.error.is_none() {
-                self.events += columns.len() as u64;
-                self.error = self.writer.kernel_events(process, &columns).err();
-            }
+            self.write_events(columns.len() as u64, |writer| writer.kernel_events(process, &columns));
         }
     }
 
     /// Writes a snapshot behind the modules that it is the first to show.
     pub fn snapshot(&mut self, (snapshot, modules): (Snapshot, Vec<Record>)) {
         self.records(&modules);
-        if self.error.is_none() {
-            self.error = self.writer.snapshot(&snapshot).err();
-        }
+        // One more or less is no event that is missed.
+        self.write_events(0, |writer| writer.snapshot(&snapshot));
     }
 
-    /// Ends the writing.
-    pub fn finish(self) -> Written {
-        let TraceFile { writer, mut error, events } = self;
-        let bytes = writer.bytes_written();
-        if let Err(last) = writer.into_inner() {
-            error.get_or_insert(last);
+    /// Ends the writing, with these records as the last.
+    pub fn finish(mut self, mut last: Vec<Record>) -> Written {
+        debug_assert!(!self.writer.get_ref().is_in_memory(), "the last cut was taken");
+        if let Some(events) = self.lost {
+            let (process, reason, time) = (None, LossReason::SizeLimit, now());
+            last.insert(0, Record::Loss(Loss { process, reason, events, time }));
+        }
+        self.records(&last);
+        let TraceFile { mut writer, mut error, events, .. } = self;
+        let bytes = writer.get_ref().written();
+        if let Err(last) = writer.get_mut().flush() {
+            error.get_or_insert(last.into());
         }
         Written { write_error: error, bytes, events }
+    }
+
+    /// Writes a chunk of so many events, unless they are lost: whether it was tried.
+    fn write_events(
+        &mut self,
+        events: u64,
+        write: impl FnOnce(&mut TraceWriter<Tee<W>>) -> Result<(), FormatError>,
+    ) -> bool {
+        if self.error.is_some() || self.lost.is_some() {
+            self.lost.iter_mut().for_each(|lost| *lost += events);
+            return false;
+        }
+        self.events += events;
+        let most = self.bounding.as_ref().map_or(u64::MAX, Bounding::file_bytes_max);
+        if self.write(most, write) {
+            self.lose(events);
+        }
+        true
+    }
+
+    /// Writes a chunk. Where the file has no room it goes to memory until a cut has made some; if none can be made, it is
+    /// refused, which is told.
+    fn write(&mut self, most: u64, write: impl FnOnce(&mut TraceWriter<Tee<W>>) -> Result<(), FormatError>) -> bool {
+        if self.error.is_some() {
+            return false;
+        }
+        let is_making = self.bounding.as_ref().is_some_and(Bounding::is_making);
+        let may_begin = self.lost.is_none() && self.bounding.as_ref().is_some_and(Bounding::may_begin);
+        self.writer.get_mut().set_room(Room { most, may_wait: is_making || may_begin });
+        self.error = write(&mut self.writer).err();
+        self.writer.get_mut().take_refused()
+    }
+
+    fn lose(&mut self, events: u64) {
+        if self.lost.is_none() {
+            self.notices.push(
+                "the trace has reached --max-size and cannot be shortened any more: events from now on are lost; the program \
+                 goes on, what is written stays readable"
+                    .into(),
+            );
+        }
+        *self.lost.get_or_insert(0) += events;
+    }
+
+    fn tell_failure(&mut self, error: &CutError) {
+        if std::mem::replace(&mut self.told_of_failure, true) {
+            return;
+        }
+        self.notices.push(match error {
+            CutError::TooEarly => return,
+            CutError::OverBudget => {
+                "what the programs hold now takes more than --max-size leaves for it; the trace goes on as long as it fits"
+                    .into()
+            }
+            CutError::Failed(why) => format!("cannot shorten the trace: {why}; it goes on as it is"),
+        });
     }
 }

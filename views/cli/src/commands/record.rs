@@ -1,5 +1,6 @@
 //! `pagetrace record`: runs a command and records where its memory goes.
 
+mod bounds;
 mod group_witness;
 mod library;
 mod output;
@@ -21,6 +22,7 @@ use pagetrace_kernel::perf::PerfOptions;
 use pagetrace_kernel::recorder::{Finished, Recorder, RecorderOptions};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use bounds::{BoundsArgs, Compactor};
 use group_witness::GroupWitness;
 use library::Library;
 use output::{Output, Place};
@@ -63,6 +65,8 @@ pub struct RecordArgs {
     /// Memory of each processor for what the kernel tells, in KiB; less where the user may not lock as much
     #[arg(long, value_name = "KIB", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(16..=1_048_576))]
     kernel_buffer: u32,
+    #[command(flatten)]
+    bounds: BoundsArgs,
     /// Leave the programs' arguments out of the trace
     #[arg(long)]
     no_args: bool,
@@ -125,10 +129,17 @@ fn start(args: &RecordArgs) -> Result<Recording, Failure> {
     // Before anything is written or anyone could be told of the command.
     let signals = Signals::listen();
     let mut output = Output::create(args.output.as_deref())?;
+    if args.bounds.bounds().is_some() && !output.may_be_replaced() {
+        let error = anyhow::anyhow!(
+            "{}: --max-size and --keep-last need a file that can be written anew, found a device or a pipe",
+            output.shown().display()
+        );
+        return Err(error.into());
+    }
     let options = RecorderOptions {
         interval: Duration::from_millis(args.interval),
         lose_when_full: args.when_full == WhenFull::Lose,
-        buffer_bytes: (args.buffer as usize) << 20,
+        buffer_bytes: args.bounds.buffer_bytes((args.buffer as usize) << 20),
         args: !args.no_args,
         objects: !args.no_objects,
         kernel_events: (!args.no_kernel_events).then(|| kernel_events(args)),
@@ -147,6 +158,9 @@ fn start(args: &RecordArgs) -> Result<Recording, Failure> {
     use_all_descriptors();
     recorder.command_started(child.id(), found_program(name).to_string_lossy().into_owned());
     output.command_runs(Path::new(name), child.id());
+    if let Some(bounds) = args.bounds.bounds() {
+        recorder.bound(bounds, Box::new(Compactor::new(output.shown(), output.written())));
+    }
     Ok(Recording { child, output, recorder, library, signals })
 }
 
@@ -207,6 +221,10 @@ impl Recording {
                 let what = "the program goes on, what is written stays readable";
                 tell_of_failure(&output, &format!("{error}; {what}"));
             }
+            recorder
+                .take_notices()
+                .iter()
+                .for_each(|notice| eprintln!("pagetrace: {}: {notice}", output.shown().display()));
             if let Some((_, at)) = ended {
                 if left.is_empty() || stop_asked || told_of_error {
                     break;
@@ -232,7 +250,8 @@ impl Recording {
             (None, Some(loss)) => tell_of_failure(&output, loss),
             (None, None) => {
                 if args.embed_symbols {
-                    embed_symbols(&output);
+                    let bounds = args.bounds.bounds();
+                    embed_symbols(&output, bounds.and_then(|bounds| bounds.max_bytes).unwrap_or(u64::MAX));
                 }
                 if !args.quiet {
                     tell(&output, &finished);
@@ -257,11 +276,11 @@ fn tell_of_failure(output: &Output, what: &str) {
 }
 
 /// The trace is whole already: what goes wrong here costs the names alone.
-fn embed_symbols(output: &Output) {
+fn embed_symbols(output: &Output, bytes_max: u64) {
     let shown = output.shown().display();
     if !output.is_file() {
         eprintln!("pagetrace: {shown} is no file that could be read again: it has no symbols in it");
-    } else if let Err(error) = crate::symbols::embed(output.shown()) {
+    } else if let Err(error) = crate::symbols::embed(output.shown(), bytes_max) {
         eprintln!("pagetrace: {error:#}");
     }
 }

@@ -46,10 +46,15 @@ impl Export for TextExport {
         writeln!(out, "execname and pid: {} {}", or_unknown(name), or_unknown(pid))?;
         writeln!(out, "pagesize: {}", trace.header().page_shift.bytes())?;
         writeln!(out, "start date: {}", date(start))?;
+        if let Some(dropped) = metadata.dropped() {
+            let before_ns = dropped.before.0.saturating_sub(trace.header().start.0);
+            writeln!(out, "events dropped before: {before_ns} ns after the start")?;
+        }
         writeln!(out, "samples and events:")?;
         let mut timeline = Timeline::new(&trace);
         let threads: Vec<Thread> = timeline.streams().map(|id| Thread::of(metadata.streams.get(&id))).collect();
         let mut sizes = LiveSizes::default();
+        sizes.0.extend(metadata.objects_before().map(|(process, address, size)| ((Some(process), address), size)));
         let mut gaps = metadata.gaps.iter().filter(|gap| !gap.kept).peekable();
         let start = trace.header().start.0;
         let mut kernel = KernelTimeline::new(&trace);

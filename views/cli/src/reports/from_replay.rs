@@ -12,8 +12,8 @@ use pagetrace_replay::{Replayed, ReplayedProcess, RssState};
 use super::advice::why;
 use super::allocator_of::allocator_of;
 use super::report_model::{
-    At, Buffer, Cgroup, Classes, Defect, EventCounts, Final, Gap, Gaps, KernelFigures, Leak, Lost, NamedBytes, Objects,
-    PageCounts, Peak, Process, Report, Rss, Site, SnapshotFacts, Source, StackShares, Stacks, TimelinePoint,
+    At, Buffer, Cgroup, Classes, Defect, Dropped, EventCounts, Final, Gap, Gaps, KernelFigures, Leak, Lost, NamedBytes,
+    Objects, PageCounts, Peak, Process, Report, Rss, Site, SnapshotFacts, Source, StackShares, Stacks, TimelinePoint,
 };
 use super::{from_page_events, give_back, go_text};
 use crate::symbols::{SymbolOptions, Symbols};
@@ -87,6 +87,7 @@ pub fn report_of(
         processes: replayed.processes.iter().map(|process| process_of(replayed, process, &symbols)).collect(),
         stacks: Stacks { object_events: shares(pagetrace_replay::StackShares::of_objects(&replayed.processes)) },
         sources: sources_of(replayed),
+        dropped: dropped(replayed),
         gaps: gaps(replayed),
         buffers: buffers(trace, replayed),
         timeline: replayed
@@ -269,6 +270,7 @@ fn defect(defect: &results::Defect) -> Defect {
         DefectKind::DamagedRecords => ("a damaged chunk of records", None),
         DefectKind::DamagedSnapshot => ("a damaged snapshot", None),
         DefectKind::TooManyCopies => ("more forks of large processes than the trace is long", None),
+        DefectKind::DamagedCheckpoint => ("a damaged table of what was known before", None),
     };
     Defect { offset: defect.offset as u64, bytes, what, events_lost: defect.events_lost }
 }
@@ -305,6 +307,18 @@ fn gaps(replayed: &Replayed) -> Gaps {
     let intervals: Vec<Gap> = replayed.metadata.gaps.iter().map(gap).collect();
     let total_ns = intervals.iter().fold(0_u64, |all, gap| all.saturating_add(gap.end_ns - gap.start_ns));
     Gaps { number: intervals.len() as u64, total_ns, intervals }
+}
+
+/// What a bounded recording has no events of any more.
+fn dropped(replayed: &Replayed) -> Option<Dropped> {
+    let since_start = |time: TraceNanos| time.0.saturating_sub(replayed.start.0);
+    let dropped = replayed.dropped?;
+    Some(Dropped {
+        before_ns: since_start(dropped.before),
+        cuts: dropped.cuts,
+        rss_peak_time_ns: dropped.rss_peak.map(|(time, _)| since_start(time)),
+        rss_peak_bytes: dropped.rss_peak.map(|(_, bytes)| bytes),
+    })
 }
 
 /// Buffers of allocators that have events, in order of process and number, as the headers of their chunks count them.

@@ -12,6 +12,8 @@ mod stack_text;
 
 mod touch_text;
 
+mod dropped_text;
+
 mod go_text;
 
 mod page_text;

@@ -35,6 +35,8 @@ pub struct Report {
     pub processes: Vec<Process>,
     pub stacks: Stacks,
     pub sources: Vec<Source>,
+    /// What was dropped to keep a recording within `--max-size` or `--keep-last`, null where it is whole.
+    pub dropped: Option<Dropped>,
     /// Times in which recording was switched off.
     pub gaps: Gaps,
     /// Buffers that allocators have beside those of their threads.
@@ -45,6 +47,20 @@ pub struct Report {
     pub go_processors: BTreeMap<i64, u64>,
     /// Files whose symbols could not be used, with the reason.
     pub unresolved_modules: BTreeMap<String, String>,
+}
+
+/// What a recording that is kept within bounds has no events of any more. Counts and totals include it; from the time on all
+/// is exact. Processes that ended before are figures alone.
+#[derive(Debug, serde::Serialize)]
+#[allow(missing_docs)]
+pub struct Dropped {
+    /// Events before this time are gone.
+    pub before_ns: u64,
+    /// How often the recording was cut.
+    pub cuts: u64,
+    /// The largest sum of RSS before that time.
+    pub rss_peak_bytes: Option<u64>,
+    pub rss_peak_time_ns: Option<u64>,
 }
 
 /// Times in which recording was switched off. They are no losses: the program, or who runs it, wanted it so.

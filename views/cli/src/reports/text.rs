@@ -8,6 +8,7 @@ use comfy_table::{CellAlignment, Table, presets};
 
 use super::account_text::{write_beside_rss, write_leaks, write_peak};
 use super::advice::{advice, meaning};
+use super::dropped_text::{write_dropped, write_dropped_peak};
 use super::go_text;
 use super::page_text::{write_buffers, write_pages};
 use super::quantities::{bytes, count, counted, duration, percent, signed_bytes};
@@ -46,6 +47,7 @@ pub fn write_report(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     write_sources(report, out)?;
     write_buffers(report, out)?;
     write_gaps(report, out)?;
+    write_dropped(report, out)?;
     write_missing(report, out)
 }
 
@@ -67,6 +69,7 @@ pub fn write_diagnosis(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         _ => format!("{} after the start", duration(rss.time_ns)),
     };
     writeln!(out, "{HEADING}{} held {} of RAM (RSS) {moment}.{HEADING:#}", name_of(process), bytes(whole))?;
+    write_dropped_peak(report, out)?;
     let mut parts: Vec<_> = classes_of(rss).iter().filter(|(_, bytes)| *bytes > 0).collect();
     parts.sort_by_key(|(_, bytes)| -bytes);
     let parts: Vec<String> = parts

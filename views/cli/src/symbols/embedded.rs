@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::OpenOptions;
+use std::io::Write;
 use std::path::Path;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use pagetrace_format::kernel_event::KernelEventKind;
 use pagetrace_format::records::{Module, Record, Symbol, SymbolFunction};
 use pagetrace_format::{Address, ChunkKind, ProcessId, Trace, TraceNanos, TraceWriter};
@@ -41,22 +42,28 @@ impl<'m> Embedded<'m> {
     }
 }
 
-/// Looks up all addresses of a trace's stacks and touches and appends what was found to it: how many.
+/// Looks up all addresses of a trace's stacks and touches and appends what was found to it: how many. The trace does not
+/// get longer than `bytes_max`.
 ///
 /// # Errors
-/// Where the trace cannot be read, or not be written to.
-pub fn embed(path: &Path) -> anyhow::Result<usize> {
+/// Where the trace cannot be read, or not be written to, or would get too long.
+pub fn embed(path: &Path, bytes_max: u64) -> anyhow::Result<usize> {
     let input = TraceInput::open(path)?;
     let trace = input.trace()?;
     let metadata = Metadata::read(&trace);
     let symbols = found(&trace, &metadata);
-    let out = OpenOptions::new().append(true).open(path);
-    let out = out.with_context(|| format!("cannot add symbols to {}", path.display()))?;
-    let mut writer = TraceWriter::go_on(out);
+    let mut writer = TraceWriter::go_on(Vec::new());
     let time = metadata.end.map_or(TraceNanos(0), |end| end.time);
     for chunk in symbols.chunks(CHUNK_SYMBOLS) {
-        writer.records(time, chunk).with_context(|| format!("cannot add symbols to {}", path.display()))?;
+        writer.records(time, chunk)?;
     }
+    let chunks = writer.into_inner()?;
+    let bytes = input.native_bytes().len() as u64 + chunks.len() as u64;
+    if bytes > bytes_max {
+        bail!("no symbols were added to {}: with them it had {bytes} bytes, more than --max-size", path.display());
+    }
+    let out = OpenOptions::new().append(true).open(path).and_then(|mut out| out.write_all(&chunks));
+    out.with_context(|| format!("cannot add symbols to {}", path.display()))?;
     Ok(symbols.len())
 }
 

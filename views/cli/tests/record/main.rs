@@ -6,6 +6,8 @@ mod random;
 
 mod advice;
 
+mod bounds;
+
 mod agreement;
 
 mod independent_counts;

@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Read;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, bail};
 use pagetrace_format::Trace;
@@ -14,8 +15,30 @@ pub struct Output {
     /// The file that is written; its name until the command runs.
     path: PathBuf,
     state: State,
-    /// A second descriptor of the file, to see whether what has its name at the end is still that.
-    opened: Option<File>,
+    written: WrittenFile,
+}
+
+/// A second descriptor of the file that is written, to see whether what has its name is still that.
+#[derive(Clone, Debug, Default)]
+pub struct WrittenFile(Arc<Mutex<Option<File>>>);
+
+impl WrittenFile {
+    /// Another file is written now.
+    pub fn set(&self, file: Option<File>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = file;
+    }
+
+    /// Where it is, `path` being where it should be. What is no file of its own, or is not known, is where it should be.
+    pub fn place(&self, path: &Path) -> Place {
+        let file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(written) = file.as_ref().and_then(|file| file.metadata().ok()) else { return Place::Named };
+        let is_written = |found: &fs::Metadata| (found.dev(), found.ino()) == (written.dev(), written.ino());
+        match fs::metadata(path) {
+            Ok(found) if is_written(&found) => Place::Named,
+            _ if written.nlink() == 0 => Place::Lost,
+            _ => Place::Elsewhere,
+        }
+    }
 }
 
 /// Where the trace is when the recording is over.
@@ -61,7 +84,7 @@ impl Output {
             }
             let kind = found.file_type();
             if kind.is_char_device() || kind.is_fifo() || kind.is_block_device() || kind.is_socket() {
-                return Ok(Output { wanted: None, path: path.to_owned(), state: State::NoFile, opened: None });
+                return Ok(Output { wanted: None, path: path.to_owned(), state: State::NoFile, written: WrittenFile::default() });
             }
             if found.len() > 0 && !is_trace(path)? {
                 bail!(
@@ -76,7 +99,7 @@ impl Output {
         let wanted = target.as_deref().or(wanted);
         let beside = wanted.and_then(Path::parent).filter(|parent| !parent.as_os_str().is_empty());
         let path = beside.unwrap_or(Path::new(".")).join(format!(".pagetrace-{}.tmp", std::process::id()));
-        Ok(Output { wanted: wanted.map(Path::to_owned), path, state: State::Temporary, opened: None })
+        Ok(Output { wanted: wanted.map(Path::to_owned), path, state: State::Temporary, written: WrittenFile::default() })
     }
 
     /// The file, for the recorder.
@@ -89,7 +112,7 @@ impl Output {
         let shown = self.shown().display().to_string();
         let file =
             options.open(&self.path).with_context(|| format!("failed to write page trace: cannot create {shown}"))?;
-        self.opened = if self.state == State::Temporary { file.try_clone().ok() } else { None };
+        self.written.set(if self.state == State::Temporary { file.try_clone().ok() } else { None });
         Ok(file)
     }
 
@@ -114,6 +137,16 @@ impl Output {
         }
     }
 
+    /// The file that is written, for who puts another in its place.
+    pub fn written(&self) -> WrittenFile {
+        self.written.clone()
+    }
+
+    /// Whether another file can take the place of the one that is written.
+    pub fn may_be_replaced(&self) -> bool {
+        self.state != State::NoFile
+    }
+
     /// Whether the trace can be read back.
     pub fn is_file(&self) -> bool {
         self.state == State::InPlace
@@ -124,13 +157,7 @@ impl Output {
         if self.state == State::Temporary {
             self.state = State::InPlace;
         }
-        let Some(opened) = self.opened.as_ref().and_then(|file| file.metadata().ok()) else { return Place::Named };
-        let is_opened = |found: &fs::Metadata| (found.dev(), found.ino()) == (opened.dev(), opened.ino());
-        match fs::metadata(&self.path) {
-            Ok(found) if is_opened(&found) => Place::Named,
-            _ if opened.nlink() == 0 => Place::Lost,
-            _ => Place::Elsewhere,
-        }
+        self.written.place(&self.path)
     }
 }
 

@@ -1,0 +1,96 @@
+//! The objects of a process in a checkpoint.
+
+use hashbrown::HashMap;
+use pagetrace_format::{ProcessId, StackId, StreamId, TableKind, TraceNanos};
+
+use super::{Object, ObjectTable, ObjectTotals, Packed, SiteId, SiteTotals};
+use crate::checkpoint::{COUNT_MAX, Checkpoint, Tables};
+
+impl ObjectTable {
+    /// Puts live objects and sites into tables; `born` tells when the object at an address came to life.
+    pub(crate) fn put_into(&self, tables: &mut Tables, born: impl Fn(u64) -> TraceNanos, streams: &[StreamId]) {
+        for (address, time, stream) in self.early_frees.waiting() {
+            let stream = streams.get(stream as usize).map_or(u32::MAX, |stream| stream.0);
+            tables.push(TableKind::EARLY_FREES, &[address, time.0, stream.into()]);
+        }
+        let mut rows: Vec<[u64; 6]> = Vec::with_capacity(self.live_count());
+        for (address, object) in self.live() {
+            let SiteId { process, stack } = self.sites[object.site as usize].id;
+            let extra = object.usable.wrapping_sub(object.size);
+            let born = born(address.0).0;
+            rows.push([address.0, object.size, extra, born, process.0.into(), stack.0.into()]);
+        }
+        rows.sort_unstable();
+        rows.iter().for_each(|row| tables.push(TableKind::OBJECTS, row));
+        let mut sites: Vec<&SiteTotals> = self.sites.iter().filter(|site| site.is_of_note()).collect();
+        sites.sort_unstable_by_key(|site| site.id);
+        for site in sites {
+            let SiteId { process, stack } = site.id;
+            let SiteTotals { allocated, allocated_bytes, freed_young, freed_old, .. } = *site;
+            let row = [process.0.into(), stack.0.into(), allocated, allocated_bytes, freed_young, freed_old];
+            tables.push(TableKind::SITES, &row);
+        }
+    }
+
+    /// The objects of a process at a checkpoint. `part_of` tells in which part of its life a time lies.
+    pub(crate) fn restored(
+        own: ProcessId,
+        checkpoint: &Checkpoint,
+        totals: ObjectTotals,
+        after_gap: bool,
+        part_of: impl Fn(TraceNanos) -> u8,
+        slots: &HashMap<StreamId, u32>,
+    ) -> ObjectTable {
+        let mut table = ObjectTable { totals, after_gap, ..ObjectTable::default() };
+        for [address, time, stream] in checkpoint.rows::<3>(own, TableKind::EARLY_FREES) {
+            // Of a stream that has nothing more no alloc can be.
+            let slot = slots.get(&StreamId(stream as u32)).copied().unwrap_or(u32::MAX);
+            table.early_frees.restore(address, TraceNanos(time), slot);
+        }
+        let mut places: HashMap<SiteId, u32> = HashMap::new();
+        for [process, stack, allocated, allocated_bytes, freed_young, freed_old] in
+            checkpoint.rows::<6>(own, TableKind::SITES)
+        {
+            let place = table.place_of(&mut places, own, process, stack);
+            let site = &mut table.sites[place as usize];
+            (site.allocated, site.allocated_bytes) = (allocated.min(COUNT_MAX), allocated_bytes);
+            (site.freed_young, site.freed_old) = (freed_young.min(COUNT_MAX), freed_old.min(COUNT_MAX));
+        }
+        for [address, size, extra, born, process, stack] in checkpoint.rows::<6>(own, TableKind::OBJECTS) {
+            let site = table.place_of(&mut places, own, process, stack);
+            let born = part_of(TraceNanos(born));
+            let object = Object { size, usable: size.saturating_add(extra), site, born };
+            table.sites[site as usize].add(&object);
+            let packed = Packed::new(object);
+            table.live.insert(address, packed);
+            if packed == Packed::ELSEWHERE {
+                table.unpacked.insert(address, object);
+            }
+        }
+        table
+    }
+
+    /// Whether a gap may hide what is freed now.
+    pub(crate) fn is_after_gap(&self) -> bool {
+        self.after_gap
+    }
+
+    fn place_of(&mut self, places: &mut HashMap<SiteId, u32>, own: ProcessId, process: u64, stack: u64) -> u32 {
+        let id = SiteId { process: ProcessId(process as u32), stack: StackId(stack as u32) };
+        *places.entry(id).or_insert_with(|| {
+            let place = self.sites.len() as u32;
+            self.sites.push(SiteTotals::new(id));
+            if id.process == own {
+                self.site_of.insert(id.stack, place);
+            }
+            place
+        })
+    }
+}
+
+impl SiteTotals {
+    /// Whether anything was born or died here since the process began.
+    fn is_of_note(&self) -> bool {
+        self.allocated + self.freed_young + self.freed_old > 0
+    }
+}
