@@ -221,10 +221,7 @@ impl Recording {
                     output.shown().display()
                 );
             }
-            recorder
-                .take_notices()
-                .iter()
-                .for_each(|notice| eprintln!("pagetrace: {}: {notice}", output.shown().display()));
+            tell_notices(&recorder.take_notices(), &output);
             if let Some((_, at)) = ended {
                 if left.is_empty() || stop_asked || told_of_error {
                     break;
@@ -242,6 +239,7 @@ impl Recording {
             recorder.wait(ROUND);
         }
         let finished = recorder.finish();
+        tell_notices(&finished.notices, &output);
         drop(library);
         output.done();
         if args.embed_symbols {
@@ -261,6 +259,12 @@ fn end_status(status: ExitStatus) -> EndStatus {
         (Some(code), _) => EndStatus::Exited(code as u8),
         (None, Some(signal)) => EndStatus::Signaled(signal as u8),
         (None, None) => EndStatus::Unknown,
+    }
+}
+
+fn tell_notices(notices: &[String], output: &Output) {
+    for notice in notices {
+        eprintln!("pagetrace: {}: {notice}", output.shown().display());
     }
 }
 
