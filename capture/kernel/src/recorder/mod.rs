@@ -73,6 +73,8 @@ pub struct Finished {
     pub bytes: u64,
     /// Events written.
     pub events: u64,
+    /// What the user is to know beside.
+    pub notices: Vec<String>,
     /// Programs that could not be followed inside: their paths and why.
     pub unseen: Vec<String>,
 }
@@ -277,8 +279,9 @@ impl<W: Write> Recorder<W> {
         last.push(Record::End(End { time: now(), unix_ns: unix_ns() }));
         self.kernel.close();
         let unseen = self.processes.unseen();
+        let notices = self.trace.take_notices();
         let Written { write_error, bytes, events } = self.trace.finish(last);
-        Finished { write_error, bytes, events, unseen }
+        Finished { write_error, bytes, events, notices, unseen }
     }
 
     /// How long the recording has been going on.

@@ -221,10 +221,7 @@ impl Recording {
                 let what = "the program goes on, what is written stays readable";
                 tell_of_failure(&output, &format!("{error}; {what}"));
             }
-            recorder
-                .take_notices()
-                .iter()
-                .for_each(|notice| eprintln!("pagetrace: {}: {notice}", output.shown().display()));
+            tell_notices(&recorder.take_notices(), &output);
             if let Some((_, at)) = ended {
                 if left.is_empty() || stop_asked || told_of_error {
                     break;
@@ -242,6 +239,7 @@ impl Recording {
             recorder.wait(if told_of_error { ROUND_AFTER_FAILURE } else { ROUND });
         }
         let finished = recorder.finish();
+        tell_notices(&finished.notices, &output);
         drop(library);
         let place = output.done();
         match (&finished.write_error, place.loss()) {
@@ -273,6 +271,10 @@ fn end_status(status: ExitStatus) -> EndStatus {
 
 fn tell_of_failure(output: &Output, what: &str) {
     eprintln!("pagetrace: failed to write page trace: {}: {what}", output.shown().display());
+fn tell_notices(notices: &[String], output: &Output) {
+    for notice in notices {
+        eprintln!("pagetrace: {}: {notice}", output.shown().display());
+    }
 }
 
 /// The trace is whole already: what goes wrong here costs the names alone.
