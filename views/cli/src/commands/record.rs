@@ -271,6 +271,8 @@ fn end_status(status: ExitStatus) -> EndStatus {
 
 fn tell_of_failure(output: &Output, what: &str) {
     eprintln!("pagetrace: failed to write page trace: {}: {what}", output.shown().display());
+}
+
 fn tell_notices(notices: &[String], output: &Output) {
     for notice in notices {
         eprintln!("pagetrace: {}: {notice}", output.shown().display());

@@ -84,7 +84,12 @@ impl Output {
             }
             let kind = found.file_type();
             if kind.is_char_device() || kind.is_fifo() || kind.is_block_device() || kind.is_socket() {
-                return Ok(Output { wanted: None, path: path.to_owned(), state: State::NoFile, written: WrittenFile::default() });
+                return Ok(Output {
+                    wanted: None,
+                    path: path.to_owned(),
+                    state: State::NoFile,
+                    written: WrittenFile::default(),
+                });
             }
             if found.len() > 0 && !is_trace(path)? {
                 bail!(
@@ -99,7 +104,12 @@ impl Output {
         let wanted = target.as_deref().or(wanted);
         let beside = wanted.and_then(Path::parent).filter(|parent| !parent.as_os_str().is_empty());
         let path = beside.unwrap_or(Path::new(".")).join(format!(".pagetrace-{}.tmp", std::process::id()));
-        Ok(Output { wanted: wanted.map(Path::to_owned), path, state: State::Temporary, written: WrittenFile::default() })
+        Ok(Output {
+            wanted: wanted.map(Path::to_owned),
+            path,
+            state: State::Temporary,
+            written: WrittenFile::default(),
+        })
     }
 
     /// The file, for the recorder.
