@@ -267,7 +267,15 @@ pub const HAZARDS: &[Hazard] = &[
         of_libraries: 8,
         ..PLAIN
     },
-    Hazard { name: "overflow_handled", program: "ends", languages: C_ONLY, ends: Ends::Exits(11), ..PLAIN },
+    Hazard {
+        name: "overflow_handled",
+        program: "ends",
+        languages: C_ONLY,
+        ends: Ends::Exits(11),
+        // Where the stack ends inside a hook, what the handler allocates is lost, and counted.
+        events: Events::LostInHandlers,
+        ..PLAIN
+    },
     // Limits. Streams of C++ have their buffers from malloc.
     Hazard { name: "few_descriptors", program: "limits", of_libraries: 40, ..PLAIN },
     Hazard { name: "no_descriptor", program: "limits", languages: C_ONLY, ..PLAIN },
