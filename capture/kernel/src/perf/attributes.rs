@@ -6,6 +6,8 @@ use perf_event_open_sys::bindings::{self, perf_event_attr};
 pub const REGISTERS_MASK: u64 = 0x00ff_01ff;
 /// How many registers that is.
 pub const REGISTERS: usize = REGISTERS_MASK.count_ones() as usize;
+/// Those that hold a system call's arguments (syscall(2)): dx si di r8 r9 r10, in the order in which they come.
+const ARGUMENT_REGISTERS_MASK: u64 = 0x0007_0038;
 
 /// Whose faults an event tells of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +53,15 @@ pub fn tracepoint(id: u32, kernel_too: bool) -> perf_event_attr {
     attributes
 }
 
-/// The same with the stack pointer and the top of the stack: there lies, most of the time, what arguments point at, and
+/// The end of a system call with the registers that hold its arguments: one record less than with its begin.
+pub fn tracepoint_with_arguments(id: u32, kernel_too: bool) -> perf_event_attr {
+    let mut attributes = tracepoint(id, kernel_too);
+    attributes.sample_type |= u64::from(bindings::PERF_SAMPLE_REGS_USER);
+    attributes.sample_regs_user = ARGUMENT_REGISTERS_MASK;
+    attributes
+}
+
+/// The same as [`tracepoint`] with the stack pointer and the top of the stack: there lies, most of the time, what arguments point at, and
 /// it is as the call finds it.
 pub fn tracepoint_with_stack(id: u32, kernel_too: bool) -> perf_event_attr {
     const STACK_BYTES: u32 = 4096;

@@ -7,7 +7,8 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use perf_event_open_sys::bindings::perf_event_attr;
 
 use super::attributes::{
-    Mode, kernel_faults, page_faults_and_sideband, sampled_stacks, tracepoint, tracepoint_with_stack,
+    Mode, kernel_faults, page_faults_and_sideband, sampled_stacks, tracepoint, tracepoint_with_arguments,
+    tracepoint_with_stack,
 };
 use super::found::{Found, PerfOptions, refusal};
 use super::marker_search::{self, NumbersFound};
@@ -199,11 +200,14 @@ impl PerfEvents {
             _ => {}
         });
         told.sort_unstable();
-        let right = TRACED.iter().filter(|call| {
+        let right = TRACED.iter().map(|call| {
             let ways: Vec<bool> = told.iter().filter(|it| it.1 == call.number).map(|it| it.2).collect();
-            ways.len() >= 2 && ways.iter().zip([true, false].iter().cycle()).all(|(way, expected)| way == expected)
+            let one_call: &[bool] = if call.is_told_at_exit() { &[false] } else { &[true, false] };
+            let are_right =
+                ways.len() >= one_call.len() && ways.iter().zip(one_call.iter().cycle()).all(|(a, b)| a == b);
+            if are_right { one_call.len() } else { 0 }
         });
-        off && right.count() * 2 == expected
+        off && right.sum::<usize>() == expected
     }
 }
 
@@ -250,16 +254,23 @@ fn planned_events(
     }
     match calls {
         CallTracepoints::All(EnterExit { enter, exit }) => {
-            let plain = filter_of(|call| !call.has_array());
-            let (arrays, all) = (filter_of(TracedCall::has_array), filter_of(|_| true));
-            events.push((tracepoint(*enter, true), SampleKind::Enter, Some(plain)));
+            let begins = filter_of(|call| !call.is_told_at_exit() && !call.has_array());
+            let arrays = filter_of(TracedCall::has_array);
+            let ends = filter_of(|call| !call.is_told_at_exit());
+            let whole = filter_of(TracedCall::is_told_at_exit);
+            events.push((tracepoint(*enter, true), SampleKind::Enter, Some(begins)));
             events.push((tracepoint_with_stack(*enter, true), SampleKind::Enter, Some(arrays)));
-            events.push((tracepoint(*exit, true), SampleKind::Exit, Some(all)));
+            events.push((tracepoint(*exit, true), SampleKind::Exit, Some(ends)));
+            events.push((tracepoint_with_arguments(*exit, true), SampleKind::Exit, Some(whole)));
         }
         CallTracepoints::Each(each) => {
             for (call, &EnterExit { enter, exit }) in
                 TRACED.iter().zip(each).filter_map(|(call, it)| Some((call, it.as_ref()?)))
             {
+                if call.is_told_at_exit() {
+                    events.push((tracepoint_with_arguments(exit, false), SampleKind::Exit, None));
+                    continue;
+                }
                 let enter_event =
                     if call.has_array() { tracepoint_with_stack(enter, false) } else { tracepoint(enter, false) };
                 events.push((enter_event, SampleKind::Enter, None));

@@ -60,6 +60,8 @@ pub enum Body {
         number: i64,
         /// What it returns.
         result: i64,
+        /// Its arguments, where they come with its end.
+        arguments: Option<[u64; 6]>,
     },
     /// A mapping appeared or changed.
     Mapped(Box<MappedRecord>),
@@ -179,7 +181,9 @@ fn sample(mut body: Fields<'_>, misc: u16, kind_of: &impl Fn(u64) -> Option<Samp
         }
         SampleKind::Exit => {
             let mut raw = body.raw()?;
-            Body::Exit { number: raw.tracepoint_number()?, result: raw.u64()? as i64 }
+            let (number, result) = (raw.tracepoint_number()?, raw.u64()? as i64);
+            let arguments = if body.0.is_empty() { None } else { call_arguments(&mut body)? };
+            Body::Exit { number, result, arguments }
         }
         SampleKind::KernelFault => {
             const WRITE: u64 = 1 << 1;
@@ -219,6 +223,16 @@ fn user_stack(body: &mut Fields<'_>) -> Option<UserStack> {
     let abi = body.u64()?;
     let pointer = if abi == 0 { 0 } else { body.u64()? };
     Some(UserStack { pointer, bytes: dumped_stack(body)?.to_vec() })
+}
+
+/// PERF_SAMPLE_REGS_USER: the registers of a call's arguments; none of a 32-bit program, which has them in others.
+fn call_arguments(body: &mut Fields<'_>) -> Option<Option<[u64; 6]>> {
+    let abi = body.u64()?;
+    if abi == 0 {
+        return Some(None);
+    }
+    let [dx, si, di, r8, r9, r10] = [body.u64()?, body.u64()?, body.u64()?, body.u64()?, body.u64()?, body.u64()?];
+    Some((abi == u64::from(bindings::PERF_SAMPLE_REGS_ABI_64)).then_some([di, si, dx, r10, r8, r9]))
 }
 
 /// PERF_SAMPLE_STACK_USER: there is room for as much as was asked for, of which some part was copied.
@@ -388,7 +402,17 @@ mod tests {
         let expected = Body::Enter { number: 19, arguments: [3, 0, 0, 0, 0, 0], stack };
         assert_eq!(read(&record(9, 2, &body), SampleKind::Enter), (vec![expected], 0));
         let exit = raw(&[442, 9, -12_i64 as u64]);
-        assert_eq!(read(&exit, SampleKind::Exit), (vec![Body::Exit { number: 9, result: -12 }], 0));
+        assert_eq!(read(&exit, SampleKind::Exit), (vec![Body::Exit { number: 9, result: -12, arguments: None }], 0));
+        for (abi, arguments) in [(0, None), (1, None), (2, Some([3, 2, 1, 6, 4, 5]))] {
+            let mut body = words(&[5, THREAD, 99]);
+            body.extend(28_u32.to_ne_bytes());
+            body.extend(words(&[442, 10, 0]));
+            body.extend([0; 4]);
+            body.extend(words(&[abi]));
+            body.extend(words(if abi == 0 { &[] } else { &[1, 2, 3, 4, 5, 6] }));
+            let expected = Body::Exit { number: 10, result: 0, arguments };
+            assert_eq!(read(&record(9, 2, &body), SampleKind::Exit), (vec![expected], 0), "{abi}");
+        }
         let kernel_fault = raw(&[189, 0x7000, 0xffff_ffff_8000_0000, 0]);
         let expected = Body::KernelAccess { address: 0x7000, write: false };
         assert_eq!(read(&kernel_fault, SampleKind::KernelFault), (vec![expected], 0));

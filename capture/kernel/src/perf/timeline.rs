@@ -111,6 +111,8 @@ pub struct Timeline {
     buffers: HashMap<(u32, u64), Buffers>,
     open_calls: HashMap<u32, OpenCall>,
     last_faults: HashMap<u32, LastFault>,
+    /// The last record of a thread, where that was of a mapping, with the place that is kept for it.
+    lone_mappings: HashMap<u32, (u64, Told)>,
     early_stacks: HashMap<u32, (u64, u64, Box<StackSample>)>,
     accesses: HashMap<u32, (u64, u64, bool)>,
     places: VecDeque<Place>,
@@ -172,6 +174,11 @@ impl Timeline {
         for record in ready.drain(..) {
             self.settle(record);
         }
+        if complete == u64::MAX {
+            for (place, told) in std::mem::take(&mut self.lone_mappings).into_values() {
+                self.put(Some(place), told);
+            }
+        }
         let settled = complete.saturating_sub(SETTLED_NS);
         while let Some(first) = self.places.front() {
             match first {
@@ -200,6 +207,7 @@ impl Timeline {
     /// Takes the next record in the order of time.
     fn settle(&mut self, record: PerfRecord) {
         let PerfRecord { time, pid, tid, body } = record;
+        self.settle_lone_mapping(tid, &body);
         let told = |kind| Place::Told(Told { time, pid, tid, kind });
         match body {
             Body::Fault { address, instruction, in_kernel } => {
@@ -228,12 +236,21 @@ impl Timeline {
                 }
             }
             Body::Enter { number, arguments, .. } => self.begin(pid, tid, time, number, arguments),
-            Body::Exit { number, result } => self.end(tid, time, number, result),
+            Body::Exit { number, result, arguments: Some(arguments) } => {
+                self.abandon(tid);
+                if let Some(call) = traced_call(number) {
+                    let open = OpenCall { pid, time, call, arguments, place: None, mapped: None };
+                    self.returned(tid, time, open, result);
+                }
+            }
+            Body::Exit { number, result, arguments: None } => self.end(tid, time, number, result),
             Body::Mapped(mapped) => match self.open_calls.get_mut(&tid) {
                 // A call changes mappings, which its arguments tell; only mmap(2) can give them a file.
                 Some(open) if !open.call.fills() => open.mapped = Some(mapped),
                 _ => {
-                    self.place(told(ToldKind::Mapped(mapped)));
+                    let place = self.place(Place::Kept { time });
+                    let kind = ToldKind::Mapped(mapped);
+                    self.lone_mappings.insert(tid, (place, Told { time, pid, tid, kind }));
                 }
             },
             Body::Exec { name } => {
@@ -249,6 +266,19 @@ impl Timeline {
                 self.forget(tid);
                 self.place(told(ToldKind::ThreadEnded));
             }
+        }
+    }
+
+    /// A mapping that changed outside of a call whose begin was seen: by a call that is told at its end, which then says it all,
+    /// or by no call.
+    fn settle_lone_mapping(&mut self, tid: u32, next: &Body) {
+        if self.lone_mappings.is_empty() {
+            return;
+        }
+        let Some((place, told)) = self.lone_mappings.remove(&tid) else { return };
+        match next {
+            Body::Exit { arguments: Some(_), .. } => self.empty(Some(place)),
+            _ => self.put(Some(place), told),
         }
     }
 
@@ -286,6 +316,11 @@ impl Timeline {
                 return;
             }
         };
+        self.returned(tid, time, open, result);
+    }
+
+    /// A call is over.
+    fn returned(&mut self, tid: u32, time: u64, open: OpenCall, result: i64) {
         let buffers = self.buffers.remove(&(tid, open.time));
         let OpenCall { pid, call, arguments, place, mapped, .. } = open;
         let call = match call.effect {
@@ -300,11 +335,21 @@ impl Timeline {
         let mut kept = [0; 6];
         kept[..call.arguments()].copy_from_slice(&arguments[..call.arguments()]);
         let kind = ToldKind::Call { call, arguments: kept, result, mapped };
-        let kept_place = place.and_then(|place| self.places.get_mut(place.checked_sub(self.first_place)? as usize));
-        match kept_place {
-            Some(place) => *place = Place::Told(Told { time: open.time, pid, tid, kind }),
+        let time = if self.is_kept(place) { open.time } else { time };
+        self.put(place, Told { time, pid, tid, kind });
+    }
+
+    fn is_kept(&self, place: Option<u64>) -> bool {
+        place.is_some_and(|place| place >= self.first_place)
+    }
+
+    /// Puts it into the place that is kept for it, or behind all others where there is none any more.
+    fn put(&mut self, place: Option<u64>, told: Told) {
+        let kept = place.and_then(|place| self.places.get_mut(place.checked_sub(self.first_place)? as usize));
+        match kept {
+            Some(place) => *place = Place::Told(told),
             None => {
-                self.place(Place::Told(Told { time, pid, tid, kind }));
+                self.place(Place::Told(told));
             }
         }
     }

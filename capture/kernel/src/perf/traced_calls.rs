@@ -87,6 +87,13 @@ impl TracedCall {
         }
     }
 
+    /// Whether its end tells all of it: the registers have its arguments still. Not of calls that may count from their begin, of
+    /// those that map a file, and of those whose arguments point at what has changed by then.
+    pub fn is_told_at_exit(&self) -> bool {
+        use PageCall::{Brk, Madvise, Mmap, Mremap, Munmap};
+        !self.has_array() && !matches!(self.effect, Effect::Page(Brk | Madvise | Mmap | Mremap | Munmap))
+    }
+
     /// Whether its arguments point at what tells which memory it is about.
     pub fn has_array(&self) -> bool {
         use Effect::{FillsMessage, FillsVector, Page};

@@ -18,6 +18,41 @@ fn sample(address: u64) -> Body {
     Body::StackSample { address, registers: Box::new([7; REGISTERS]), stack: vec![1] }
 }
 
+#[test]
+fn a_call_that_is_told_at_its_end_says_what_it_changed() {
+    let end = |number, arguments, result| Body::Exit { number, result, arguments: Some(arguments) };
+    let records = vec![
+        // Of a program's start: no call makes them.
+        record(10, 1, mapped("/bin/a")),
+        record(20, 1, mapped("/lib/b")),
+        record(25, 2, fault(0x9000)),
+        record(30, 1, fault(0x8000)),
+        // Changed by the call that ends next, and by none.
+        record(40, 1, mapped("/lib/b")),
+        record(45, 2, mapped("/lib/c")),
+        record(50, 1, end(libc::SYS_mprotect, [0x7000, 0x1000, 1, 0, 0, 0], 0)),
+        record(60, 1, end(libc::SYS_read, [3, 0x5000, 100, 0, 0, 0], 60)),
+        record(70, 1, end(libc::SYS_read, [3, 0x5000, 100, 0, 0, 0], -4)),
+    ];
+    let (out, missed) = all(records);
+    let named = |(time, tid, text): &(u64, u32, String)| {
+        let name = text.split('"').nth(1).unwrap_or(text).to_owned();
+        (*time, *tid, name)
+    };
+    let out: Vec<_> = out.iter().map(named).collect();
+    let expected = [
+        (10, 1, "/bin/a"),
+        (20, 1, "/lib/b"),
+        (25, 2, "fault 0x9000 Unknown"),
+        (30, 1, "fault 0x8000 Unknown"),
+        (45, 2, "/lib/c"),
+        (50, 1, "mprotect 0"),
+        (60, 1, "filled 60"),
+    ];
+    assert_eq!(texts(&out), expected);
+    assert_eq!(missed, Missed::default());
+}
+
 const MS: u64 = 1_000_000;
 
 /// What comes out once everything is complete: time, thread and what, in short.
@@ -64,8 +99,8 @@ fn mapped(path: &str) -> Body {
 fn calls_that_take_away_count_from_their_begin_and_others_from_their_end() {
     let (munmap, mmap) = (libc::SYS_munmap, libc::SYS_mmap);
     let (out, missed) = all(vec![
-        record(30, 2, Body::Exit { number: mmap, result: 0x7000 }),
-        record(40, 1, Body::Exit { number: munmap, result: 0 }),
+        record(30, 2, Body::Exit { number: mmap, result: 0x7000, arguments: None }),
+        record(40, 1, Body::Exit { number: munmap, result: 0, arguments: None }),
         record(10, 1, enter(munmap, [0x7000, 0x1000, 0, 0, 0, 0])),
         record(20, 2, enter(mmap, [0, 0x1000, 3, 0x22, 0, 0])),
         record(25, 2, mapped("/file")),
@@ -82,7 +117,7 @@ fn a_fixed_mapping_takes_away() {
     let (out, _) = all(vec![
         record(10, 1, enter(libc::SYS_mmap, fixed)),
         record(20, 2, fault(0x9000)),
-        record(30, 1, Body::Exit { number: libc::SYS_mmap, result: 0x7000 }),
+        record(30, 1, Body::Exit { number: libc::SYS_mmap, result: 0x7000, arguments: None }),
     ]);
     assert_eq!(texts(&out), [(10, 1, "mmap 28672"), (20, 2, "fault 0x9000 Unknown")]);
 }
@@ -93,7 +128,7 @@ fn what_no_call_mapped_stands_for_itself() {
         record(5, 1, mapped("[vdso]")),
         record(10, 1, enter(libc::SYS_read, [3, 0x7000, 100, 0, 0, 0])),
         record(12, 1, mapped("[stack]")),
-        record(20, 1, Body::Exit { number: libc::SYS_read, result: 60 }),
+        record(20, 1, Body::Exit { number: libc::SYS_read, result: 60, arguments: None }),
     ]);
     assert_eq!(out.len(), 3);
     assert!(out[0].2.contains("vdso") && out[1].2.contains("stack"), "{out:?}");
@@ -104,9 +139,9 @@ fn what_no_call_mapped_stands_for_itself() {
 fn a_failed_call_is_told_and_a_failed_read_is_not() {
     let (out, _) = all(vec![
         record(10, 1, enter(libc::SYS_read, [3, 0x7000, 100, 0, 0, 0])),
-        record(20, 1, Body::Exit { number: libc::SYS_read, result: -4 }),
+        record(20, 1, Body::Exit { number: libc::SYS_read, result: -4, arguments: None }),
         record(30, 1, enter(libc::SYS_mmap, [0; 6])),
-        record(40, 1, Body::Exit { number: libc::SYS_mmap, result: -22 }),
+        record(40, 1, Body::Exit { number: libc::SYS_mmap, result: -22, arguments: None }),
     ]);
     assert_eq!(texts(&out), [(40, 1, "mmap -22")]);
 }
@@ -120,7 +155,7 @@ fn a_call_in_flight_holds_back_the_order_but_not_for_long() {
     assert!(out.is_empty(), "{out:?}");
     timeline.release(60 * MS, |told| out.push(short(&told)));
     assert_eq!(texts(&out), [(2 * MS, 2, "fault 0x7000 Unknown")]);
-    timeline.push(record(70 * MS, 1, Body::Exit { number: libc::SYS_munmap, result: 0 }));
+    timeline.push(record(70 * MS, 1, Body::Exit { number: libc::SYS_munmap, result: 0, arguments: None }));
     timeline.release(80 * MS, |told| out.push(short(&told)));
     assert_eq!(texts(&out)[1..], [(70 * MS, 1, "munmap 0")]);
 }
@@ -131,7 +166,7 @@ fn a_thread_that_ends_in_a_call_leaves_no_place() {
         record(10, 1, enter(libc::SYS_munmap, [0; 6])),
         record(20, 1, Body::ThreadEnded),
         record(30, 2, fault(0x1000)),
-        record(40, 2, Body::Exit { number: libc::SYS_brk, result: 0 }),
+        record(40, 2, Body::Exit { number: libc::SYS_brk, result: 0, arguments: None }),
     ]);
     assert_eq!(out.len(), 2);
     assert_eq!(missed.ends, 1, "of a call that began before the recording");
