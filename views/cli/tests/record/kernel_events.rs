@@ -121,7 +121,8 @@ impl Told {
     }
 }
 
-fn check_known(told: &Told) {
+/// `joined` is whether the program was held until it had been looked at: one that is gone too soon has no arguments.
+fn check_known(told: &Told, joined: bool) {
     if let Some(why) = told.inactive("page_faults") {
         println!("skipped: {why}");
         return;
@@ -136,10 +137,13 @@ fn check_known(told: &Told) {
     let Some(first) = told.events(ProcessOrigin::Fork).first() else { panic!("the child said nothing") };
     assert_eq!(first.kind, KernelEventKind::Fork { parent: told.process(command).id });
     let Some(first) = told.events(command).first() else { panic!("the program said nothing") };
-    let KernelEventKind::Exec { arguments: Some((_, high)), table: Some((low, _)) } = first.kind else {
-        panic!("{first:?}")
-    };
-    assert!(low < high && high.0 % PAGE == 0, "{low} to {high}");
+    match first.kind {
+        KernelEventKind::Exec { arguments: Some((_, high)), table: Some((low, _)) } => {
+            assert!(low < high && high.0 % PAGE == 0, "{low} to {high}");
+        }
+        KernelEventKind::Exec { arguments: None, table: None } if !joined => {}
+        _ => panic!("{first:?}"),
+    }
     for events in told.events.values() {
         assert!(events.is_sorted_by_key(|event| event.time), "times go back");
     }
@@ -156,10 +160,16 @@ fn check_known(told: &Told) {
     let places: Vec<u64> = given_back.iter().map(|call| (call.arguments[0] - told.at) / PAGE).collect();
     assert_eq!(places, (0..7).collect::<Vec<u64>>());
     assert!(given_back.iter().all(|call| (call.arguments[1], call.result) == (PAGE, 0)), "{given_back:?}");
-    let filled = told.calls(command, PageCall::Filled).into_iter().filter(in_range);
-    let filled: Vec<(u64, u64)> =
-        filled.map(|call| ((call.arguments[0] - told.at) / PAGE, call.arguments[1] / PAGE)).collect();
-    assert_eq!(filled, [(1000, 24), (1024, 10), (1100, 6)]);
+    // A read that was cut short by a stop comes in two parts.
+    let mut filled: Vec<(u64, u64)> = Vec::new();
+    for call in told.calls(command, PageCall::Filled).into_iter().filter(in_range) {
+        let (start, bytes) = (call.arguments[0] - told.at, call.arguments[1]);
+        match filled.last_mut() {
+            Some((_, end)) if *end == start => *end += bytes,
+            _ => filled.push((start, start + bytes)),
+        }
+    }
+    assert_eq!(filled, [(1000 * PAGE, 1034 * PAGE), (1100 * PAGE, 1106 * PAGE)]);
     let unmapped = told.calls(command, PageCall::Munmap);
     assert!(unmapped.iter().any(|it| it.arguments[..2] == [told.at + 900 * PAGE, 50 * PAGE]), "{unmapped:?}");
     let mapped = told.calls(command, PageCall::Mmap);
@@ -170,7 +180,7 @@ fn check_known(told: &Told) {
 #[test]
 fn known_touches_and_calls_are_all_there() {
     let told = recorded(false, &[], &[], &[]);
-    check_known(&told);
+    check_known(&told, true);
     if told.inactive("kernel_mode_faults").is_none() {
         assert_eq!(told.touched(ProcessOrigin::Command, 1000..1024, true), [1; 24], "filled by read");
     }
@@ -182,7 +192,7 @@ fn an_ordinary_user_sees_the_same() {
         println!("skipped: becoming another user needs root");
         return;
     }
-    check_known(&recorded(true, &[], &[], &[]));
+    check_known(&recorded(true, &[], &[], &[]), true);
 }
 
 #[test]
@@ -202,7 +212,7 @@ fn what_the_kernel_has_no_room_for_is_counted() {
 fn without_objects_pages_are_recorded_alone() {
     let told = recorded(false, &["--no-objects"], &[], &[]);
     assert_eq!(told.inactive("objects"), Some("switched off by --no-objects"));
-    check_known(&told);
+    check_known(&told, false);
     assert!(told.process(ProcessOrigin::Command).exe.ends_with("touches"));
 
     // Nothing is loaded into a program, and none is told of the recording.
