@@ -159,7 +159,7 @@ fn same_when_repeated(bench: &Bench, python: &Path, module: &str, test: &str) ->
 fn python_with_tests() -> Option<PathBuf> {
     ["python3", "/usr/bin/python3"].into_iter().find_map(|python| {
         let output = Command::new(python)
-            .args(["-c", "import test.test_threading, sys; print(sys.executable)"])
+            .args(["-c", "import test.test_multiprocessing_spawn, test.test_threading, sys; print(sys.executable)"])
             .output()
             .ok()?;
         let path = String::from_utf8(output.stdout).ok()?;

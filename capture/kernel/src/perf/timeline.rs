@@ -6,6 +6,7 @@
 //! but not for long: one that takes longer has its place at its end.
 
 use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
 
 use pagetrace_format::kernel_event::{FaultAccess, PageCall};
 
@@ -111,8 +112,8 @@ pub struct Timeline {
     buffers: HashMap<(u32, u64), Buffers>,
     open_calls: HashMap<u32, OpenCall>,
     last_faults: HashMap<u32, LastFault>,
-    /// The last record of a thread, where that was of a mapping, with the place that is kept for it.
-    lone_mappings: HashMap<u32, (u64, Told)>,
+    /// The places of a thread's last records, where those were of mappings outside of a call.
+    lone_mappings: HashMap<u32, Vec<u64>>,
     early_stacks: HashMap<u32, (u64, u64, Box<StackSample>)>,
     accesses: HashMap<u32, (u64, u64, bool)>,
     places: VecDeque<Place>,
@@ -146,6 +147,8 @@ enum Place {
     Kept {
         time: u64,
     },
+    /// A mapping that changed outside of a call whose begin was seen. What the thread tells next says by what.
+    Lone(Told),
     /// Nothing came.
     Empty,
 }
@@ -174,25 +177,24 @@ impl Timeline {
         for record in ready.drain(..) {
             self.settle(record);
         }
-        if complete == u64::MAX {
-            for (place, told) in std::mem::take(&mut self.lone_mappings).into_values() {
-                self.put(Some(place), told);
-            }
-        }
         let settled = complete.saturating_sub(SETTLED_NS);
         while let Some(first) = self.places.front() {
             match first {
                 Place::Told(told) if complete != u64::MAX && told.time >= settled => break,
-                Place::Kept { time } if complete.saturating_sub(*time) < HELD_BACK_NS_MAX => break,
+                Place::Kept { time } | Place::Lone(Told { time, .. })
+                    if complete.saturating_sub(*time) < HELD_BACK_NS_MAX =>
+                {
+                    break;
+                }
                 _ => {}
             }
             self.first_place += 1;
-            if let Some(Place::Told(told)) = self.places.pop_front() {
+            if let Some(Place::Told(told) | Place::Lone(told)) = self.places.pop_front() {
                 each(told);
             }
         }
         let first_left = self.places.front().map_or(u64::MAX, |first| match first {
-            Place::Told(told) => told.time,
+            Place::Told(told) | Place::Lone(told) => told.time,
             Place::Kept { time } => *time,
             Place::Empty => u64::MAX,
         });
@@ -207,7 +209,7 @@ impl Timeline {
     /// Takes the next record in the order of time.
     fn settle(&mut self, record: PerfRecord) {
         let PerfRecord { time, pid, tid, body } = record;
-        self.settle_lone_mapping(tid, &body);
+        self.settle_lone_mappings(tid, &body);
         let told = |kind| Place::Told(Told { time, pid, tid, kind });
         match body {
             Body::Fault { address, instruction, in_kernel } => {
@@ -248,9 +250,9 @@ impl Timeline {
                 // A call changes mappings, which its arguments tell; only mmap(2) can give them a file.
                 Some(open) if !open.call.fills() => open.mapped = Some(mapped),
                 _ => {
-                    let place = self.place(Place::Kept { time });
                     let kind = ToldKind::Mapped(mapped);
-                    self.lone_mappings.insert(tid, (place, Told { time, pid, tid, kind }));
+                    let place = self.place(Place::Lone(Told { time, pid, tid, kind }));
+                    self.lone_mappings.entry(tid).or_default().push(place);
                 }
             },
             Body::Exec { name } => {
@@ -269,16 +271,26 @@ impl Timeline {
         }
     }
 
-    /// A mapping that changed outside of a call whose begin was seen: by a call that is told at its end, which then says it all,
-    /// or by no call.
-    fn settle_lone_mapping(&mut self, tid: u32, next: &Body) {
-        if self.lone_mappings.is_empty() {
+    /// By what mappings changed of which nothing else was told: by a call that is told at its end, which then says it all, or by
+    /// no call.
+    fn settle_lone_mappings(&mut self, tid: u32, next: &Body) {
+        if self.lone_mappings.is_empty() || matches!(next, Body::Mapped(_)) {
             return;
         }
-        let Some((place, told)) = self.lone_mappings.remove(&tid) else { return };
-        match next {
-            Body::Exit { arguments: Some(_), .. } => self.empty(Some(place)),
-            _ => self.put(Some(place), told),
+        let Some(places) = self.lone_mappings.remove(&tid) else { return };
+        let changed = changed_by(next);
+        for place in places {
+            let place = place.checked_sub(self.first_place).and_then(|place| self.places.get_mut(place as usize));
+            let Some(place) = place else { continue };
+            *place = match std::mem::replace(place, Place::Empty) {
+                Place::Lone(Told { kind: ToldKind::Mapped(mapped), .. })
+                    if mapped.start < changed.end && changed.start < mapped.start.saturating_add(mapped.bytes) =>
+                {
+                    Place::Empty
+                }
+                Place::Lone(told) => Place::Told(told),
+                other => other,
+            };
         }
     }
 
@@ -335,21 +347,11 @@ impl Timeline {
         let mut kept = [0; 6];
         kept[..call.arguments()].copy_from_slice(&arguments[..call.arguments()]);
         let kind = ToldKind::Call { call, arguments: kept, result, mapped };
-        let time = if self.is_kept(place) { open.time } else { time };
-        self.put(place, Told { time, pid, tid, kind });
-    }
-
-    fn is_kept(&self, place: Option<u64>) -> bool {
-        place.is_some_and(|place| place >= self.first_place)
-    }
-
-    /// Puts it into the place that is kept for it, or behind all others where there is none any more.
-    fn put(&mut self, place: Option<u64>, told: Told) {
-        let kept = place.and_then(|place| self.places.get_mut(place.checked_sub(self.first_place)? as usize));
-        match kept {
-            Some(place) => *place = Place::Told(told),
+        let kept_place = place.and_then(|place| self.places.get_mut(place.checked_sub(self.first_place)? as usize));
+        match kept_place {
+            Some(place) => *place = Place::Told(Told { time: open.time, pid, tid, kind }),
             None => {
-                self.place(Place::Told(told));
+                self.place(Place::Told(Told { time, pid, tid, kind }));
             }
         }
     }
@@ -418,6 +420,18 @@ impl Timeline {
         self.last_faults.remove(&tid);
         self.accesses.remove(&tid);
         self.missed.stacks += u64::from(self.early_stacks.remove(&tid).is_some());
+    }
+}
+
+/// The addresses whose mappings a call has changed that is told at its end; none of other records.
+fn changed_by(record: &Body) -> Range<u64> {
+    match record {
+        Body::Exit { number, arguments: Some([start, bytes, ..]), .. }
+            if traced_call(*number).is_some_and(|call| call.effect == Effect::Page(PageCall::Mprotect)) =>
+        {
+            *start..start.saturating_add(*bytes)
+        }
+        _ => 0..0,
     }
 }
 

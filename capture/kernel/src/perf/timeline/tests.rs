@@ -31,6 +31,11 @@ fn a_call_that_is_told_at_its_end_says_what_it_changed() {
         record(40, 1, mapped("/lib/b")),
         record(45, 2, mapped("/lib/c")),
         record(50, 1, end(libc::SYS_mprotect, [0x7000, 0x1000, 1, 0, 0, 0], 0)),
+        // Two mappings changed by one call, and one by a call that is not told before memory is read.
+        record(51, 1, mapped("/lib/b")),
+        record(52, 1, mapped("/lib/b")),
+        record(53, 1, end(libc::SYS_mprotect, [0x6000, 0x2000, 1, 0, 0, 0], 0)),
+        record(55, 1, mapped("/dev/shm/d")),
         record(60, 1, end(libc::SYS_read, [3, 0x5000, 100, 0, 0, 0], 60)),
         record(70, 1, end(libc::SYS_read, [3, 0x5000, 100, 0, 0, 0], -4)),
     ];
@@ -47,6 +52,8 @@ fn a_call_that_is_told_at_its_end_says_what_it_changed() {
         (30, 1, "fault 0x8000 Unknown"),
         (45, 2, "/lib/c"),
         (50, 1, "mprotect 0"),
+        (53, 1, "mprotect 0"),
+        (55, 1, "/dev/shm/d"),
         (60, 1, "filled 60"),
     ];
     assert_eq!(texts(&out), expected);
