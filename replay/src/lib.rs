@@ -76,6 +76,7 @@ mod defects;
 mod early_frees;
 mod intervals;
 mod kernel_states;
+mod late_births;
 mod merged_event;
 mod object_map;
 mod open_chunk;

@@ -6,6 +6,7 @@ use hashbrown::HashMap;
 use pagetrace_format::{Address, ProcessId, StackId};
 
 use crate::early_frees::EarlyFrees;
+use crate::late_births::LateBirths;
 use crate::merged_event::MergedEvent;
 use crate::object_map::ObjectMap;
 
@@ -76,6 +77,16 @@ impl SiteTotals {
             false => self.freed_old += 1,
         }
     }
+
+    /// As if [`SiteTotals::remove`] had not been, a moment ago.
+    fn bring_back(&mut self, object: &Object, now: u8) {
+        let died = match now.saturating_sub(object.born) <= YOUNG_PARTS {
+            true => &mut self.freed_young,
+            false => &mut self.freed_old,
+        };
+        *died = died.saturating_sub(1);
+        self.add(object);
+    }
 }
 
 /// What happened to objects in the whole trace, beside what sites tell.
@@ -101,6 +112,7 @@ pub(crate) struct ObjectTable {
     /// Stacks and their sites by the stacks' numbers modulo [`RECENT_SITES`], once there are any.
     recent_sites: Vec<(StackId, u32)>,
     early_frees: EarlyFrees,
+    late_births: LateBirths,
     /// Whether a gap may hide what is freed now.
     after_gap: bool,
     /// The part of the process's life that it is in.
@@ -173,6 +185,7 @@ impl ObjectTable {
         self.totals.forgotten += self.live.len() as u64;
         self.live = ObjectMap::default();
         self.early_frees = EarlyFrees::default();
+        self.late_births = LateBirths::default();
         self.unpacked = HashMap::new();
         for site in &mut self.sites {
             site.live = [Survivors::default(); PARTS];
@@ -195,6 +208,7 @@ impl ObjectTable {
         if let Some(replaced) = &replaced {
             self.totals.replaced += 1;
             self.sites[replaced.site as usize].remove(replaced, self.part);
+            self.late_births.add(alloc, *replaced);
         }
         if packed == Packed::ELSEWHERE {
             self.unpacked.insert(alloc.address.0, object);
@@ -225,6 +239,26 @@ impl ObjectTable {
             }
         }
         object
+    }
+
+    /// The object that lives on at the address of one that has just been freed, where that had come too late: then nothing was
+    /// replaced.
+    #[inline]
+    pub(crate) fn lives_on(&mut self, free: &MergedEvent) -> Option<Object> {
+        if self.late_births.is_empty() { None } else { self.bring_back(free) }
+    }
+
+    #[cold]
+    fn bring_back(&mut self, free: &MergedEvent) -> Option<Object> {
+        let object = self.late_births.take(free)?;
+        self.totals.replaced = self.totals.replaced.saturating_sub(1);
+        self.sites[object.site as usize].bring_back(&object, self.part);
+        let packed = Packed::new(object);
+        self.live.insert(free.address.0, packed);
+        if packed == Packed::ELSEWHERE {
+            self.unpacked.insert(free.address.0, object);
+        }
+        Some(object)
     }
 
     #[inline]

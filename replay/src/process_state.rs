@@ -109,6 +109,9 @@ impl ProcessState {
             if object.usable.is_multiple_of(16) && self.is_glibc() {
                 self.pages.unmap(free.address.0, object.usable);
             }
+            if let Some(object) = self.objects.lives_on(free) {
+                self.pages.add(free.address.0, object.usable);
+            }
         }
     }
 

@@ -49,6 +49,21 @@ fn a_free_cancels_out_with_an_alloc_of_another_stream_that_follows_at_once() {
 }
 
 #[test]
+fn an_object_that_comes_late_and_dies_at_once_replaces_nobody() {
+    // The second stream has the address already when the first one's alloc and free come, both late.
+    let passing = [alloc(1021, A, 64, 1), free(1021, A)];
+    check(&passing, &[alloc(121, A, 100, 2)], (1, 2, 1, 0));
+    let found = objects(&passing, &[alloc(121, A, 100, 2)]);
+    assert_eq!((found.replaced, found.live_bytes), (0, 100));
+    check(&passing, &[alloc(121, A, 100, 2), free(5000, A)], (0, 2, 2, 0));
+    // What is freed later, or by another stream, was the object that came last.
+    let found = objects(&[alloc(1021, A, 64, 1), free(4000, A)], &[alloc(121, A, 100, 2)]);
+    assert_eq!((found.live, found.replaced), (0, 1));
+    let found = objects(&[alloc(1021, A, 64, 1)], &[alloc(121, A, 100, 2), free(1100, A)]);
+    assert_eq!((found.live, found.replaced), (0, 1));
+}
+
+#[test]
 fn many_frees_of_unknown_objects_are_only_counted() {
     let frees: Vec<Event> = (0..1000).map(|index| free(1000, A + 16 * index)).collect();
     let allocs: Vec<Event> = (0..1000).map(|index| alloc(1001, A + 16 * index, 8, 1)).collect();

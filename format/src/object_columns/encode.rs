@@ -16,7 +16,8 @@ pub enum TimeRounding {
     #[default]
     Exact,
     /// To about the mean distance between the chunk's events, a power of two of at most [`TimeRounding::UNIT_MAX`]: an alloc's
-    /// up and a free's down. So an object still dies before another one is born at its address, in whatever thread.
+    /// up and a free's down, none below the event before. So an object mostly dies before another one is born at its address, in
+    /// whatever thread; what a reader has to expect all the same is in TRACE_FORMAT.md.
     ToDistance,
 }
 
