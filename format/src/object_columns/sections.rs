@@ -33,7 +33,8 @@ pub(super) fn put_sections(out: &mut Vec<u8>, columns: &[u8], ends: &[usize], co
         let section = &columns[start..end];
         let before = stored.len();
         let compressed = compressor.append(section, &mut stored);
-        if !compressed || (stored.len() - before) > section.len() - section.len() / WORTH_ONE_IN {
+        // Of the same length it would be taken for one that is stored as it is.
+        if !compressed || stored.len() - before + section.len() / WORTH_ONE_IN >= section.len() {
             stored.truncate(before);
             stored.extend_from_slice(section);
         }
@@ -77,4 +78,26 @@ pub(super) fn read_sections(
         }
     }
     if input.rest().is_empty() { Ok(()) } else { Err(DAMAGED) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sections_of_any_length_come_back() {
+        let (mut compressor, mut decompressor) = (Compressor::default(), Decompressor::default());
+        let mut columns = Vec::new();
+        for length in 0..200 {
+            // One that compresses to its own length is among these.
+            for distinct in 1..=8_u8 {
+                let section: Vec<u8> = (0..length).map(|index| (index % usize::from(distinct)) as u8).collect();
+                let mut payload = Vec::new();
+                put_sections(&mut payload, &section, &[section.len()], &mut compressor);
+                let input = Input::new(&payload);
+                read_sections(input, section.len(), &mut columns, &mut decompressor).expect("what was written");
+                assert_eq!(columns, section, "{length} bytes, {distinct} of them distinct");
+            }
+        }
+    }
 }
