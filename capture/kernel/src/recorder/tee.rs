@@ -28,6 +28,30 @@ pub struct Room {
     pub may_wait: bool,
 }
 
+/// What there was no room for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Missed {
+    /// Events.
+    pub events: u64,
+    /// Whether there were records too: nobody knows how many events depend on them.
+    pub records: bool,
+}
+
+impl Missed {
+    /// What is in a chunk. One snapshot more or less is nothing that is missed.
+    fn of_chunk(header: &ChunkHeader) -> Missed {
+        let has_events = header.kind.has_events() || header.kind == ChunkKind::KERNEL_EVENTS;
+        let events = if has_events { u64::from(header.count) } else { 0 };
+        Missed { events, records: header.kind == ChunkKind::RECORDS }
+    }
+
+    /// Adds to it.
+    pub fn add(&mut self, other: Missed) {
+        self.events += other.events;
+        self.records |= other.records;
+    }
+}
+
 #[derive(Debug, Default)]
 struct Memory {
     chunks: Vec<u8>,
@@ -91,9 +115,9 @@ impl<W: Write> Tee<W> {
         }
     }
 
-    /// The other file takes the place of this one, with what is in memory behind it, up to a length of `most`. Gives the
-    /// number of events for which there is no room.
-    pub fn go_over_to(&mut self, out: W, bytes: u64, most: u64) -> io::Result<u64> {
+    /// The other file takes the place of this one, with what is in memory behind it, up to a length of `most`. Gives what
+    /// there is no room for.
+    pub fn go_over_to(&mut self, out: W, bytes: u64, most: u64) -> io::Result<Missed> {
         // The old file's blocks are free before more are taken.
         (self.out, self.written) = (out, bytes);
         self.behind = Arc::new([]);
@@ -102,26 +126,26 @@ impl<W: Write> Tee<W> {
     }
 
     /// There is no other file: what this one lacks of what is in memory is written to it. As [`Tee::go_over_to`].
-    pub fn go_on(&mut self, most: u64) -> io::Result<u64> {
+    pub fn go_on(&mut self, most: u64) -> io::Result<Missed> {
         self.wait_on();
         let memory = self.memory.take().unwrap_or_default();
         self.append(memory.beside_file(), most)
     }
 
-    fn append(&mut self, mut chunks: &[u8], most: u64) -> io::Result<u64> {
-        let mut lost = 0;
+    fn append(&mut self, mut chunks: &[u8], most: u64) -> io::Result<Missed> {
+        let mut missed = Missed::default();
         // They were made here and are whole.
         while let Ok(header) = ChunkHeader::decode(chunks) {
             let (chunk, rest) = chunks.split_at(CHUNK_HEADER_BYTES + header.stored_bytes as usize);
             if self.written + chunk.len() as u64 <= most {
                 self.out.write_all(chunk)?;
                 self.written += chunk.len() as u64;
-            } else if header.kind.has_events() || header.kind == ChunkKind::KERNEL_EVENTS {
-                lost += u64::from(header.count);
+            } else {
+                missed.add(Missed::of_chunk(&header));
             }
             chunks = rest;
         }
-        Ok(lost)
+        Ok(missed)
     }
 }
 

@@ -8,7 +8,7 @@ use pagetrace_format::{FileHeader, FormatError, Snapshot, StreamId, TraceNanos, 
 use super::bounds::{Bounding, Bounds, CutError, CutOrder, Shortened, Shortener};
 use super::kernel_streams::Output;
 use super::stream_events::StreamEvents;
-use super::tee::{Room, Tee};
+use super::tee::{Missed, Room, Tee};
 use super::tick_mapper::now;
 
 /// A trace in the making. After the first error nothing more is written.
@@ -19,7 +19,7 @@ pub struct TraceFile<W: Write> {
     events: u64,
     bounding: Option<Bounding<W>>,
     /// Set when the file has no room left: from then on events are lost.
-    lost: Option<u64>,
+    lost: Option<Missed>,
     notices: Vec<String>,
     told_of_failure: bool,
 }
@@ -130,20 +130,29 @@ impl<W: Write> TraceFile<W> {
         }
     }
 
-    /// What was in memory is in the file, but for so many events.
-    fn gone_on(&mut self, lost: std::io::Result<u64>) {
-        match lost {
-            Ok(0) => {}
-            Ok(events) => self.lose(events),
+    /// What was in memory is in the file, but for what is missed.
+    fn gone_on(&mut self, missed: std::io::Result<Missed>) {
+        match missed {
+            Ok(missed) => self.lose(missed),
             Err(error) => drop(self.error.get_or_insert(error.into())),
         }
     }
 
     /// Writes records.
     pub fn records(&mut self, records: &[Record]) {
-        // The last part of the room is theirs.
-        let most = self.bounding.as_ref().map_or(u64::MAX, Bounding::last_bytes_max);
-        self.write(most, |writer| writer.records(now(), records));
+        if self.lost.is_none() {
+            return self.try_records(records);
+        }
+        // The stacks of events that are lost; what is left of the room is for those that say more.
+        let is_of_events = |record: &&Record| matches!(record, Record::StackNode(_) | Record::Stack(_));
+        let others: Vec<Record> = records.iter().filter(|record| !is_of_events(record)).cloned().collect();
+        self.try_records(&others);
+    }
+
+    fn try_records(&mut self, records: &[Record]) {
+        if self.write(|writer| writer.records(now(), records)) {
+            self.lose(Missed { events: 0, records: true });
+        }
     }
 
     /// Writes the events of a stream that wait, as one chunk.
@@ -171,17 +180,28 @@ impl<W: Write> TraceFile<W> {
     /// Ends the writing, with these records as the last.
     pub fn finish(mut self, mut last: Vec<Record>) -> Written {
         debug_assert!(!self.writer.get_ref().is_in_memory(), "the last cut was taken");
-        if let Some(events) = self.lost {
-            let (process, reason, time) = (None, LossReason::SizeLimit, now());
-            last.insert(0, Record::Loss(Loss { process, reason, events, time }));
+        last.splice(..0, self.losses());
+        // The last part of the room is theirs.
+        let most = self.bounding.as_ref().map_or(u64::MAX, Bounding::last_bytes_max);
+        if self.error.is_none() {
+            self.writer.get_mut().set_room(Room { most, may_wait: false });
+            self.error = self.writer.records(now(), &last).err();
         }
-        self.records(&last);
         let TraceFile { mut writer, mut error, events, .. } = self;
         let bytes = writer.get_ref().written();
         if let Err(last) = writer.get_mut().flush() {
             error.get_or_insert(last.into());
         }
         Written { write_error: error, bytes, events }
+    }
+
+    /// What was lost for want of room.
+    fn losses(&self) -> impl Iterator<Item = Record> {
+        let Missed { events, records } = self.lost.unwrap_or_default();
+        let (process, reason, time) = (None, LossReason::SizeLimit, now());
+        let counted = (events > 0).then_some(Loss { process, reason, events, time });
+        let uncounted = records.then_some(Loss { process, reason, events: 0, time });
+        counted.into_iter().chain(uncounted).map(Record::Loss)
     }
 
     /// Writes a chunk of so many events, unless they are lost: whether it was tried.
@@ -191,31 +211,37 @@ impl<W: Write> TraceFile<W> {
         write: impl FnOnce(&mut TraceWriter<Tee<W>>) -> Result<(), FormatError>,
     ) -> bool {
         if self.error.is_some() || self.lost.is_some() {
-            self.lost.iter_mut().for_each(|lost| *lost += events);
+            self.lost.iter_mut().for_each(|lost| lost.events += events);
             return false;
         }
         self.events += events;
-        let most = self.bounding.as_ref().map_or(u64::MAX, Bounding::file_bytes_max);
-        if self.write(most, write) {
-            self.lose(events);
+        if self.write(write) {
+            self.lose(Missed { events, records: false });
         }
         true
     }
 
     /// Writes a chunk. Where the file has no room it goes to memory until a cut has made some; if none can be made, it is
     /// refused, which is told.
-    fn write(&mut self, most: u64, write: impl FnOnce(&mut TraceWriter<Tee<W>>) -> Result<(), FormatError>) -> bool {
+    fn write(&mut self, write: impl FnOnce(&mut TraceWriter<Tee<W>>) -> Result<(), FormatError>) -> bool {
         if self.error.is_some() {
             return false;
         }
         let is_making = self.bounding.as_ref().is_some_and(Bounding::is_making);
         let may_begin = self.lost.is_none() && self.bounding.as_ref().is_some_and(Bounding::may_begin);
+        let most = self.bounding.as_ref().map_or(u64::MAX, |bounding| {
+            // Without a cut to come the file may be filled but for the part for the last records.
+            if is_making || may_begin { bounding.file_bytes_max() } else { bounding.joined_bytes_max() }
+        });
         self.writer.get_mut().set_room(Room { most, may_wait: is_making || may_begin });
         self.error = write(&mut self.writer).err();
         self.writer.get_mut().take_refused()
     }
 
-    fn lose(&mut self, events: u64) {
+    fn lose(&mut self, missed: Missed) {
+        if missed == Missed::default() {
+            return;
+        }
         if self.lost.is_none() {
             self.notices.push(
                 "the trace has reached --max-size and cannot be shortened any more: events from now on are lost; the program \
@@ -223,7 +249,7 @@ impl<W: Write> TraceFile<W> {
                     .into(),
             );
         }
-        *self.lost.get_or_insert(0) += events;
+        self.lost.get_or_insert_default().add(missed);
     }
 
     fn tell_failure(&mut self, error: &CutError) {
@@ -240,3 +266,6 @@ impl<W: Write> TraceFile<W> {
         });
     }
 }
+
+#[cfg(test)]
+mod tests;
