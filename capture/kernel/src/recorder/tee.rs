@@ -3,7 +3,6 @@
 use std::io::{self, Write};
 use std::sync::Arc;
 
-use pagetrace_format::header::CHUNK_HEADER_BYTES;
 use pagetrace_format::{ChunkHeader, ChunkKind};
 
 /// A file that is written, and what was written since a cut began or since the file had no room.
@@ -39,7 +38,7 @@ pub struct Missed {
 
 impl Missed {
     /// What is in a chunk. One snapshot more or less is nothing that is missed.
-    fn of_chunk(header: &ChunkHeader) -> Missed {
+    pub fn of_chunk(header: &ChunkHeader) -> Missed {
         let has_events = header.kind.has_events() || header.kind == ChunkKind::KERNEL_EVENTS;
         let events = if has_events { u64::from(header.count) } else { 0 };
         Missed { events, records: header.kind == ChunkKind::RECORDS }
@@ -115,37 +114,19 @@ impl<W: Write> Tee<W> {
         }
     }
 
-    /// The other file takes the place of this one, with what is in memory behind it, up to a length of `most`. Gives what
-    /// there is no room for.
-    pub fn go_over_to(&mut self, out: W, bytes: u64, most: u64) -> io::Result<Missed> {
+    /// The other file takes the place of this one. Gives what was in memory, which is to be written behind it.
+    pub fn go_over_to(&mut self, out: W, bytes: u64) -> Vec<u8> {
         // The old file's blocks are free before more are taken.
         (self.out, self.written) = (out, bytes);
         self.behind = Arc::new([]);
-        let memory = self.memory.take().unwrap_or_default();
-        self.append(&memory.chunks, most)
+        self.memory.take().unwrap_or_default().chunks
     }
 
-    /// There is no other file: what this one lacks of what is in memory is written to it. As [`Tee::go_over_to`].
-    pub fn go_on(&mut self, most: u64) -> io::Result<Missed> {
+    /// There is no other file. Gives what this one lacks of what was in memory, which is to be written behind it.
+    pub fn go_on(&mut self) -> Vec<u8> {
         self.wait_on();
-        let memory = self.memory.take().unwrap_or_default();
-        self.append(memory.beside_file(), most)
-    }
-
-    fn append(&mut self, mut chunks: &[u8], most: u64) -> io::Result<Missed> {
-        let mut missed = Missed::default();
-        // They were made here and are whole.
-        while let Ok(header) = ChunkHeader::decode(chunks) {
-            let (chunk, rest) = chunks.split_at(CHUNK_HEADER_BYTES + header.stored_bytes as usize);
-            if self.written + chunk.len() as u64 <= most {
-                self.out.write_all(chunk)?;
-                self.written += chunk.len() as u64;
-            } else {
-                missed.add(Missed::of_chunk(&header));
-            }
-            chunks = rest;
-        }
-        Ok(missed)
+        let mut memory = self.memory.take().unwrap_or_default();
+        memory.chunks.split_off(memory.in_file as usize)
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::io::Write;
 
+use pagetrace_format::header::CHUNK_HEADER_BYTES;
 use pagetrace_format::records::{Loss, LossReason, Record};
-use pagetrace_format::{FileHeader, FormatError, Snapshot, StreamId, TraceNanos, TraceWriter};
+use pagetrace_format::{ChunkHeader, FileHeader, FormatError, Snapshot, StreamId, TraceEnd, TraceNanos, TraceWriter};
 
 use super::bounds::{Bounding, Bounds, CutError, CutOrder, Shortened, Shortener};
 use super::kernel_streams::Output;
@@ -15,6 +16,8 @@ use super::tick_mapper::now;
 #[derive(Debug)]
 pub struct TraceFile<W: Write> {
     writer: TraceWriter<Tee<W>>,
+    /// Where the file ends, without what is in memory.
+    file_end: TraceEnd,
     error: Option<FormatError>,
     events: u64,
     bounding: Option<Bounding<W>>,
@@ -41,8 +44,10 @@ impl<W: Write> TraceFile<W> {
     /// # Errors
     /// What `out` gives.
     pub fn new(out: W, header: &FileHeader) -> Result<TraceFile<W>, FormatError> {
+        let writer = TraceWriter::new(Tee::new(out), header)?;
         Ok(TraceFile {
-            writer: TraceWriter::new(Tee::new(out), header)?,
+            file_end: writer.end(),
+            writer,
             error: None,
             events: 0,
             bounding: None,
@@ -88,12 +93,10 @@ impl<W: Write> TraceFile<W> {
     pub fn begin_cut(&mut self, complete_until: TraceNanos) {
         let Some(bounding) = self.bounding.as_mut().filter(|_| self.error.is_none()) else { return };
         let written = self.writer.get_ref().written();
-        let (most, tee) = (bounding.joined_bytes_max(), self.writer.get_mut());
-        let behind = tee.begin();
+        let behind = self.writer.get_mut().begin();
         if let Err(error) = bounding.begin(CutOrder { written, behind, complete_until, keep_from: None, budget: None })
         {
-            let gone_on = tee.go_on(most);
-            self.gone_on(gone_on);
+            self.go_on();
             self.tell_failure(&error);
         }
     }
@@ -103,17 +106,19 @@ impl<W: Write> TraceFile<W> {
     pub fn take_cut(&mut self, wait: bool) {
         let Some(bounding) = self.bounding.as_mut().filter(|bounding| bounding.is_making()) else { return };
         let Some(made) = bounding.take(wait) else { return };
-        let (most, tee) = (bounding.joined_bytes_max(), self.writer.get_mut());
-        let (gone_on, failed) = match made {
-            Ok(Shortened { out, bytes, .. }) => (tee.go_over_to(out, bytes, most), None),
+        match made {
+            Ok(Shortened { out, end, .. }) => {
+                let chunks = self.writer.get_mut().go_over_to(out, end.bytes());
+                self.file_end = end;
+                self.append(&chunks);
+            }
             // In memory it waits for the next try.
-            Err(CutError::TooEarly) => return tee.wait_on(),
-            Err(error) => (tee.go_on(most), Some(error)),
-        };
-        if let Some(error) = failed {
-            self.tell_failure(&error);
+            Err(CutError::TooEarly) => self.writer.get_mut().wait_on(),
+            Err(error) => {
+                self.tell_failure(&error);
+                self.go_on();
+            }
         }
-        self.gone_on(gone_on);
     }
 
     /// Whether so much waits in memory that nothing more should be taken from the programs' buffers.
@@ -124,18 +129,30 @@ impl<W: Write> TraceFile<W> {
 
     /// No cut is made any more: what is in memory goes into the file as far as there is room.
     pub fn end_cuts(&mut self) {
-        if let Some(bounding) = &self.bounding {
-            let gone_on = self.writer.get_mut().go_on(bounding.joined_bytes_max());
-            self.gone_on(gone_on);
-        }
+        self.go_on();
     }
 
-    /// What was in memory is in the file, but for what is missed.
-    fn gone_on(&mut self, missed: std::io::Result<Missed>) {
-        match missed {
-            Ok(missed) => self.lose(missed),
-            Err(error) => drop(self.error.get_or_insert(error.into())),
+    /// What the file lacks of what is in memory is written to it.
+    fn go_on(&mut self) {
+        let chunks = self.writer.get_mut().go_on();
+        self.append(&chunks);
+    }
+
+    /// Writes what was in memory to the file, as far as there is room.
+    fn append(&mut self, mut chunks: &[u8]) {
+        let most = self.bounding.as_ref().map_or(u64::MAX, Bounding::joined_bytes_max);
+        let room = Room { most, may_wait: false };
+        let mut missed = Missed::default();
+        self.writer.set_end(self.file_end);
+        // They were made here and are whole.
+        while let Ok(header) = ChunkHeader::decode(chunks) {
+            let (chunk, rest) = chunks.split_at(CHUNK_HEADER_BYTES + header.stored_bytes as usize);
+            if self.write_in(room, |writer| writer.whole_chunk(&header, chunk)) {
+                missed.add(Missed::of_chunk(&header));
+            }
+            chunks = rest;
         }
+        self.lose(missed);
     }
 
     /// Writes records.
@@ -183,10 +200,7 @@ impl<W: Write> TraceFile<W> {
         last.splice(..0, self.losses());
         // The last part of the room is theirs.
         let most = self.bounding.as_ref().map_or(u64::MAX, Bounding::last_bytes_max);
-        if self.error.is_none() {
-            self.writer.get_mut().set_room(Room { most, may_wait: false });
-            self.error = self.writer.records(now(), &last).err();
-        }
+        self.write_in(Room { most, may_wait: false }, |writer| writer.records(now(), &last));
         let TraceFile { mut writer, mut error, events, .. } = self;
         let bytes = writer.get_ref().written();
         if let Err(last) = writer.get_mut().flush() {
@@ -224,18 +238,36 @@ impl<W: Write> TraceFile<W> {
     /// Writes a chunk. Where the file has no room it goes to memory until a cut has made some; if none can be made, it is
     /// refused, which is told.
     fn write(&mut self, write: impl FnOnce(&mut TraceWriter<Tee<W>>) -> Result<(), FormatError>) -> bool {
-        if self.error.is_some() {
-            return false;
-        }
         let is_making = self.bounding.as_ref().is_some_and(Bounding::is_making);
         let may_begin = self.lost.is_none() && self.bounding.as_ref().is_some_and(Bounding::may_begin);
         let most = self.bounding.as_ref().map_or(u64::MAX, |bounding| {
             // Without a cut to come the file may be filled but for the part for the last records.
             if is_making || may_begin { bounding.file_bytes_max() } else { bounding.joined_bytes_max() }
         });
-        self.writer.get_mut().set_room(Room { most, may_wait: is_making || may_begin });
+        self.write_in(Room { most, may_wait: is_making || may_begin }, write)
+    }
+
+    /// Whether it was refused.
+    fn write_in(
+        &mut self,
+        room: Room,
+        write: impl FnOnce(&mut TraceWriter<Tee<W>>) -> Result<(), FormatError>,
+    ) -> bool {
+        if self.error.is_some() {
+            return false;
+        }
+        let end = self.writer.end();
+        self.writer.get_mut().set_room(room);
         self.error = write(&mut self.writer).err();
-        self.writer.get_mut().take_refused()
+        let is_refused = self.writer.get_mut().take_refused();
+        if is_refused {
+            // It is not there for readers either.
+            self.writer.set_end(end);
+        }
+        if self.writer.end().bytes() == self.writer.get_ref().written() {
+            self.file_end = self.writer.end();
+        }
+        is_refused
     }
 
     fn lose(&mut self, missed: Missed) {

@@ -54,11 +54,11 @@ impl Shortener<Shared> for Sent {
 
 type Cuts = Sender<Result<Shortened<Shared>, CutError>>;
 
-fn bounded() -> (TraceFile<Shared>, Shared, Cuts) {
+fn bounded(max: u64) -> (TraceFile<Shared>, Shared, Cuts) {
     let out = Shared::default();
     let mut file = TraceFile::new(out.clone(), &HEADER).expect("memory takes it");
     let (cuts, results) = channel();
-    let bounds = Bounds { max_bytes: Some(MAX), keep_last: None };
+    let bounds = Bounds { max_bytes: Some(max), keep_last: None };
     file.bound(bounds, Box::new(Sent(Mutex::new(results))), TraceNanos(1));
     (file, out, cuts)
 }
@@ -80,13 +80,13 @@ fn records_of(bytes: &[u8]) -> Vec<Record> {
     trace.chunks().iter().flat_map(|chunk| trace.records(chunk).expect("records")).collect()
 }
 
-fn end() -> Record {
+fn end_record() -> Record {
     Record::End(End { time: now(), unix_ns: 0 })
 }
 
 #[test]
 fn records_leave_room_for_the_last_ones() {
-    let (mut file, out, cuts) = bounded();
+    let (mut file, out, cuts) = bounded(MAX);
     for number in 0..200 {
         file.records(&[record(number)]);
     }
@@ -97,7 +97,7 @@ fn records_leave_room_for_the_last_ones() {
         file.records(&[record(number)]);
     }
     // More than one of the others could have left.
-    let written = file.finish(vec![record(400), record(401), end()]);
+    let written = file.finish(vec![record(400), record(401), end_record()]);
     let bytes = out.bytes();
     assert_eq!(written.bytes, bytes.len() as u64);
     assert!(written.bytes <= MAX, "{} bytes", written.bytes);
@@ -109,7 +109,7 @@ fn records_leave_room_for_the_last_ones() {
 
 #[test]
 fn records_leave_room_for_the_shorter_trace_while_it_is_made() {
-    let (mut file, out, cuts) = bounded();
+    let (mut file, out, cuts) = bounded(MAX);
     let mut number = 0;
     while !file.wants_cut() {
         file.records(&[record(number)]);
@@ -122,9 +122,34 @@ fn records_leave_room_for_the_shorter_trace_while_it_is_made() {
     assert!(out.bytes().len() as u64 <= MAX / 8 * 5, "{} bytes", out.bytes().len());
     cuts.send(Err(CutError::Failed("so it is tested".into()))).expect("a cut is being made");
     file.take_cut(true);
-    file.finish(vec![end()]);
+    file.finish(vec![end_record()]);
     // Nothing was lost.
     let records = records_of(&out.bytes());
     assert_eq!(records.len() as u32, number + 30 + 1);
     assert!(matches!(records.last(), Some(Record::End(_))));
+}
+
+#[test]
+fn readers_take_all_that_is_behind_a_much_shorter_trace() {
+    let (mut file, _, cuts) = bounded(64 * MAX);
+    let mut number = 0;
+    while !file.wants_cut() {
+        file.records(&[record(number)]);
+        number += 1;
+    }
+    file.begin_cut(now());
+    // Half a MiB of the same takes nearly nothing: after two of them a reader of a short file expects more of it.
+    let many = vec![record(0); 1000];
+    (0..6).for_each(|_| file.records(&many));
+    let shorter = Shared::default();
+    let writer = TraceWriter::new(shorter.clone(), &HEADER).expect("memory takes it");
+    let (end, cut_at) = (writer.end(), TraceNanos(1));
+    let out = writer.into_inner().expect("memory takes it");
+    cuts.send(Ok(Shortened { out, end, cut_at })).expect("a cut is being made");
+    file.take_cut(true);
+    (0..60).for_each(|_| file.records(&many));
+    let written = file.finish(vec![end_record()]);
+    let bytes = shorter.bytes();
+    assert_eq!(written.bytes, bytes.len() as u64);
+    assert_eq!(records_of(&bytes).len(), 66 * 1000 + 1);
 }

@@ -129,8 +129,8 @@ impl Compactor {
             let out = Budgeted { file, left: order.budget.unwrap_or(u64::MAX) };
             match compact(&trace, at, out) {
                 Ok(writer) => {
-                    let bytes = writer.bytes_written();
-                    return Ok(Ok(Shortened { out: writer.into_inner()?.file, bytes, cut_at: at }));
+                    let end = writer.end();
+                    return Ok(Ok(Shortened { out: writer.into_inner()?.file, end, cut_at: at }));
                 }
                 Err(FormatError::Io(error)) if error.kind() == io::ErrorKind::FileTooLarge => {}
                 Err(error) => return Err(error.into()),
