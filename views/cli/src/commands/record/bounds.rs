@@ -43,7 +43,7 @@ impl BoundsArgs {
     /// Buffers as large as asked for, but no larger than a small trace can take at once: what is in them comes to about a
     /// fourteenth of their size in the trace.
     pub fn buffer_bytes(&self, asked: usize) -> usize {
-        let most = self.max_size.map_or(usize::MAX, |max| usize::try_from(2 * max).unwrap_or(usize::MAX));
+        let most = self.max_size.map_or(usize::MAX, |max| usize::try_from(max.saturating_mul(2)).unwrap_or(usize::MAX));
         asked.min(most)
     }
 }
@@ -231,6 +231,15 @@ mod tests {
         check("-8M", None);
         check("99999999999999999999", None);
         check("99999999999G", None);
+    }
+
+    #[test]
+    fn buffers_of_any_largest_size() {
+        let buffers = |max_size| BoundsArgs { max_size, keep_last: None }.buffer_bytes(64 << 20);
+        assert_eq!(buffers(None), 64 << 20);
+        assert_eq!(buffers(Some(1 << 20)), 2 << 20);
+        assert_eq!(buffers(Some(u64::MAX)), 64 << 20);
+        assert_eq!(buffers(Some(1 << 63)), 64 << 20);
     }
 
     #[test]
