@@ -250,13 +250,8 @@ mod tests {
         written.set(Some(File::create(&path).expect("a file")));
         fs::remove_file(&path).expect("it is there");
         fs::write(&path, b"something else").expect("room");
-        let order = CutOrder {
-            written: 4,
-            behind: Arc::new([]),
-            complete_until: TraceNanos(1),
-            keep_from: None,
-            budget: None,
-        };
+        let order =
+            CutOrder { written: 4, behind: Arc::new([]), complete_until: TraceNanos(1), keep_from: None, budget: None };
         let made = Compactor::new(&path, written).shorten(&order);
         assert!(matches!(&made, Err(CutError::Failed(why)) if why == NOT_THERE), "{made:?}");
         assert_eq!(fs::read(&path).expect("it is left"), b"something else");
