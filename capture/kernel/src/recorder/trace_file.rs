@@ -21,8 +21,12 @@ pub struct TraceFile<W: Write> {
     error: Option<FormatError>,
     events: u64,
     bounding: Option<Bounding<W>>,
-    /// Set when the file has no room left: from then on events are lost.
-    lost: Option<Missed>,
+    /// What had no room.
+    lost: Missed,
+    /// Whether what must be kept was too large for a shorter trace when one was last tried.
+    over_budget: bool,
+    /// Set when the file has no room left and gets none any more: from then on events are lost.
+    is_full: bool,
     notices: Vec<String>,
     told_of_failure: bool,
 }
@@ -51,7 +55,9 @@ impl<W: Write> TraceFile<W> {
             error: None,
             events: 0,
             bounding: None,
-            lost: None,
+            lost: Missed::default(),
+            over_budget: false,
+            is_full: false,
             notices: Vec::new(),
             told_of_failure: false,
         })
@@ -81,7 +87,7 @@ impl<W: Write> TraceFile<W> {
         let due = |bounding: &Bounding<W>| bounding.is_due(written, now());
         let may_begin = self.bounding.as_ref().is_some_and(Bounding::may_begin);
         let is_cut_due = may_begin && self.writer.get_ref().is_in_memory() || self.bounding.as_ref().is_some_and(due);
-        self.error.is_none() && self.lost.is_none() && is_cut_due
+        self.error.is_none() && !self.is_full && is_cut_due
     }
 
     /// Whether something is in memory for want of room.
@@ -106,6 +112,7 @@ impl<W: Write> TraceFile<W> {
     pub fn take_cut(&mut self, wait: bool) {
         let Some(bounding) = self.bounding.as_mut().filter(|bounding| bounding.is_making()) else { return };
         let Some(made) = bounding.take(wait) else { return };
+        self.over_budget = matches!(made, Err(CutError::OverBudget));
         match made {
             Ok(Shortened { out, end, .. }) => {
                 let chunks = self.writer.get_mut().go_over_to(out, end.bytes());
@@ -157,7 +164,7 @@ impl<W: Write> TraceFile<W> {
 
     /// Writes records.
     pub fn records(&mut self, records: &[Record]) {
-        if self.lost.is_none() {
+        if !self.is_full {
             return self.try_records(records);
         }
         // The stacks of events that are lost; what is left of the room is for those that say more.
@@ -211,7 +218,7 @@ impl<W: Write> TraceFile<W> {
 
     /// What was lost for want of room.
     fn losses(&self) -> impl Iterator<Item = Record> {
-        let Missed { events, records } = self.lost.unwrap_or_default();
+        let Missed { events, records } = self.lost;
         let (process, reason, time) = (None, LossReason::SizeLimit, now());
         let counted = (events > 0).then_some(Loss { process, reason, events, time });
         let uncounted = records.then_some(Loss { process, reason, events: 0, time });
@@ -224,8 +231,8 @@ impl<W: Write> TraceFile<W> {
         events: u64,
         write: impl FnOnce(&mut TraceWriter<Tee<W>>) -> Result<(), FormatError>,
     ) -> bool {
-        if self.error.is_some() || self.lost.is_some() {
-            self.lost.iter_mut().for_each(|lost| lost.events += events);
+        if self.error.is_some() || self.is_full {
+            self.lost.events += events;
             return false;
         }
         self.events += events;
@@ -239,7 +246,7 @@ impl<W: Write> TraceFile<W> {
     /// refused, which is told.
     fn write(&mut self, write: impl FnOnce(&mut TraceWriter<Tee<W>>) -> Result<(), FormatError>) -> bool {
         let is_making = self.bounding.as_ref().is_some_and(Bounding::is_making);
-        let may_begin = self.lost.is_none() && self.bounding.as_ref().is_some_and(Bounding::may_begin);
+        let may_begin = !self.is_full && self.bounding.as_ref().is_some_and(Bounding::may_begin);
         let most = self.bounding.as_ref().map_or(u64::MAX, |bounding| {
             // Without a cut to come the file may be filled but for the part for the last records.
             if is_making || may_begin { bounding.file_bytes_max() } else { bounding.joined_bytes_max() }
@@ -274,14 +281,19 @@ impl<W: Write> TraceFile<W> {
         if missed == Missed::default() {
             return;
         }
-        if self.lost.is_none() {
+        if self.over_budget && !std::mem::replace(&mut self.is_full, true) {
             self.notices.push(
                 "the trace has reached --max-size and cannot be shortened any more: events from now on are lost; the program \
                  goes on, what is written stays readable"
                     .into(),
             );
+        } else if self.lost == Missed::default() {
+            self.notices.push(
+                "the trace has reached --max-size before it could be shortened: what had no room is lost; the trace goes on"
+                    .into(),
+            );
         }
-        self.lost.get_or_insert_default().add(missed);
+        self.lost.add(missed);
     }
 
     fn tell_failure(&mut self, error: &CutError) {

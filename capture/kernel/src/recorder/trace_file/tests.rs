@@ -153,3 +153,35 @@ fn readers_take_all_that_is_behind_a_much_shorter_trace() {
     assert_eq!(written.bytes, bytes.len() as u64);
     assert_eq!(records_of(&bytes).len(), 66 * 1000 + 1);
 }
+
+#[test]
+fn a_recording_goes_on_after_what_had_no_room() {
+    let (mut file, _, cuts) = bounded(MAX);
+    (0..300).for_each(|number| file.records(&[record(number)]));
+    file.begin_cut(now());
+    // The shorter trace has no room for all that waits.
+    (300..600).for_each(|number| file.records(&[record(number)]));
+    let shorter = |records: u32| {
+        let out = Shared::default();
+        let mut writer = TraceWriter::new(out.clone(), &HEADER).expect("memory takes it");
+        (0..records).for_each(|number| writer.records(now(), &[record(number)]).expect("memory takes it"));
+        let (end, cut_at) = (writer.end(), TraceNanos(1));
+        (out, Shortened { out: writer.into_inner().expect("memory takes it"), end, cut_at })
+    };
+    cuts.send(Ok(shorter(10).1)).expect("a cut is being made");
+    file.take_cut(true);
+    assert_eq!(file.take_notices().len(), 1);
+    assert!(file.wants_cut(), "there is more to cut");
+    file.begin_cut(now());
+    let (out, shortened) = shorter(1);
+    cuts.send(Ok(shortened)).expect("a cut is being made");
+    file.take_cut(true);
+    file.records(&[record(600)]);
+    let written = file.finish(vec![end_record()]);
+    assert!(written.bytes <= MAX);
+    let records = records_of(&out.bytes());
+    let is_told = |loss: &Loss| (loss.reason, loss.events) == (LossReason::SizeLimit, 0);
+    assert!(
+        matches!(&records[..], [_, later, Record::Loss(loss), Record::End(_)] if *later == record(600) && is_told(loss))
+    );
+}
