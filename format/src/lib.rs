@@ -96,4 +96,4 @@ pub use object_columns::{ObjectColumns, TimeRounding};
 #[cfg(feature = "std")]
 pub use snapshot::Snapshot;
 #[cfg(feature = "std")]
-pub use writer::TraceWriter;
+pub use writer::{TraceEnd, TraceWriter};

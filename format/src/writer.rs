@@ -6,14 +6,15 @@ use crate::checkpoint::CheckpointTable;
 use crate::checksum::crc32;
 use crate::columns::EventColumns;
 use crate::error::FormatError;
+use crate::event_batch::EventBatch;
 use crate::expansion::Expansion;
 use crate::header::{CHUNK_HEADER_BYTES, ChunkHeader, ChunkKind, Compression, FileHeader, PAYLOAD_BYTES_MAX};
 use crate::kernel_columns::KernelColumns;
-use crate::object_columns::{ObjectColumns, TimeRounding};
+use crate::object_columns::{ObjectColumns, ObjectPositions, TimeRounding};
 use crate::records::Record;
 use crate::snapshot::Snapshot;
 use crate::units::{ProcessId, StreamId, TraceNanos};
-use crate::zstd_contexts::Compressor;
+use crate::zstd_contexts::{Compressor, Decompressor};
 
 /// Smaller payloads are stored as they are.
 const COMPRESS_FROM_BYTES: usize = 64;
@@ -23,11 +24,25 @@ const COMPRESS_FROM_BYTES: usize = 64;
 #[derive(Debug)]
 pub struct TraceWriter<W: Write> {
     out: W,
-    bytes_written: u64,
+    end: TraceEnd,
     compressor: Compressor,
     /// The chunk that is being made, in memory that is kept.
     chunk: Vec<u8>,
+}
+
+/// Where a trace ends, and what decides which chunks readers take behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TraceEnd {
+    bytes: u64,
     expansion: Expansion,
+}
+
+impl TraceEnd {
+    /// Its length in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
 }
 
 impl<W: Write> TraceWriter<W> {
@@ -38,17 +53,14 @@ impl<W: Write> TraceWriter<W> {
     pub fn new(mut out: W, header: &FileHeader) -> Result<TraceWriter<W>, FormatError> {
         let bytes = header.encode();
         out.write_all(&bytes)?;
-        Ok(TraceWriter {
-            bytes_written: bytes.len() as u64,
-            expansion: Expansion::default(),
-            ..TraceWriter::go_on(out)
-        })
+        let end = TraceEnd { bytes: bytes.len() as u64, expansion: Expansion::default() };
+        Ok(TraceWriter { end, ..TraceWriter::go_on(out) })
     }
 
     /// Goes on with a trace whose header is written: `out` is at its end.
     pub fn go_on(out: W) -> TraceWriter<W> {
-        let (compressor, expansion) = (Compressor::default(), Expansion::USED_UP);
-        TraceWriter { out, bytes_written: 0, expansion, compressor, chunk: Vec::new() }
+        let end = TraceEnd { bytes: 0, expansion: Expansion::USED_UP };
+        TraceWriter { out, end, compressor: Compressor::default(), chunk: Vec::new() }
     }
 
     /// Writes the events of one stream as one chunk. Nothing is written for empty columns.
@@ -72,8 +84,8 @@ impl<W: Write> TraceWriter<W> {
     ) -> Result<(), FormatError> {
         let Some(encoded) = objects.encode(rounding, &mut self.compressor) else { return Ok(()) };
         let times = (encoded.first, encoded.last);
-        let bytes = self.bytes_written + (CHUNK_HEADER_BYTES + encoded.payload.len()) as u64;
-        if !self.expansion.has_room_for_objects(objects.len(), bytes) {
+        let bytes = self.end.bytes + (CHUNK_HEADER_BYTES + encoded.payload.len()) as u64;
+        if !self.end.expansion.has_room_for_objects(objects.len(), bytes) {
             // They are so alike that a reader would take them for a bomb.
             return self.events(stream, &objects.to_events());
         }
@@ -124,20 +136,34 @@ impl<W: Write> TraceWriter<W> {
         Ok(())
     }
 
-    /// Writes chunks as they are in another trace, their headers included.
+    /// Writes a chunk of another trace, `chunk` being all of it and `header` what it begins with: as it is, unless a reader
+    /// would not take it here, where less of the file is before it.
     ///
     /// # Errors
     /// What the output gives.
-    pub fn whole_chunks(&mut self, chunks: &[u8]) -> Result<(), FormatError> {
-        self.out.write_all(chunks)?;
-        self.bytes_written += chunks.len() as u64;
+    pub fn whole_chunk(&mut self, header: &ChunkHeader, chunk: &[u8]) -> Result<(), FormatError> {
+        // What is damaged stays as it is, for readers to tell of.
+        if self.admit(header) || !self.expanded_chunk(header, &chunk[CHUNK_HEADER_BYTES..])? {
+            self.put(chunk)?;
+        }
         Ok(())
+    }
+
+    /// Where the trace ends now.
+    #[must_use]
+    pub fn end(&self) -> TraceEnd {
+        self.end
+    }
+
+    /// What was written before is not there any more, or is another trace, which ends so.
+    pub fn set_end(&mut self, end: TraceEnd) {
+        self.end = end;
     }
 
     /// Bytes written so far.
     #[must_use]
     pub fn bytes_written(&self) -> u64 {
-        self.bytes_written
+        self.end.bytes
     }
 
     /// The output.
@@ -199,13 +225,47 @@ impl<W: Write> TraceWriter<W> {
         });
         self.chunk[..CHUNK_HEADER_BYTES].copy_from_slice(&header.encode());
         self.out.write_all(&self.chunk)?;
-        self.bytes_written += self.chunk.len() as u64;
+        self.end.bytes += self.chunk.len() as u64;
+        Ok(())
+    }
+
+    /// Writes a chunk whose compression is too good for its place with less of it. Whether that could be done.
+    fn expanded_chunk(&mut self, header: &ChunkHeader, stored: &[u8]) -> Result<bool, FormatError> {
+        let &ChunkHeader { kind, compression, stream, count, first, last, raw_bytes, .. } = header;
+        let (mut payload, mut decompressor) = (Vec::new(), Decompressor::default());
+        if crc32(stored) != header.payload_crc {
+            return Ok(false);
+        }
+        if kind == ChunkKind::OBJECT_EVENTS {
+            let Ok(events) = events_of_objects(header, stored) else { return Ok(false) };
+            self.events(stream, &events)?;
+        } else if compression == Compression::Zstd && decompressor.append(stored, raw_bytes as usize, &mut payload) {
+            self.chunk(kind, stream, count as usize, (first, last), &payload)?;
+        } else {
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    fn put(&mut self, chunk: &[u8]) -> Result<(), FormatError> {
+        self.out.write_all(chunk)?;
+        self.end.bytes += chunk.len() as u64;
         Ok(())
     }
 
     /// Whether a reader takes a chunk with this header, if it is the next.
     fn admit(&mut self, header: &ChunkHeader) -> bool {
-        let end = self.bytes_written + CHUNK_HEADER_BYTES as u64 + u64::from(header.stored_bytes);
-        self.expansion.admit(header, end)
+        let end = self.end.bytes + CHUNK_HEADER_BYTES as u64 + u64::from(header.stored_bytes);
+        self.end.expansion.admit(header, end)
     }
+}
+
+fn events_of_objects(header: &ChunkHeader, stored: &[u8]) -> Result<EventColumns, FormatError> {
+    let (mut columns, mut decompressor) = (Vec::new(), Decompressor::default());
+    let mut positions = ObjectPositions::open(stored, header.count, header.first, &mut columns, &mut decompressor)?;
+    let mut batch = EventBatch::new();
+    positions.fill(&columns, &mut batch, header.count as usize)?;
+    let mut events = EventColumns::new();
+    (0..batch.len()).for_each(|index| events.push(batch.event(index)));
+    Ok(events)
 }

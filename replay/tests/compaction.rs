@@ -364,3 +364,42 @@ fn nothing_is_lost_where_rounded_times_go_back() {
         assert_eq!(replayed(&compacted(&whole, at), Moment::End).processes[0].objects, of_whole, "cut at {at}");
     }
 }
+
+#[test]
+fn readers_take_what_is_behind_a_much_shorter_start() {
+    // Hardly to be compressed, all of it gone before the cut.
+    let scattered: Vec<Event> = (0..40_000_u64)
+        .flat_map(|number| {
+            let (time, address) = (2 + 2 * number, number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 17 << 4);
+            [alloc(time, address, address >> 9 & 0xffff, 1), free(time + 1, address)]
+        })
+        .collect();
+    let (first, at) = (200_000, 150_000);
+    let mut builder = Builder::new(PageShift::KIB_4);
+    builder = builder.records(&[libc_module(0), process(0, ProcessOrigin::Command, None, 1), stream(1, 0, None)]);
+    for events in scattered.chunks(10_000) {
+        builder = builder.events(1, events);
+    }
+    // All the same, again and again.
+    let fault = PageFault {
+        address: Address(HEAP),
+        instruction: Address(LIBC),
+        stack: StackId::UNKNOWN,
+        access: FaultAccess::Read,
+        in_kernel: false,
+    };
+    for begin in (0..8).map(|chunk| first + 40_000 * chunk) {
+        let pairs =
+            (0..16_000).flat_map(|pair| [alloc(begin + 2 * pair, HEAP, 8, 1), free(begin + 2 * pair + 1, HEAP)]);
+        let faults: Vec<(u64, KernelEventKind)> =
+            (0..30_000).map(|number| (begin + number, KernelEventKind::Fault(fault))).collect();
+        builder = builder.objects(1, &pairs.collect::<Vec<Event>>()).kernel_events(0, &faults);
+    }
+    let end = first + 400_000;
+    let whole = builder.records(&[ended(0, end, EndStatus::Running)]).end(end);
+    assert_eq!(Trace::open(&whole).unwrap().defects(), []);
+    let cut = compacted(&whole, at);
+    assert_eq!(Trace::open(&cut).unwrap().defects(), []);
+    let objects = |bytes: &[u8]| replayed(bytes, Moment::End).processes[0].objects;
+    assert_eq!(objects(&cut), objects(&whole));
+}

@@ -72,7 +72,7 @@ fn keep_chunk<W: Write>(
         if is_of_stream {
             passed.insert(header.stream);
         }
-        return writer.whole_chunks(trace.whole_chunk(chunk));
+        return writer.whole_chunk(header, trace.whole_chunk(chunk));
     }
     match header.kind {
         _ if header.last < at => Ok(()),

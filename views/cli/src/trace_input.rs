@@ -43,6 +43,13 @@ impl TraceInput {
     pub fn prefix(path: &Path, bytes: u64, behind: &[u8]) -> anyhow::Result<TraceInput> {
         let read = || -> io::Result<Bytes> {
             let file = File::open(path)?;
+            let found = file.metadata()?.len();
+            if found < bytes {
+                // Beyond the end of a mapped file is SIGBUS.
+                let what =
+                    format!("expected {bytes} bytes, found {found}: it was cut or replaced while it was written");
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, what));
+            }
             if bytes >= MAP_FROM_BYTES && behind.is_empty() {
                 return Ok(Bytes::Mapped(map(&file, bytes)?));
             }
@@ -154,4 +161,22 @@ fn native(bytes: Bytes) -> anyhow::Result<Bytes> {
         opened => opened.map(drop)?,
     }
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_longer_than_its_file_is_refused() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("trace");
+        let file = File::create(&path).expect("a file");
+        file.set_len(MAP_FROM_BYTES).expect("a sparse file");
+        assert!(TraceInput::prefix(&path, MAP_FROM_BYTES, &[]).is_ok());
+        for bytes in [MAP_FROM_BYTES + 1, 2 * MAP_FROM_BYTES] {
+            let refused = TraceInput::prefix(&path, bytes, &[]).err().expect("it is shorter");
+            assert!(format!("{refused:#}").contains("replaced"), "{refused:#}");
+        }
+    }
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use pagetrace_format::TraceNanos;
+use pagetrace_format::{TraceEnd, TraceNanos};
 use rustix::process::setpriority_process;
 
 use super::tick_mapper::now;
@@ -56,8 +56,8 @@ pub enum CutError {
 pub struct Shortened<W> {
     /// It, at its end.
     pub out: W,
-    /// Its length in bytes.
-    pub bytes: u64,
+    /// Where that is.
+    pub end: TraceEnd,
     /// Events before this were cut off.
     pub cut_at: TraceNanos,
 }

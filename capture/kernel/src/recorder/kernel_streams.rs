@@ -43,6 +43,8 @@ pub struct KernelStreams {
     accesses: Accesses,
     /// When the rings were looked at last.
     looked: u64,
+    /// What is older has left the timeline.
+    told_until: u64,
     images: Images,
     files: HashMap<(u64, u64, String), FileId>,
     lost: u64,
@@ -109,6 +111,7 @@ impl KernelStreams {
             unwinder: StackUnwinder::new(),
             accesses: Accesses::new(),
             looked: now().0,
+            told_until: 0,
             images: Images::default(),
             files: HashMap::new(),
             lost: 0,
@@ -134,6 +137,7 @@ impl KernelStreams {
         self.take_records();
         let told_until = self.release(complete, &mut output);
         self.images.read_arguments();
+        self.told_until = told_until;
         self.images.resolve(told_until, next_id, &mut output.records);
         self.take_chunks(false, &mut output);
         if Instant::now() >= self.next_losses {
@@ -148,6 +152,11 @@ impl KernelStreams {
         let mut output = Output::default();
         self.take_chunks(true, &mut output);
         output
+    }
+
+    /// Nothing older is still to come from the kernel.
+    pub fn told_until(&self) -> u64 {
+        if self.perf.is_some() { self.told_until } else { u64::MAX }
     }
 
     /// The time of the earliest event that waits for its process to be known.

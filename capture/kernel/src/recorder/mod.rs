@@ -91,6 +91,8 @@ pub struct Recorder<W: Write> {
     trace: TraceFile<W>,
     options: RecorderOptions,
     doorbell_seen: u32,
+    /// What was published before has been taken.
+    drained_at: TraceNanos,
     started: Instant,
     next_search: Instant,
     next_look: Instant,
@@ -136,6 +138,7 @@ impl<W: Write> Recorder<W> {
             trace,
             options,
             doorbell_seen: 0,
+            drained_at: header.start,
             started,
             next_search: started,
             next_look: started,
@@ -215,7 +218,7 @@ impl<W: Write> Recorder<W> {
         // Who ended before the events are taken has published all it ever will.
         let ended = self.processes.ended();
         // Hooks wait then, as for a slow disk.
-        if !self.trace.is_crowded() || !ended.is_empty() {
+        if !self.trace.is_crowded() || !ended.is_empty() || self.awaits_events_to_cut() {
             self.take_events();
         }
         for snapshot in self.processes.parked_snapshots(session) {
@@ -298,13 +301,18 @@ impl<W: Write> Recorder<W> {
         }
     }
 
+    /// Whether a cut could go no further than the last one that was tried: no later than what was taken then.
+    fn awaits_events_to_cut(&self) -> bool {
+        self.trace.wants_cut() && now().0.saturating_sub(self.drained_at.0) >= LATE_WITHIN_NS
+    }
+
     fn begin_cut(&mut self) {
-        let present = now().0;
         self.drain.flush(None, &mut |stream, events| self.trace.events(stream, events));
         let output = self.kernel.flush();
         self.trace.kernel_events(output);
-        let complete = present.saturating_sub(LATE_WITHIN_NS);
-        let waiting = self.kernel.waiting_from().unwrap_or(u64::MAX).max(present.saturating_sub(WAITS_WITHIN_NS));
+        let taken = self.drained_at.0.min(self.kernel.told_until());
+        let complete = taken.saturating_sub(LATE_WITHIN_NS);
+        let waiting = self.kernel.waiting_from().unwrap_or(u64::MAX).max(now().0.saturating_sub(WAITS_WITHIN_NS));
         self.trace.begin_cut(TraceNanos(complete.min(waiting)));
     }
 
@@ -318,6 +326,7 @@ impl<W: Write> Recorder<W> {
     }
 
     fn take_events(&mut self) {
+        self.drained_at = now();
         let session = self.session.session();
         let header = session.header();
         let (ready, processes, trace) = (self.session.blocks_ready(), self.processes.drained(), &mut self.trace);

@@ -3,7 +3,6 @@
 use std::io::{self, Write};
 use std::sync::Arc;
 
-use pagetrace_format::header::CHUNK_HEADER_BYTES;
 use pagetrace_format::{ChunkHeader, ChunkKind};
 
 /// A file that is written, and what was written since a cut began or since the file had no room.
@@ -26,6 +25,30 @@ pub struct Room {
     pub most: u64,
     /// Whether a chunk beyond that waits in memory; otherwise it is refused.
     pub may_wait: bool,
+}
+
+/// What there was no room for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Missed {
+    /// Events.
+    pub events: u64,
+    /// Whether there were records too: nobody knows how many events depend on them.
+    pub records: bool,
+}
+
+impl Missed {
+    /// What is in a chunk. One snapshot more or less is nothing that is missed.
+    pub fn of_chunk(header: &ChunkHeader) -> Missed {
+        let has_events = header.kind.has_events() || header.kind == ChunkKind::KERNEL_EVENTS;
+        let events = if has_events { u64::from(header.count) } else { 0 };
+        Missed { events, records: header.kind == ChunkKind::RECORDS }
+    }
+
+    /// Adds to it.
+    pub fn add(&mut self, other: Missed) {
+        self.events += other.events;
+        self.records |= other.records;
+    }
 }
 
 #[derive(Debug, Default)]
@@ -91,37 +114,19 @@ impl<W: Write> Tee<W> {
         }
     }
 
-    /// The other file takes the place of this one, with what is in memory behind it, up to a length of `most`. Gives the
-    /// number of events for which there is no room.
-    pub fn go_over_to(&mut self, out: W, bytes: u64, most: u64) -> io::Result<u64> {
+    /// The other file takes the place of this one. Gives what was in memory, which is to be written behind it.
+    pub fn go_over_to(&mut self, out: W, bytes: u64) -> Vec<u8> {
         // The old file's blocks are free before more are taken.
         (self.out, self.written) = (out, bytes);
         self.behind = Arc::new([]);
-        let memory = self.memory.take().unwrap_or_default();
-        self.append(&memory.chunks, most)
+        self.memory.take().unwrap_or_default().chunks
     }
 
-    /// There is no other file: what this one lacks of what is in memory is written to it. As [`Tee::go_over_to`].
-    pub fn go_on(&mut self, most: u64) -> io::Result<u64> {
+    /// There is no other file. Gives what this one lacks of what was in memory, which is to be written behind it.
+    pub fn go_on(&mut self) -> Vec<u8> {
         self.wait_on();
-        let memory = self.memory.take().unwrap_or_default();
-        self.append(memory.beside_file(), most)
-    }
-
-    fn append(&mut self, mut chunks: &[u8], most: u64) -> io::Result<u64> {
-        let mut lost = 0;
-        // They were made here and are whole.
-        while let Ok(header) = ChunkHeader::decode(chunks) {
-            let (chunk, rest) = chunks.split_at(CHUNK_HEADER_BYTES + header.stored_bytes as usize);
-            if self.written + chunk.len() as u64 <= most {
-                self.out.write_all(chunk)?;
-                self.written += chunk.len() as u64;
-            } else if header.kind.has_events() || header.kind == ChunkKind::KERNEL_EVENTS {
-                lost += u64::from(header.count);
-            }
-            chunks = rest;
-        }
-        Ok(lost)
+        let mut memory = self.memory.take().unwrap_or_default();
+        memory.chunks.split_off(memory.in_file as usize)
     }
 }
 

@@ -125,7 +125,9 @@ fn live_state_beyond_the_bounds_is_told_once() {
     assert!(recorded.largest <= MAX_SIZE, "{} bytes", recorded.largest);
     // On a busy machine the program may end before a cut was tried.
     assert!(errors.matches("takes more than --max-size").count() <= 1, "{errors}");
-    assert_eq!(errors.matches("has reached --max-size").count(), 1, "{errors}");
+    let lost = ["has reached --max-size and cannot", "has reached --max-size before"];
+    let told = lost.map(|what| errors.matches(what).count());
+    assert!(matches!(told, [1, 0] | [0, 1] | [1, 1]), "{errors}");
     assert!(number(&recorded.report["lost"]["reasons"]["size_limit"]) > 0, "{:#}", recorded.report["lost"]);
 }
 

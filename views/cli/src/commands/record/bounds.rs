@@ -6,6 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anyhow::bail;
 use pagetrace_format::{Chunk, FormatError, Trace, TraceNanos};
 use pagetrace_kernel::recorder::{Bounds, CutError, CutOrder, Shortened, Shortener};
 use pagetrace_replay::compact;
@@ -18,6 +19,7 @@ const MAX_SIZE_LEAST: u64 = 1 << 20;
 const KEEP_LAST_LEAST: Duration = Duration::from_secs(1);
 /// Events after the cut take one in so many of the bytes that the shorter trace may have.
 const EVENTS_ONE_IN: u64 = 3;
+const NOT_THERE: &str = "the trace is not where it was written any more";
 
 /// Options of `record` that bound the trace.
 #[derive(clap::Args)]
@@ -41,7 +43,7 @@ impl BoundsArgs {
     /// Buffers as large as asked for, but no larger than a small trace can take at once: what is in them comes to about a
     /// fourteenth of their size in the trace.
     pub fn buffer_bytes(&self, asked: usize) -> usize {
-        let most = self.max_size.map_or(usize::MAX, |max| usize::try_from(2 * max).unwrap_or(usize::MAX));
+        let most = self.max_size.map_or(usize::MAX, |max| usize::try_from(max.saturating_mul(2)).unwrap_or(usize::MAX));
         asked.min(most)
     }
 }
@@ -110,6 +112,10 @@ impl Compactor {
 
     fn try_to_shorten(&mut self, order: &CutOrder) -> anyhow::Result<Result<Shortened<File>, CutError>> {
         let input = TraceInput::prefix(&self.trace, order.written, &order.behind)?;
+        // After it was opened: what is mapped must be nobody else's, who might cut it.
+        if self.written.place(&self.trace) != Place::Named {
+            bail!(NOT_THERE);
+        }
         let trace = input.trace()?;
         // Where that is too large still, as much goes as may.
         let is_new = |chunk: &&Chunk| chunk.header.last >= order.complete_until;
@@ -129,8 +135,8 @@ impl Compactor {
             let out = Budgeted { file, left: order.budget.unwrap_or(u64::MAX) };
             match compact(&trace, at, out) {
                 Ok(writer) => {
-                    let bytes = writer.bytes_written();
-                    return Ok(Ok(Shortened { out: writer.into_inner()?.file, bytes, cut_at: at }));
+                    let end = writer.end();
+                    return Ok(Ok(Shortened { out: writer.into_inner()?.file, end, cut_at: at }));
                 }
                 Err(FormatError::Io(error)) if error.kind() == io::ErrorKind::FileTooLarge => {}
                 Err(error) => return Err(error.into()),
@@ -153,7 +159,7 @@ impl Shortener<File> for Compactor {
         let placed = match self.written.place(&self.trace) {
             Place::Named => fs::rename(&self.temporary, &self.trace),
             // What is there now is another's.
-            _ => Err(io::Error::new(io::ErrorKind::NotFound, "the trace is not where it was written any more")),
+            _ => Err(io::Error::new(io::ErrorKind::NotFound, NOT_THERE)),
         };
         match &placed {
             Ok(()) => self.written.set(self.made.take()),
@@ -201,6 +207,8 @@ impl Write for Budgeted {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     #[test]
@@ -223,6 +231,30 @@ mod tests {
         check("-8M", None);
         check("99999999999999999999", None);
         check("99999999999G", None);
+    }
+
+    #[test]
+    fn buffers_of_any_largest_size() {
+        let buffers = |max_size| BoundsArgs { max_size, keep_last: None }.buffer_bytes(64 << 20);
+        assert_eq!(buffers(None), 64 << 20);
+        assert_eq!(buffers(Some(1 << 20)), 2 << 20);
+        assert_eq!(buffers(Some(u64::MAX)), 64 << 20);
+        assert_eq!(buffers(Some(1 << 63)), 64 << 20);
+    }
+
+    #[test]
+    fn another_file_in_the_place_of_the_trace_is_no_trace_to_shorten() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("trace");
+        let written = WrittenFile::default();
+        written.set(Some(File::create(&path).expect("a file")));
+        fs::remove_file(&path).expect("it is there");
+        fs::write(&path, b"something else").expect("room");
+        let order =
+            CutOrder { written: 4, behind: Arc::new([]), complete_until: TraceNanos(1), keep_from: None, budget: None };
+        let made = Compactor::new(&path, written).shorten(&order);
+        assert!(matches!(&made, Err(CutError::Failed(why)) if why == NOT_THERE), "{made:?}");
+        assert_eq!(fs::read(&path).expect("it is left"), b"something else");
     }
 
     #[test]
