@@ -32,4 +32,7 @@ pub enum DefectKind {
     TooManyCopies,
     /// A table of the state before which events were dropped, damaged.
     DamagedCheckpoint,
+    /// Tables of that state say something of more pages than the trace is long: what they say of the rest was not taken over.
+    /// The offset is that of the file.
+    OversizedCheckpoint,
 }

@@ -62,13 +62,13 @@ pub fn replay(trace: &Trace<'_>, at: Moment, progress: &mut dyn FnMut(u64)) -> R
         }
     });
     progress(done);
-    let (Found { events, pages, peak, final_pages, anomalies, outcomes }, too_many_copies, kernel) = replay.finish();
+    let (Found { events, pages, peak, final_pages, anomalies, outcomes }, not_followed, kernel) = replay.finish();
     let (page_events, damaged_kernel_events) = kernel.finish();
 
     let damaged_events = timeline.into_defects();
     metadata.defects.extend(damaged_events);
     metadata.defects.extend(damaged_kernel_events);
-    metadata.defects.extend(too_many_copies);
+    metadata.defects.extend(not_followed);
     let lost = lost_events(&metadata);
     let dropped = metadata.dropped();
     let processes = outcomes
@@ -175,6 +175,8 @@ struct Replay<'t, 'b> {
     kernel: KernelStates<'t, 'b>,
     states: Vec<Option<ProcessState>>,
     copies: Copies,
+    /// Where not all of the checkpoint was taken up.
+    oversized_checkpoint: Option<Defect>,
     now: PageStateCounts,
     found: Found,
 }
@@ -220,6 +222,7 @@ impl<'t, 'b> Replay<'t, 'b> {
             kernel,
             states: metadata.processes.iter().map(|_| None).collect(),
             copies: Copies::new(metadata),
+            oversized_checkpoint: None,
             now: PageStateCounts::default(),
             found: Found {
                 events: EventCounts::default(),
@@ -420,7 +423,7 @@ impl<'t, 'b> Replay<'t, 'b> {
         self.found.anomalies.add(&state.page_states.anomalies);
     }
 
-    fn finish(mut self) -> (Found, Option<Defect>, KernelStates<'t, 'b>) {
+    fn finish(mut self) -> (Found, Vec<Defect>, KernelStates<'t, 'b>) {
         while let Some(next) = self.due.pop() {
             self.kernel.run_until(next.time, self.metadata);
             self.run(next.action);
@@ -429,7 +432,8 @@ impl<'t, 'b> Replay<'t, 'b> {
         for process in 0..self.states.len() {
             self.end(process);
         }
-        (self.found, self.copies.defect(), self.kernel)
+        let defects = self.copies.defect().into_iter().chain(self.oversized_checkpoint).collect();
+        (self.found, defects, self.kernel)
     }
 }
 

@@ -6,7 +6,7 @@ use pagetrace_format::{Address, FileId, PageCall, PageSet, PageShift, ProcessId,
 use super::areas::{Area, AreaKind, Traits};
 use super::touches::{Touch, TouchCause, TouchSite};
 use super::{AddressSpace, FutureLock};
-use crate::checkpoint::{COUNT_MAX, Checkpoint, Tables, known, optional};
+use crate::checkpoint::{COUNT_MAX, Checkpoint, LeafAccount, Tables, known, optional, page_range};
 
 /// Kinds of counts in [`TableKind::KERNEL_COUNTS`].
 const WITH_STACK: u64 = 0;
@@ -67,6 +67,7 @@ impl AddressSpace {
         machine: Option<&Machine>,
         own: ProcessId,
         checkpoint: &Checkpoint,
+        leaves: &mut LeafAccount,
     ) -> Option<AddressSpace> {
         let [heap_start, heap_end, future, called, forked] = checkpoint.row(own, TableKind::ADDRESS_SPACE)?;
         let mut space = AddressSpace::new(shift, machine);
@@ -86,17 +87,23 @@ impl AddressSpace {
                 _ => AreaKind::Special,
             };
             let area = Area { kind, protection: protection as u8, traits: Traits::of(traits as u8) };
-            space.areas.insert(first..first.saturating_add(pages), area);
+            space.areas.insert(page_range(first, pages), area);
         }
         space.resident = checkpoint.pages(own, PageSet::Resident);
         space.touched_files = checkpoint.pages(own, PageSet::TouchedFiles);
         space.file_pages = checkpoint.pages(own, PageSet::FilePages);
         space.huge.restore(checkpoint.pages(own, PageSet::SmallPageTables));
         for [first, pages, time, tid, cause, instruction, stack] in checkpoint.rows(own, TableKind::TOUCHES) {
+            // Pages without a known touch are what a trace has that began late.
+            if !leaves.allows::<Touch>(1) {
+                break;
+            }
             let (instruction, stack) = (Address(instruction), StackId(stack as u32));
             let site = space.touches.site(TouchSite { cause: cause_of(cause), instruction, stack });
             let touch = Touch { time: TraceNanos(time), tid: tid as u32, site };
-            space.touches.add(first..first.saturating_add(pages), touch, &space.resident);
+            let before = space.touches.leaf_count();
+            space.touches.add(page_range(first, pages), touch, &space.resident);
+            leaves.take::<Touch>(space.touches.leaf_count().saturating_sub(before));
         }
         space.programs.extend(checkpoint.rows(own, TableKind::PROGRAM_FILES).map(|[file]| FileId(file as u32)));
         for [what, key, count] in checkpoint.rows(own, TableKind::KERNEL_COUNTS) {

@@ -111,6 +111,11 @@ impl Touches {
         }
     }
 
+    /// Leaves of pages that were touched one by one.
+    pub(crate) fn leaf_count(&self) -> usize {
+        self.by_page.leaf_count()
+    }
+
     /// The first touch of a page, if it is resident and its touch is known.
     #[cfg(test)]
     pub(crate) fn of(&self, page: u64) -> Option<Touch> {

@@ -4,10 +4,14 @@
 //! types whose state it is say what goes into it; here is what all of them share.
 
 mod compaction;
+mod leaves;
 mod summaries;
 
 pub use compaction::compact;
+pub(crate) use leaves::LeafAccount;
 pub(crate) use summaries::{ProcessCheckpoint, RecordingCheckpoint};
+
+use std::ops::Range;
 
 use hashbrown::HashMap;
 use pagetrace_format::{Address, CheckpointTable, PageSet, ProcessId, TableKind, TraceNanos};
@@ -16,8 +20,8 @@ use crate::intervals::Intervals;
 
 /// The tables of whole recordings stand under this process.
 pub(crate) const RECORDING: ProcessId = ProcessId(0);
-/// So many pages of a set are looked at one by one: a forged one must not make a replay run for ever.
-const PAGES_MAX: usize = 1 << 26;
+/// One past the last page of all addresses, of the smallest pages. A forged table may name others.
+const PAGES_END: u64 = 1 << 52;
 
 /// No recording counts so far; a forged one may claim to have.
 pub(crate) const COUNT_MAX: u64 = 1 << 56;
@@ -80,14 +84,8 @@ impl Checkpoint {
     pub(crate) fn pages(&self, process: ProcessId, set: PageSet) -> Intervals {
         let mut pages = Intervals::default();
         let rows = self.rows::<3>(process, TableKind::PAGES).filter(|row| row[0] == set as u64);
-        rows.for_each(|[_, first, count]| pages.insert(first..first.saturating_add(count)));
+        rows.for_each(|[_, first, count]| pages.insert(page_range(first, count)));
         pages
-    }
-
-    /// The same page by page.
-    pub(crate) fn each_page(&self, process: ProcessId, set: PageSet) -> impl Iterator<Item = u64> {
-        let rows = self.rows::<3>(process, TableKind::PAGES).filter(move |row| row[0] == set as u64);
-        rows.flat_map(|[_, first, pages]| first..first.saturating_add(pages)).take(PAGES_MAX)
     }
 
     /// The live objects of all processes: address and size.
@@ -142,13 +140,18 @@ impl Tables {
     }
 
     /// Appends a set of pages.
-    pub(crate) fn push_pages(&mut self, set: PageSet, pages: impl Iterator<Item = std::ops::Range<u64>>) {
+    pub(crate) fn push_pages(&mut self, set: PageSet, pages: impl Iterator<Item = Range<u64>>) {
         pages.for_each(|range| self.push(TableKind::PAGES, &[set as u64, range.start, range.end - range.start]));
     }
 
     pub(crate) fn into_tables(self) -> Vec<CheckpointTable> {
         self.tables
     }
+}
+
+/// Pages of a row, those that there are.
+pub(crate) fn page_range(first: u64, pages: u64) -> Range<u64> {
+    first.min(PAGES_END)..first.saturating_add(pages).min(PAGES_END)
 }
 
 /// A number that may be missing, as a number.

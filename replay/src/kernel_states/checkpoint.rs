@@ -5,7 +5,7 @@ use pagetrace_format::{PageCall, PageShift, ProcessId, TableKind};
 use super::{KernelProcess, KernelStates};
 use crate::address_space::AddressSpace;
 use crate::analyses::agreement::{AgreementTally, share_of};
-use crate::checkpoint::{COUNT_MAX, Checkpoint, ProcessCheckpoint, Tables};
+use crate::checkpoint::{COUNT_MAX, Checkpoint, LeafAccount, ProcessCheckpoint, Tables};
 use crate::metadata::Metadata;
 use crate::page_events::{Agreement, FaultCounts, PageEvents};
 
@@ -26,13 +26,13 @@ impl KernelStates<'_, '_> {
     }
 
     /// Goes on from a checkpoint.
-    pub(crate) fn take_up(&mut self, checkpoint: &Checkpoint, metadata: &Metadata) {
+    pub(crate) fn take_up(&mut self, checkpoint: &Checkpoint, metadata: &Metadata, leaves: &mut LeafAccount) {
         for (id, before) in ProcessCheckpoint::all(checkpoint) {
             let Some(process) = metadata.index(id).and_then(|index| self.processes.get_mut(index)) else { continue };
             if before.ended {
                 process.result = ended(id, checkpoint, self.shift);
             } else {
-                process.space = AddressSpace::restored(self.shift, metadata.machine.as_ref(), id, checkpoint);
+                process.space = AddressSpace::restored(self.shift, metadata.machine.as_ref(), id, checkpoint, leaves);
                 process.tally = AgreementTally::restored(id, checkpoint);
             }
         }

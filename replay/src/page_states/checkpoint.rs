@@ -3,7 +3,7 @@
 use pagetrace_format::{PageSet, ProcessId};
 
 use super::{PageState, PageStates};
-use crate::checkpoint::{Checkpoint, Tables};
+use crate::checkpoint::{Checkpoint, LeafAccount, Tables};
 
 const SETS: [(PageSet, PageState); 4] = [
     (PageSet::InUse, PageState::InUse),
@@ -32,30 +32,34 @@ impl PageStates {
     }
 
     /// Those of a checkpoint in place of these, which are of no page yet; anomalies of before are counted apart.
-    pub(crate) fn restored(self, own: ProcessId, checkpoint: &Checkpoint, after_gap: bool) -> PageStates {
-        let mut states = PageStates { after_gap, ..self };
+    pub(crate) fn restored(
+        self,
+        own: ProcessId,
+        checkpoint: &Checkpoint,
+        after_gap: bool,
+        leaves: &mut LeafAccount,
+    ) -> PageStates {
+        let PageStates { mut states, mut counts, .. } = self;
         for (set, state) in SETS {
-            for page in checkpoint.each_page(own, set) {
-                if states.states.leaf_count() as u64 > states.leaves_max {
-                    states.anomalies.impossible_runs += 1;
-                    return states;
-                }
+            let all = leaves.change_each(&mut states, checkpoint.pages(own, set).iter(), |place| {
                 // A page is in one set; a damaged table may say otherwise.
-                let place = states.states.get_mut(page);
                 if *place != PageState::Unknown {
-                    continue;
+                    return;
                 }
                 *place = state;
-                states.counts.distinct += 1;
+                counts.distinct += 1;
                 match state {
-                    PageState::InUse => states.counts.in_use += 1,
-                    PageState::Free => states.counts.free += 1,
-                    PageState::Returned => states.counts.returned += 1,
+                    PageState::InUse => counts.in_use += 1,
+                    PageState::Free => counts.free += 1,
+                    PageState::Returned => counts.returned += 1,
                     PageState::Unknown | PageState::Forgotten => {}
                 }
+            });
+            if !all {
+                break;
             }
         }
-        states
+        PageStates { states, counts, after_gap, ..self }
     }
 
     /// Whether a gap may hide what became of pages.

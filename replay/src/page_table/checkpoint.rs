@@ -2,9 +2,12 @@
 
 use pagetrace_format::{PageSet, PageShift, ProcessId};
 
-use super::PageTable;
-use crate::checkpoint::{Checkpoint, Tables};
+use super::{PageRecord, PageTable};
+use crate::checkpoint::{Checkpoint, LeafAccount, Tables};
 use crate::intervals::Intervals;
+
+/// The records of an object lie in its first page's leaf and in its last one's: a large object has none in between.
+const OBJECT_LEAVES_MAX: usize = 2;
 
 impl PageTable {
     /// Puts sets of pages into tables.
@@ -19,24 +22,30 @@ impl PageTable {
         tables.push_pages(PageSet::ChunkBeforeGap, self.chunks_before_gap.iter());
     }
 
-    /// The pages at a checkpoint; `objects` are the addresses and usable bytes of the live objects.
+    /// The pages at a checkpoint; `objects` are the addresses and usable bytes of the live objects. `None` where these lie
+    /// on more pages than there may be.
     pub(crate) fn restored(
         shift: PageShift,
         own: ProcessId,
         checkpoint: &Checkpoint,
         objects: impl Iterator<Item = (u64, u64)>,
-    ) -> PageTable {
+        leaves: &mut LeafAccount,
+    ) -> Option<PageTable> {
         let mut table = PageTable::new(shift);
-        objects.for_each(|(address, usable)| table.add(address, usable));
-        for page in checkpoint.each_page(own, PageSet::Held) {
-            table.pages.get_mut(page).ever_held = true;
+        for (address, usable) in objects {
+            if !leaves.allows::<PageRecord>(OBJECT_LEAVES_MAX) {
+                return None;
+            }
+            let before = table.pages.leaf_count();
+            table.add(address, usable);
+            leaves.take::<PageRecord>(table.pages.leaf_count() - before);
         }
-        for page in checkpoint.each_page(own, PageSet::HeldChunk) {
-            table.pages.get_mut(page).ever_held_chunk = true;
-        }
+        let [held, chunks] = [PageSet::Held, PageSet::HeldChunk].map(|set| checkpoint.pages(own, set));
+        let _all_held = leaves.change_each(&mut table.pages, held.iter(), |record| record.ever_held = true)
+            && leaves.change_each(&mut table.pages, chunks.iter(), |record| record.ever_held_chunk = true);
         table.large_ever_held = checkpoint.pages(own, PageSet::HeldLarge);
         table.held_before_gap = checkpoint.pages(own, PageSet::HeldBeforeGap);
         table.chunks_before_gap = checkpoint.pages(own, PageSet::ChunkBeforeGap);
-        table
+        Some(table)
     }
 }

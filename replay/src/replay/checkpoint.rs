@@ -6,7 +6,9 @@ use pagetrace_format::{CheckpointTable, ProcessId, StreamId, TimeRounding, Trace
 
 use super::{Action, BATCH_EVENTS, Replay, add_counts};
 use crate::analyses::peak::RssSums;
-use crate::checkpoint::{Checkpoint, ProcessCheckpoint, RECORDING, RecordingCheckpoint, Tables, put_rss_marks};
+use crate::checkpoint::{
+    Checkpoint, LeafAccount, ProcessCheckpoint, RECORDING, RecordingCheckpoint, Tables, put_rss_marks,
+};
 use crate::metadata::{Metadata, ProcessInfo};
 use crate::objects::{ObjectTable, PARTS};
 use crate::page_table::PageTable;
@@ -104,7 +106,8 @@ impl Replay<'_, '_> {
             _ => due.time >= checkpoint.time,
         });
         self.next_due = TraceNanos(0);
-        self.kernel.take_up(checkpoint, metadata);
+        let mut leaves = LeafAccount::new(metadata.payload_bytes);
+        self.kernel.take_up(checkpoint, metadata, &mut leaves);
         let mut slots: HashMap<StreamId, u32> = HashMap::new();
         for chunk in self.trace.chunks().iter().filter(|chunk| chunk.header.kind.has_events()) {
             let next = slots.len() as u32;
@@ -114,11 +117,12 @@ impl Replay<'_, '_> {
             let Some(before) = known(index) else { continue };
             self.found.outcomes[index].take_up(&before, checkpoint, metadata);
             if before.objects && !before.ended {
-                let state = self.restored(info, &before, checkpoint, &slots);
+                let state = self.restored(info, &before, checkpoint, &slots, &mut leaves);
                 add_counts(&mut self.now, &state.page_states.counts);
                 self.states[index] = Some(state);
             }
         }
+        self.oversized_checkpoint = leaves.defect();
     }
 
     fn restored(
@@ -127,18 +131,25 @@ impl Replay<'_, '_> {
         before: &ProcessCheckpoint,
         checkpoint: &Checkpoint,
         slots: &HashMap<StreamId, u32>,
+        leaves: &mut LeafAccount,
     ) -> ProcessState {
         let (id, trace_shift) = (info.process.id, self.trace.header().page_shift);
         let (start, life_ns) = (info.process.start.0, info.last.0.saturating_sub(info.process.start.0));
         let begin_of = |part: usize| start + life_ns / PARTS as u64 * part as u64;
         // As parts are entered: behind the events of the time at which one begins.
         let part_of = |time: TraceNanos| (1..PARTS).take_while(|&part| begin_of(part) < time.0).count() as u8;
-        let objects = ObjectTable::restored(id, checkpoint, before.totals, before.objects_after_gap, part_of, slots);
+        let mut objects =
+            ObjectTable::restored(id, checkpoint, before.totals, before.objects_after_gap, part_of, slots);
         let live = objects.live().map(|(address, object)| (address.0, object.usable));
-        let pages = PageTable::restored(self.kernel_shift, id, checkpoint, live);
+        let pages = PageTable::restored(self.kernel_shift, id, checkpoint, live, leaves);
+        // Objects whose pages are not known would take from them what was never there.
+        let pages = pages.unwrap_or_else(|| {
+            objects.forget();
+            PageTable::new(self.kernel_shift)
+        });
         let mut state = ProcessState::new(self.metadata, id, self.kernel_shift, trace_shift);
         (state.objects, state.pages, state.inherited) = (objects, pages, before.inherited);
-        state.page_states = state.page_states.restored(id, checkpoint, before.pages_after_gap);
+        state.page_states = state.page_states.restored(id, checkpoint, before.pages_after_gap, leaves);
         state.allocator = before.allocator;
         state
     }
@@ -193,7 +204,8 @@ impl Replay<'_, '_> {
         recording.put_into(&mut tables);
         put_rss_marks(&rss.sums, &mut tables);
         all.extend(tables.into_tables());
-        let (_, defects) = self.kernel.finish();
+        let (_, mut defects) = self.kernel.finish();
+        defects.extend(self.oversized_checkpoint);
         Taken { tables: all, ended, defects }
     }
 }

@@ -2,6 +2,7 @@
 //! read again here, and traces that are made to need much memory.
 
 mod attacks;
+mod checkpoints;
 mod readers;
 mod sys;
 #[path = "../trace/mod.rs"]
@@ -38,7 +39,7 @@ fn read_within_bounds(name: &str, bytes: &[u8], reader: fn(&[u8])) {
 
 #[test]
 fn attacks_need_no_more_memory_than_follows_from_their_length() {
-    for (name, attack) in ATTACKS {
+    for (name, attack) in ATTACKS.iter().chain(checkpoints::ATTACKS) {
         let bytes = attack();
         read_within_bounds(name, &bytes, readers::native_trace);
     }

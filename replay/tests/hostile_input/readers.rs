@@ -6,13 +6,13 @@ use pagetrace_format::encode::{PackedItem, PackedReader, PackedWordsChunk, TickC
 use pagetrace_format::go_page_trace::GoBuffer;
 use pagetrace_format::header::{CHUNK_HEADER_BYTES, FILE_HEADER_BYTES};
 use pagetrace_format::{
-    FileHeader, GoPageTrace, ObjectId, Origin, PageShift, StreamId, Trace, TraceNanos, VERSION, go_to_native,
-    native_to_go,
+    ChunkKind, FileHeader, GoPageTrace, ObjectId, Origin, PageShift, StreamId, Trace, TraceNanos, VERSION,
+    go_to_native, native_to_go,
 };
-use pagetrace_replay::{KernelTimeline, Metadata, Moment, Timeline, replay};
+use pagetrace_replay::{KernelTimeline, Metadata, Moment, Timeline, compact, replay};
 
 /// Any bytes as a native trace: opened, every chunk read in every way, merged by time, converted, and replayed up to a
-/// moment that its length chooses.
+/// moment that its length chooses; one with a checkpoint up to all of them, and cut again.
 pub fn native_trace(bytes: &[u8]) {
     let Ok(trace) = Trace::open(bytes) else { return };
     read_chunks(&trace, bytes.len());
@@ -28,8 +28,31 @@ pub fn native_trace(bytes: &[u8]) {
     }
     let start = trace.header().start;
     let middle = TraceNanos(last.0.saturating_sub(start.0) / 2);
-    let moment = [Moment::Peak, Moment::End, Moment::At(middle)][bytes.len() % 3];
-    if let Ok(replayed) = replay(&trace, moment, &mut |_| {}) {
+    let moments = [Moment::Peak, Moment::End, Moment::At(middle)];
+    let mut has_checkpoint = trace.chunks().iter().map(|chunk| chunk.header.kind);
+    if has_checkpoint.any(|kind| kind == ChunkKind::CHECKPOINT) {
+        let span = replay(&trace, Moment::End, &mut |_| {}).map(|it| (it.dropped, it.start, it.last));
+        moments.into_iter().for_each(|moment| replay_at(&trace, &metadata, moment));
+        if let Ok((dropped, start, last)) = span {
+            let times = dropped.map(|dropped| dropped.before).into_iter().chain([last]);
+            times.for_each(|time| replay_at(&trace, &metadata, Moment::At(TraceNanos(time.0.saturating_sub(start.0)))));
+            cut_again(&trace, last);
+        }
+    } else {
+        replay_at(&trace, &metadata, moments[bytes.len() % 3]);
+    }
+}
+
+/// A checkpoint that is taken up is put down again, and what is written so is read.
+fn cut_again(trace: &Trace, at: TraceNanos) {
+    let Ok(writer) = compact(trace, at, Vec::new()) else { return };
+    let Ok(bytes) = writer.into_inner() else { return };
+    let again = Trace::open(&bytes).expect("what this crate writes it reads");
+    replay_at(&again, &Metadata::read(&again), Moment::End);
+}
+
+fn replay_at(trace: &Trace, metadata: &Metadata, moment: Moment) {
+    if let Ok(replayed) = replay(trace, moment, &mut |_| {}) {
         let agreements = replayed.processes.iter().filter_map(|process| process.page_events.as_ref()?.agreement);
         assert!(agreements.into_iter().all(|it| (0.0..=1.0).contains(&it.residency)), "a share is from 0 to 1");
         let whole = trace.defects().is_empty() && metadata.end.is_some();

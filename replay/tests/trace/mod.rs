@@ -8,9 +8,9 @@ use pagetrace_format::snapshot::{
     KernelFigures, Mapping, PageFlags, Permissions, ResidencySource, ResidentRun, SnapshotReason,
 };
 use pagetrace_format::{
-    Address, Event, EventColumns, EventKind, FileHeader, KernelColumns, KernelEvent, KernelEventKind, ObjectAlloc,
-    ObjectColumns, ObjectFree, ObjectFunction, Origin, PageCount, PageShift, ProcessId, Snapshot, StackId, StreamId,
-    TimeRounding, Trace, TraceNanos, TraceWriter, VERSION,
+    Address, CheckpointTable, Event, EventColumns, EventKind, FileHeader, KernelColumns, KernelEvent, KernelEventKind,
+    ObjectAlloc, ObjectColumns, ObjectFree, ObjectFunction, Origin, PageCount, PageShift, ProcessId, Snapshot, StackId,
+    StreamId, TimeRounding, Trace, TraceNanos, TraceWriter, VERSION,
 };
 use pagetrace_replay::{Moment, Replayed, replay};
 
@@ -65,6 +65,11 @@ impl Builder {
 
     pub fn snapshot(mut self, snapshot: &Snapshot) -> Builder {
         self.writer.snapshot(snapshot).unwrap();
+        self
+    }
+
+    pub fn checkpoint(mut self, table: &CheckpointTable) -> Builder {
+        self.writer.checkpoint(table).unwrap();
         self
     }
 

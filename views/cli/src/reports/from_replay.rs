@@ -270,6 +270,7 @@ fn defect(defect: &results::Defect) -> Defect {
         DefectKind::DamagedRecords => ("a damaged chunk of records", None),
         DefectKind::DamagedSnapshot => ("a damaged snapshot", None),
         DefectKind::TooManyCopies => ("more forks of large processes than the trace is long", None),
+        DefectKind::OversizedCheckpoint => ("more pages known before than the trace is long", None),
         DefectKind::DamagedCheckpoint => ("a damaged table of what was known before", None),
     };
     Defect { offset: defect.offset as u64, bytes, what, events_lost: defect.events_lost }
