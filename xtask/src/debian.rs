@@ -93,8 +93,14 @@ mod tests {
     #[test]
     fn only_what_is_not_there_is_missing() {
         assert_eq!(missing(NEEDS, |_| true), Vec::<&str>::new());
+        let need = |package, sign| Need { package, sign };
+        let needs = [
+            need("gcc", Sign::Program("gcc")),
+            need("libc6-dev", Sign::File("/usr/include/stdlib.h")),
+            need("python3", Sign::Program("python3")),
+        ];
         let without_c = |sign: &Sign| !matches!(sign, Sign::Program("gcc") | Sign::File(_));
-        assert_eq!(missing(NEEDS, without_c), ["gcc", "libc6-dev"]);
+        assert_eq!(missing(&needs, without_c), ["gcc", "libc6-dev"]);
     }
 
     #[test]
