@@ -48,7 +48,8 @@ impl Drop for RecursionGuard {
 }
 
 /// Whether the hook that is at work in this thread is there no more: a signal handler has jumped out of it, as siglongjmp(3)
-/// does. A handler that has interrupted it is further down the stack. On another stack that cannot be told.
+/// does. A handler that has interrupted it is further down the stack. On another stack that cannot be told, and the one for
+/// signals may be a part of the thread's own. In a sandbox the kernel cannot be asked for that.
 #[cold]
 #[inline(never)]
 fn was_left(thread: &ThreadState, here: usize) -> bool {
@@ -57,7 +58,11 @@ fn was_left(thread: &ThreadState, here: usize) -> bool {
     }
     let (low, high) = thread.stack.get();
     let at = thread.busy_at.get();
-    let left = low < at && at <= here && here < high;
+    let left = low < at
+        && at <= here
+        && here < high
+        && !sys::sandbox::is_entered()
+        && sys::keeping_errno(sys::alternate_stack).is_none();
     if left {
         call_stack::forget_last_walk(thread);
     } else {

@@ -196,6 +196,15 @@ pub const HAZARDS: &[Hazard] = &[
         ..PLAIN
     },
     Hazard {
+        name: "handler_above_hook",
+        program: "reentrant",
+        languages: C_ONLY,
+        around: Linked(Own("bump")),
+        of_libraries: 4,
+        events: Events::LostInHandlers,
+        ..PLAIN
+    },
+    Hazard {
         name: "jump_out_of_handler",
         program: "reentrant",
         languages: C_ONLY,
