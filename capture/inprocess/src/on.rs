@@ -233,12 +233,12 @@ pub fn limits_asked(set: [u64; 2]) -> Option<[u64; 2]> {
     limits::asked(set)
 }
 
-pub fn sandbox_begins(strict: bool) -> u32 {
+pub fn sandbox_begins(strict: bool) -> u64 {
     sandbox::begins(strict)
 }
 
-pub fn sandbox_failed(before: u32) {
-    sandbox::failed(before);
+pub fn sandbox_failed(entered: u64) {
+    sandbox::failed(entered);
 }
 
 #[inline]

@@ -123,11 +123,11 @@ unsafe extern "C" fn exit_group(number: c_long, status: c_ulong) -> c_long {
 }
 
 fn within_sandbox(strict: bool, call: impl FnOnce() -> c_long) -> c_long {
-    let before = pagetrace::sandbox_begins(strict);
+    let entered = pagetrace::sandbox_begins(strict);
     let result = call();
     // Another number is a descriptor, or the thread that the filter could not be made to hold for, too.
     if result == -1 {
-        pagetrace::sandbox_failed(before);
+        pagetrace::sandbox_failed(entered);
     }
     result
 }

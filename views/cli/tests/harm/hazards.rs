@@ -299,6 +299,7 @@ pub const HAZARDS: &[Hazard] = &[
     Hazard { name: "seccomp_by_syscall", program: "sandbox", languages: C_ONLY, ends: Ends::Exits(6), ..PLAIN },
     Hazard { name: "seccomp_threads", program: "sandbox", languages: C_CPP, of_libraries: ANY, ..PLAIN },
     Hazard { name: "seccomp_fork", program: "sandbox", languages: C_ONLY, ..PLAIN },
+    Hazard { name: "seccomp_bare_clone", program: "sandbox", languages: C_ONLY, ..PLAIN },
     Hazard { name: "chroot", program: "sandbox", languages: C_ONLY, around: Around::Root, uncounted: 2, ..PLAIN },
     Hazard {
         name: "chroot",
