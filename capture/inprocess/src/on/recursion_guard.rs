@@ -4,7 +4,7 @@ use core::sync::atomic::{Ordering, compiler_fence};
 
 use super::call_stack;
 use super::process::PROCESS;
-use super::thread_state::{self, ThreadState};
+use super::thread_state::{self, ThreadState, busy};
 use crate::sys;
 
 /// Held while an event is written. A signal handler that allocates meanwhile gets none, and its event is counted as
@@ -14,9 +14,6 @@ pub struct RecursionGuard {
 }
 
 impl RecursionGuard {
-    /// Marks a thread whose events are of no interest.
-    pub const NEVER: u32 = 2;
-
     /// The guard of this thread, `None` and one event counted as lost if it is taken.
     #[inline]
     pub fn enter() -> Option<RecursionGuard> {
@@ -25,8 +22,7 @@ impl RecursionGuard {
         if thread.busy.get() != 0 && !was_left(thread, here) {
             return None;
         }
-        thread.busy.set(1);
-        thread.busy_at.set(here);
+        thread.busy.set(here);
         // The handler runs in this very thread, so the order of the compiler is the only one that matters.
         compiler_fence(Ordering::SeqCst);
         Some(RecursionGuard { thread })
@@ -53,11 +49,11 @@ impl Drop for RecursionGuard {
 #[cold]
 #[inline(never)]
 fn was_left(thread: &ThreadState, here: usize) -> bool {
-    if thread.busy.get() != 1 {
+    let at = thread.busy.get();
+    if at & busy::BITS != 0 {
         return false;
     }
     let (low, high) = thread.stack.get();
-    let at = thread.busy_at.get();
     let left = low < at
         && at <= here
         && here < high
