@@ -176,6 +176,13 @@ pub fn limits_asked(set: [u64; 2]) -> Option<[u64; 2]> {
     twin::limits_asked(set)
 }
 
+/// The pid of the process that this memory belongs to, which a child of vfork(2) shares; `None` where nothing was ever recorded.
+#[inline]
+#[must_use]
+pub fn own_pid() -> Option<u32> {
+    twin::own_pid()
+}
+
 /// To be called before the program gives up system calls (seccomp(2)), all but four of them where `strict`: from here on hooks
 /// look at memory and make no call. What a recorder has to tell is waited for without sleeping. Does nothing without one.
 ///

@@ -290,6 +290,7 @@ pub const HAZARDS: &[Hazard] = &[
     Hazard { name: "no_descriptor", program: "limits", languages: C_ONLY, ..PLAIN },
     Hazard { name: "little_address_space", program: "limits", of_libraries: 20, ..PLAIN },
     Hazard { name: "little_data", program: "limits", of_libraries: 20, ..PLAIN },
+    Hazard { name: "wrong_limits", program: "limits", languages: C_ONLY, ..PLAIN },
     Hazard { name: "small_files", program: "limits", of_libraries: 20, ..PLAIN },
     Hazard { name: "cgroup_within", program: "limits", around: Around::Group, of_libraries: 20, ..PLAIN },
     Hazard { name: "cgroup_beyond", program: "limits", around: Around::Group, of_libraries: 20, ..PLAIN },
