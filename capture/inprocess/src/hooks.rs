@@ -176,25 +176,32 @@ pub fn limits_asked(set: [u64; 2]) -> Option<[u64; 2]> {
     twin::limits_asked(set)
 }
 
+/// The pid of the process that this memory belongs to, which a child of vfork(2) shares; `None` where nothing was ever recorded.
+#[inline]
+#[must_use]
+pub fn own_pid() -> Option<u32> {
+    twin::own_pid()
+}
+
 /// To be called before the program gives up system calls (seccomp(2)), all but four of them where `strict`: from here on hooks
 /// look at memory and make no call. What a recorder has to tell is waited for without sleeping. Does nothing without one.
 ///
 /// Returns what [`sandbox_failed`] needs.
 #[inline]
-pub fn sandbox_begins(strict: bool) -> SandboxBefore {
-    SandboxBefore(twin::sandbox_begins(strict))
+pub fn sandbox_begins(strict: bool) -> SandboxEntered {
+    SandboxEntered(twin::sandbox_begins(strict))
 }
 
 /// The program could not give up what [`sandbox_begins`] was told of.
 #[inline]
-pub fn sandbox_failed(before: SandboxBefore) {
-    twin::sandbox_failed(before.0);
+pub fn sandbox_failed(entered: SandboxEntered) {
+    twin::sandbox_failed(entered.0);
 }
 
-/// What was given up before.
+/// What [`sandbox_begins`] took for given up.
 #[derive(Clone, Copy, Debug)]
 #[must_use = "for the case that it fails"]
-pub struct SandboxBefore(u32);
+pub struct SandboxEntered(u64);
 
 /// Takes the object at `address` out of the live table before the allocator moves it: `realloc` does not know yet
 /// whether it succeeds, and another thread may have the address before it returns.

@@ -109,10 +109,10 @@ mod twin {
 
 pub use error::Error;
 pub use hooks::{
-    Caller, Function, PendingFree, SandboxBefore, Ticks, attach, code_unloaded, fork_begins, fork_in_child,
+    Caller, Function, PendingFree, SandboxEntered, Ticks, attach, code_unloaded, fork_begins, fork_in_child,
     fork_in_parent, hold_for_last_snapshot, is_recording, limits_asked, limits_noted, now, object_alloc,
-    object_alloc_in, object_free, object_free_at, object_free_begins, own_bytes, real_malloc_is_at, sandbox_begins,
-    sandbox_failed, thread_ended, thread_started,
+    object_alloc_in, object_free, object_free_at, object_free_begins, own_bytes, own_pid, real_malloc_is_at,
+    sandbox_begins, sandbox_failed, thread_ended, thread_started,
 };
 pub use objects::{
     BucketId, FrameError, Object, ObjectId, PageFrame, PageStatistics, Statistics, bucket, frame_of, object_at,

@@ -233,12 +233,18 @@ pub fn limits_asked(set: [u64; 2]) -> Option<[u64; 2]> {
     limits::asked(set)
 }
 
-pub fn sandbox_begins(strict: bool) -> u32 {
+pub fn own_pid() -> Option<u32> {
+    // A process that has not joined yet does so, if it is to.
+    let _ = is_recording();
+    PROCESS.slot().map(|slot| slot.pid.load(Ordering::Relaxed))
+}
+
+pub fn sandbox_begins(strict: bool) -> u64 {
     sandbox::begins(strict)
 }
 
-pub fn sandbox_failed(before: u32) {
-    sandbox::failed(before);
+pub fn sandbox_failed(entered: u64) {
+    sandbox::failed(entered);
 }
 
 #[inline]

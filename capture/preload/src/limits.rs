@@ -46,7 +46,7 @@ macro_rules! entries {
         ) -> c_int {
             // SAFETY: the caller's promise is the same.
             unsafe {
-                if !is_own(pid) {
+                if !is_of_memory(resource) || !is_own(pid) {
                     return prlimit_itself(pid, resource, new, old);
                 }
                 let mut before = rlimit64 { rlim_cur: 0, rlim_max: 0 };
@@ -69,11 +69,11 @@ entries! {
 }
 
 /// # Safety
-/// As prlimit(2) with a place for the old limits.
+/// As prlimit(2) without new limits.
 unsafe fn get_limits(pid: libc::pid_t, resource: c_uint, old: *mut rlimit64) -> c_int {
     // SAFETY: the caller's promise is the same.
     let result = unsafe { prlimit_itself(pid, resource, core::ptr::null(), old) };
-    if result == 0 && is_of_memory(resource) {
+    if result == 0 && !old.is_null() && is_of_memory(resource) {
         // SAFETY: written by the call.
         let set = unsafe { [(*old).rlim_cur, (*old).rlim_max] };
         if let Some([current, maximum]) = pagetrace::limits_asked(set) {
@@ -93,6 +93,11 @@ unsafe fn set_limits(pid: libc::pid_t, resource: c_uint, new: *const rlimit64) -
     }
     // SAFETY: the caller's limits.
     let asked = unsafe { [(*new).rlim_cur, (*new).rlim_max] };
+    if asked[0] > asked[1] {
+        // Which the kernel refuses.
+        // SAFETY: the caller's promise is the same.
+        return unsafe { prlimit_itself(pid, resource, new, core::ptr::null_mut()) };
+    }
     let mut now = rlimit64 { rlim_cur: 0, rlim_max: 0 };
     let mut visible = now;
     // SAFETY: see above.
@@ -134,6 +139,5 @@ fn is_of_memory(resource: c_uint) -> bool {
 }
 
 fn is_own(pid: libc::pid_t) -> bool {
-    // SAFETY: no arguments.
-    pid == 0 || pid == unsafe { libc::getpid() }
+    pid == 0 || pagetrace::own_pid() == Some(pid as u32)
 }

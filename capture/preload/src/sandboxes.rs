@@ -4,14 +4,16 @@
 //! madvise(2).
 
 use core::arch::naked_asm;
-use core::ffi::{c_int, c_long, c_ulong, c_void};
+use core::ffi::{c_int, c_long, c_uint, c_ulong, c_void};
 use core::sync::atomic::{AtomicPtr, Ordering};
 
 use crate::real_functions as real;
 
 /// Operations of seccomp(2) and of prctl(2), linux/seccomp.h.
-const SECCOMP_SET_MODE_STRICT: c_ulong = 0;
-const SECCOMP_SET_MODE_FILTER: c_ulong = 1;
+const SECCOMP_SET_MODE_STRICT: c_uint = 0;
+const SECCOMP_SET_MODE_FILTER: c_uint = 1;
+const SECCOMP_FILTER_FLAG_TSYNC: c_uint = 1 << 0;
+const SECCOMP_FILTER_FLAG_NEW_LISTENER: c_uint = 1 << 3;
 const SECCOMP_MODE_STRICT: c_ulong = 1;
 const SECCOMP_MODE_FILTER: c_ulong = 2;
 
@@ -33,7 +35,7 @@ pub unsafe extern "C" fn prctl(option: c_int, a: c_ulong, b: c_ulong, c: c_ulong
         None => unsafe { call_itself(libc::SYS_prctl, option as c_ulong, a, b, c, d, 0) as c_int },
     };
     match kind {
-        Some(strict) => within_sandbox(strict, || call().into()) as c_int,
+        Some(strict) => within_sandbox(strict, |result| result == -1, || call().into()) as c_int,
         None => call(),
     }
 }
@@ -109,9 +111,15 @@ unsafe extern "C" fn failed(result: c_long) -> c_long {
 unsafe extern "C" fn seccomp(number: c_long, operation: c_ulong, flags: c_ulong, arguments: c_ulong) -> c_long {
     // SAFETY: what the caller asked for.
     let call = || unsafe { call_itself(number, operation, flags, arguments, 0, 0, 0) };
+    // Both are of 32 bits; what is above is anything, since the function has variable arguments.
+    let (operation, flags) = (operation as c_uint, flags as c_uint);
+    // Another number than -1 is a descriptor, or a thread that the filter cannot hold for: then it holds for none.
+    let finds_thread =
+        flags & (SECCOMP_FILTER_FLAG_TSYNC | SECCOMP_FILTER_FLAG_NEW_LISTENER) == SECCOMP_FILTER_FLAG_TSYNC;
+    let has_failed = |result| result == -1 || finds_thread && result != 0;
     match operation {
-        SECCOMP_SET_MODE_STRICT => within_sandbox(true, call),
-        SECCOMP_SET_MODE_FILTER => within_sandbox(false, call),
+        SECCOMP_SET_MODE_STRICT => within_sandbox(true, has_failed, call),
+        SECCOMP_SET_MODE_FILTER => within_sandbox(false, has_failed, call),
         _ => call(),
     }
 }
@@ -122,12 +130,11 @@ unsafe extern "C" fn exit_group(number: c_long, status: c_ulong) -> c_long {
     unsafe { call_itself(number, status, 0, 0, 0, 0, 0) }
 }
 
-fn within_sandbox(strict: bool, call: impl FnOnce() -> c_long) -> c_long {
-    let before = pagetrace::sandbox_begins(strict);
+fn within_sandbox(strict: bool, has_failed: impl Fn(c_long) -> bool, call: impl FnOnce() -> c_long) -> c_long {
+    let entered = pagetrace::sandbox_begins(strict);
     let result = call();
-    // Another number is a descriptor, or the thread that the filter could not be made to hold for, too.
-    if result == -1 {
-        pagetrace::sandbox_failed(before);
+    if has_failed(result) {
+        pagetrace::sandbox_failed(entered);
     }
     result
 }

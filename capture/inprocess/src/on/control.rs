@@ -12,9 +12,10 @@ use super::process::{INHERITED, PROCESS, active, lifecycle};
 use super::scratch::{self, Scratch};
 use super::settings::Builder;
 use super::switch_lock::SwitchLock;
+use super::thread_state::{self, busy};
 use super::{
     OBJECTS, SHARED_BUFFER, announcements, attach, call_stack, catch_up, drain, flusher, fork_hooks, go_buffers, marks,
-    modules, own_session, page_sets, self_snapshot, thread_state, tick_line, trace_file,
+    modules, own_session, page_sets, self_snapshot, tick_line, trace_file,
 };
 use crate::error::Error;
 use crate::recording::{Off, State, TraceFormat, WhenFull};
@@ -308,20 +309,17 @@ fn written() -> Result<(), Error> {
 /// table, which this may have locked.
 fn lock(word: &'static AtomicU32) -> Result<(SwitchLock, Untraced), Error> {
     let lock = SwitchLock::take(word).ok_or(Error::Busy)?;
-    let busy = &thread_state::current().busy;
-    busy.set(busy.get() | WHILE_SWITCHING);
+    let state = &thread_state::current().busy;
+    state.set(state.get() | busy::WHILE_SWITCHING);
     Ok((lock, Untraced))
 }
-
-/// Set in [`thread_state::ThreadState::busy`] meanwhile.
-const WHILE_SWITCHING: u32 = 1 << 9;
 
 struct Untraced;
 
 impl Drop for Untraced {
     fn drop(&mut self) {
-        let busy = &thread_state::current().busy;
-        busy.set(busy.get() & !WHILE_SWITCHING);
+        let state = &thread_state::current().busy;
+        state.set(state.get() & !busy::WHILE_SWITCHING);
     }
 }
 

@@ -3,10 +3,8 @@
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use super::process::{INHERITED, PROCESS, lifecycle};
-use super::{OBJECTS, attach, page_sets, thread_state};
-
-/// Set in [`thread_state::ThreadState::busy`] meanwhile.
-const AROUND_FORK: u32 = 1 << 8;
+use super::thread_state::{self, busy};
+use super::{OBJECTS, attach, page_sets};
 
 /// Whether the fork that is going on holds the live table. Forks are one after the other, by the table's locks.
 static LOCKED: AtomicBool = AtomicBool::new(false);
@@ -15,7 +13,7 @@ static LOCKED: AtomicBool = AtomicBool::new(false);
 pub extern "C" fn prepare() {
     if is_on() {
         // Handlers of others, which run while the table is locked, may allocate, and signals may come.
-        thread_state::current().busy.set(thread_state::current().busy.get() | AROUND_FORK);
+        thread_state::current().busy.set(thread_state::current().busy.get() | busy::AROUND_FORK);
         OBJECTS.lock_all();
         LOCKED.store(true, Ordering::Relaxed);
     }
@@ -46,8 +44,8 @@ pub extern "C" fn child() {
 }
 
 fn leave() {
-    let busy = &thread_state::current().busy;
-    busy.set(busy.get() & !AROUND_FORK);
+    let state = &thread_state::current().busy;
+    state.set(state.get() & !busy::AROUND_FORK);
 }
 
 fn is_on() -> bool {

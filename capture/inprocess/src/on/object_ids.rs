@@ -4,7 +4,7 @@ use core::sync::atomic::Ordering;
 
 use super::process::PROCESS;
 use super::recursion_guard::RecursionGuard;
-use super::thread_state;
+use super::thread_state::{self, busy};
 
 /// Ids that a thread takes at a time.
 const BATCH: u64 = 256;
@@ -23,7 +23,7 @@ pub fn next(guard: &RecursionGuard) -> u64 {
 
 /// Makes every hook in the calling thread do nothing from now on.
 pub fn never_trace_this_thread() {
-    thread_state::current().busy.set(RecursionGuard::NEVER);
+    thread_state::current().busy.set(busy::NEVER);
 }
 
 #[cold]

@@ -4,7 +4,7 @@ use core::sync::atomic::{Ordering, compiler_fence};
 
 use super::call_stack;
 use super::process::PROCESS;
-use super::thread_state::{self, ThreadState};
+use super::thread_state::{self, ThreadState, busy};
 use crate::sys;
 
 /// Held while an event is written. A signal handler that allocates meanwhile gets none, and its event is counted as
@@ -14,9 +14,6 @@ pub struct RecursionGuard {
 }
 
 impl RecursionGuard {
-    /// Marks a thread whose events are of no interest.
-    pub const NEVER: u32 = 2;
-
     /// The guard of this thread, `None` and one event counted as lost if it is taken.
     #[inline]
     pub fn enter() -> Option<RecursionGuard> {
@@ -25,8 +22,7 @@ impl RecursionGuard {
         if thread.busy.get() != 0 && !was_left(thread, here) {
             return None;
         }
-        thread.busy.set(1);
-        thread.busy_at.set(here);
+        thread.busy.set(here);
         // The handler runs in this very thread, so the order of the compiler is the only one that matters.
         compiler_fence(Ordering::SeqCst);
         Some(RecursionGuard { thread })
@@ -48,16 +44,21 @@ impl Drop for RecursionGuard {
 }
 
 /// Whether the hook that is at work in this thread is there no more: a signal handler has jumped out of it, as siglongjmp(3)
-/// does. A handler that has interrupted it is further down the stack. On another stack that cannot be told.
+/// does. A handler that has interrupted it is further down the stack. On another stack that cannot be told, and the one for
+/// signals may be a part of the thread's own. In a sandbox the kernel cannot be asked for that.
 #[cold]
 #[inline(never)]
 fn was_left(thread: &ThreadState, here: usize) -> bool {
-    if thread.busy.get() != 1 {
+    let at = thread.busy.get();
+    if at & busy::BITS != 0 {
         return false;
     }
     let (low, high) = thread.stack.get();
-    let at = thread.busy_at.get();
-    let left = low < at && at <= here && here < high;
+    let left = low < at
+        && at <= here
+        && here < high
+        && !sys::sandbox::is_entered()
+        && sys::keeping_errno(sys::alternate_stack).is_none();
     if left {
         call_stack::forget_last_walk(thread);
     } else {

@@ -8,24 +8,28 @@ use crate::sys;
 const THREADS: usize = 32;
 
 /// See [`crate::sandbox_begins`].
-pub fn begins(strict: bool) -> u32 {
-    if !PROCESS.is_recording() || PROCESS.writes_itself() {
+pub fn begins(strict: bool) -> u64 {
+    // A child that was forked behind the C library's back joins now, while it may.
+    let recording = super::is_recording();
+    if PROCESS.writes_itself() {
         return 0;
     }
-    sys::keeping_errno(|| {
-        call_stack::prepare(THREADS);
-        marks::prepare();
-    });
-    let before = sys::sandbox::enter(strict);
+    if recording {
+        sys::keeping_errno(|| {
+            call_stack::prepare(THREADS);
+            marks::prepare();
+        });
+    }
+    let entered = sys::keeping_errno(|| sys::sandbox::enter(strict));
     if strict {
         PROCESS.lose_clock();
     }
-    before
+    entered
 }
 
 /// See [`crate::sandbox_failed`].
-pub fn failed(before: u32) {
-    sys::sandbox::leave(before);
+pub fn failed(entered: u64) {
+    sys::sandbox::leave(entered);
     if !sys::sandbox::is_strict() {
         PROCESS.have_clock();
     }

@@ -8,10 +8,8 @@ use super::event_buffer::EventBuffer;
 /// One thread's state. All zero at first.
 #[repr(C)]
 pub struct ThreadState {
-    /// 1 while the tracer is at work in this thread.
-    pub busy: Cell<u32>,
-    /// Where the stack was when it began that work.
-    pub busy_at: Cell<usize>,
+    /// While the tracer is at work in this thread: where the stack was when it began. Or [`busy`].
+    pub busy: Cell<usize>,
     /// 1 once the C library is to tell of the thread's end.
     pub watched: Cell<u32>,
     /// Where its events go.
@@ -22,6 +20,18 @@ pub struct ThreadState {
     pub object_ids: Cell<(u64, u64)>,
     /// Its last call stack, null before the first.
     pub last_walk: Cell<*const LastWalk>,
+}
+
+/// What [`ThreadState::busy`] is besides, in bits that no address of a stack has; 0 for free.
+pub mod busy {
+    /// The events of the thread are of no interest.
+    pub const NEVER: usize = 1 << 63;
+    /// The thread forks.
+    pub const AROUND_FORK: usize = 1 << 62;
+    /// The thread switches the recording.
+    pub const WHILE_SWITCHING: usize = 1 << 61;
+    /// All of these.
+    pub const BITS: usize = NEVER | AROUND_FORK | WHILE_SWITCHING;
 }
 
 /// The calling thread's state.

@@ -1,19 +1,23 @@
 //! A process that has given up system calls (seccomp(2)): what the tracer may still do there is to look at memory. A call
 //! that the program does not make itself can be the end of it.
 
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
-/// Everything is allowed that was allowed at the start.
-const OPEN: u32 = 0;
 /// A filter of the program's own decides.
-const FILTERED: u32 = 1;
+const FILTER: u64 = 1;
 /// SECCOMP_MODE_STRICT: read, write, _exit and sigreturn; the kernel takes the time stamp counter away, too.
-const STRICT: u32 = 2;
+const STRICT: u64 = 1 << 32;
 
-/// A forked child has the filters of its parent; exec begins anew.
-static STATE: AtomicU32 = AtomicU32::new(OPEN);
+/// How many of either were entered, by any thread: 0 while all is allowed that was allowed at the start. A forked child has
+/// the filters of its parent; exec begins anew.
+static ENTERED: AtomicU64 = AtomicU64::new(0);
 /// 1 where the C library keeps a thread's tid at [`TID_OFFSET`].
 static TID_KNOWN: AtomicU32 = AtomicU32::new(0);
+/// Of the thread that entered where that is not so, as in a child that was not made by the C library's fork: its tid, what is
+/// in the place of the tid, and its thread pointer.
+static ENTERING_TID: AtomicU32 = AtomicU32::new(0);
+static ENTERING_SHOWN: AtomicU32 = AtomicU32::new(0);
+static ENTERING_THREAD: AtomicUsize = AtomicUsize::new(0);
 /// Milliseconds that were waited while there was no clock.
 static WAITED_MS: AtomicU64 = AtomicU64::new(0);
 
@@ -23,32 +27,49 @@ const TID_OFFSET: usize = 0x2d0;
 const LOOKS_A_MS: u32 = 20_000;
 
 /// From here on no system calls. Returns what [`leave`] needs should the program's own attempt fail.
-pub fn enter(strict: bool) -> u32 {
-    // While it is allowed to ask.
-    TID_KNOWN.store((super::gettid() == tid_in_memory()).into(), Ordering::Relaxed);
-    STATE.fetch_max(if strict { STRICT } else { FILTERED }, Ordering::SeqCst)
+pub fn enter(strict: bool) -> u64 {
+    if !is_entered() {
+        // While it is allowed to ask.
+        let (tid, shown) = (super::gettid(), tid_in_memory());
+        TID_KNOWN.store((tid == shown).into(), Ordering::Relaxed);
+        ENTERING_TID.store(tid, Ordering::Relaxed);
+        ENTERING_SHOWN.store(shown, Ordering::Relaxed);
+        ENTERING_THREAD.store(super::thread_pointer(), Ordering::Relaxed);
+    }
+    let entered = if strict { STRICT } else { FILTER };
+    ENTERED.fetch_add(entered, Ordering::SeqCst);
+    entered
 }
 
-/// The program is in no sandbox, or in the one it was in before.
-pub fn leave(before: u32) {
-    STATE.store(before, Ordering::SeqCst);
+/// The program is not in the sandbox that [`enter`] has returned: in none, or in those of others.
+pub fn leave(entered: u64) {
+    ENTERED.fetch_sub(entered, Ordering::SeqCst);
 }
 
 /// Whether no system call may be made.
 #[inline]
 pub fn is_entered() -> bool {
-    STATE.load(Ordering::Relaxed) != OPEN
+    ENTERED.load(Ordering::Relaxed) != 0
 }
 
 /// Whether there is no clock.
 #[inline]
 pub fn is_strict() -> bool {
-    STATE.load(Ordering::Relaxed) == STRICT
+    ENTERED.load(Ordering::Relaxed) >= STRICT
 }
 
 /// The tid without asking the kernel, `None` where that is not possible.
 pub fn tid() -> Option<u32> {
-    (is_entered() && TID_KNOWN.load(Ordering::Relaxed) != 0).then(tid_in_memory)
+    if !is_entered() {
+        return None;
+    }
+    let shown = tid_in_memory();
+    if TID_KNOWN.load(Ordering::Relaxed) != 0 {
+        return Some(shown);
+    }
+    let has_entered = super::thread_pointer() == ENTERING_THREAD.load(Ordering::Relaxed)
+        && shown == ENTERING_SHOWN.load(Ordering::Relaxed);
+    has_entered.then(|| ENTERING_TID.load(Ordering::Relaxed))
 }
 
 /// Looks at a word until it is another one or the time is over.

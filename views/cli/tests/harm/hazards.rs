@@ -196,6 +196,15 @@ pub const HAZARDS: &[Hazard] = &[
         ..PLAIN
     },
     Hazard {
+        name: "handler_above_hook",
+        program: "reentrant",
+        languages: C_ONLY,
+        around: Linked(Own("bump")),
+        of_libraries: 4,
+        events: Events::LostInHandlers,
+        ..PLAIN
+    },
+    Hazard {
         name: "jump_out_of_handler",
         program: "reentrant",
         languages: C_ONLY,
@@ -281,6 +290,7 @@ pub const HAZARDS: &[Hazard] = &[
     Hazard { name: "no_descriptor", program: "limits", languages: C_ONLY, ..PLAIN },
     Hazard { name: "little_address_space", program: "limits", of_libraries: 20, ..PLAIN },
     Hazard { name: "little_data", program: "limits", of_libraries: 20, ..PLAIN },
+    Hazard { name: "wrong_limits", program: "limits", languages: C_ONLY, ..PLAIN },
     Hazard { name: "small_files", program: "limits", of_libraries: 20, ..PLAIN },
     Hazard { name: "cgroup_within", program: "limits", around: Around::Group, of_libraries: 20, ..PLAIN },
     Hazard { name: "cgroup_beyond", program: "limits", around: Around::Group, of_libraries: 20, ..PLAIN },
@@ -290,6 +300,7 @@ pub const HAZARDS: &[Hazard] = &[
     Hazard { name: "seccomp_by_syscall", program: "sandbox", languages: C_ONLY, ends: Ends::Exits(6), ..PLAIN },
     Hazard { name: "seccomp_threads", program: "sandbox", languages: C_CPP, of_libraries: ANY, ..PLAIN },
     Hazard { name: "seccomp_fork", program: "sandbox", languages: C_ONLY, ..PLAIN },
+    Hazard { name: "seccomp_bare_clone", program: "sandbox", languages: C_ONLY, ..PLAIN },
     Hazard { name: "chroot", program: "sandbox", languages: C_ONLY, around: Around::Root, uncounted: 2, ..PLAIN },
     Hazard {
         name: "chroot",

@@ -99,6 +99,10 @@ impl ShortRules {
     /// The rule of the call before this address, if it is known.
     #[inline(always)]
     pub fn get(&self, return_address: usize) -> Option<ShortRule> {
+        // Entries have no place for more: it would be taken for the address that its lower bits are.
+        if return_address as u64 > ADDRESS_BITS {
+            return None;
+        }
         let first = short_index(return_address);
         self.get_at(first, return_address).or_else(|| self.get_at(first ^ 1, return_address))
     }
@@ -107,7 +111,8 @@ impl ShortRules {
     fn get_at(&self, index: usize, return_address: usize) -> Option<ShortRule> {
         // What differs from an entry of this address and epoch, beside the rule.
         let differs = self.table[index].load(Ordering::Relaxed) ^ (return_address as u64) << ADDRESS_SHIFT ^ self.epoch;
-        (differs < 1 << ShortRule::BITS).then_some(ShortRule(differs))
+        // No rule is 0: that is an empty entry, which return address 0 fits.
+        (differs.wrapping_sub(1) < (1 << ShortRule::BITS) - 1).then_some(ShortRule(differs))
     }
 }
 

@@ -3,7 +3,8 @@
 use std::cell::Cell;
 use std::hint::black_box;
 
-use super::{CallStack, take, walk_records};
+use super::rule::{Rule, ShortRule};
+use super::{CallStack, ShortRules, rule_cache, take, walk_records};
 use crate::hooks::Caller;
 use crate::on::recursion_guard::RecursionGuard;
 use crate::on::stack_bounds;
@@ -90,4 +91,18 @@ fn a_walk_that_meets_the_last_one_finds_the_same() {
         one(&walks, walks.random(60), &mut [0]);
     }
     assert!(walks.compared.get() > 10_000 && walks.longest.get() > 100, "{:?}", (walks.compared, walks.longest));
+}
+
+#[test]
+fn what_is_no_address_of_a_program_has_no_rule() {
+    rule_cache::prepare();
+    let epoch = rule_cache::epoch();
+    // Far from all that is loaded.
+    let call = 0x7ab_cdef_0123;
+    rule_cache::put(call, epoch, Rule::FRAME_POINTER, 1);
+    let rules = ShortRules::of(epoch).expect("memory");
+    assert_eq!(rules.get(call + 1), Some(ShortRule::FRAME_POINTER));
+    assert_eq!(rules.get(0), None);
+    assert_eq!(rules.get((call + 1) | 1 << 47), None);
+    assert_eq!(rules.get((call + 1) | 1 << 63), None);
 }

@@ -67,6 +67,24 @@ static int little_data(void) {
     return 0;
 }
 
+// Calls that the kernel refuses, and those that want nothing.
+static int wrong_limits(void) {
+    struct rlimit now, wrong = {8UL << 30, 4UL << 30};
+    EXPECT(setrlimit(RLIMIT_AS, &wrong) < 0 && errno == EINVAL);
+    EXPECT(setrlimit(RLIMIT_DATA, &wrong) < 0 && errno == EINVAL);
+    EXPECT(prlimit(getpid(), RLIMIT_AS, &wrong, &now) < 0 && errno == EINVAL);
+    EXPECT(getrlimit(RLIMIT_AS, &now) == 0 && now.rlim_cur == RLIM_INFINITY && now.rlim_max == RLIM_INFINITY);
+    struct rlimit *volatile nowhere = NULL;
+    int got = getrlimit(RLIMIT_AS, nowhere), both = prlimit(0, RLIMIT_AS, NULL, NULL);
+    say("without a place %d, without anything %d\n", got, both);
+    limit(RLIMIT_AS, 4UL << 30);
+    got = getrlimit(RLIMIT_AS, nowhere);
+    say("without a place %d\n", got);
+    EXPECT(getrlimit(100, &now) < 0 && errno == EINVAL);
+    make_and_drop(100, 100);
+    return 0;
+}
+
 static volatile sig_atomic_t too_large;
 static void told(int signal) { too_large = signal == SIGXFSZ; }
 
@@ -120,5 +138,5 @@ static int beyond_group(void) {
 }
 
 MAIN({"few_descriptors", few_descriptors}, {"no_descriptor", no_descriptor}, {"little_address_space", little_address_space},
-     {"little_data", little_data}, {"small_files", small_files}, {"cgroup_within", within_group},
-     {"cgroup_beyond", beyond_group})
+     {"little_data", little_data}, {"wrong_limits", wrong_limits}, {"small_files", small_files},
+     {"cgroup_within", within_group}, {"cgroup_beyond", beyond_group})

@@ -32,13 +32,28 @@ static void allocates_anywhere(int signal) {
     errno = before;
 }
 
-static int handler_in_hook(void) {
-    handle(SIGUSR1, allocates_anywhere, 0);
+static int handle_while_allocating(int flags) {
+    handle(SIGUSR1, allocates_anywhere, flags);
     pthread_t self = pthread_self(), sender;
     EXPECT(pthread_create(&sender, NULL, sends, &self) == 0);
     while (handled < 3000) drop(make(100));
     EXPECT(pthread_join(sender, NULL) == 0);
     return 0;
+}
+
+static int handler_in_hook(void) { return handle_while_allocating(0); }
+
+// The handler's stack is a part of the thread's, above all that the handler interrupts.
+static int handler_above_hook(void) {
+    static volatile char *first;
+    char part[64 << 10];
+    first = part;
+    stack_t stack = {.ss_sp = (void *)first, .ss_size = sizeof part};
+    EXPECT(sigaltstack(&stack, NULL) == 0);
+    int result = handle_while_allocating(SA_ONSTACK);
+    stack.ss_flags = SS_DISABLE;
+    EXPECT(sigaltstack(&stack, NULL) == 0);
+    return result;
 }
 
 static sigjmp_buf back;
@@ -60,4 +75,5 @@ static int jump_out_of_handler(void) {
     return 0;
 }
 
-MAIN({"handler_in_hook", handler_in_hook}, {"jump_out_of_handler", jump_out_of_handler})
+MAIN({"handler_in_hook", handler_in_hook}, {"handler_above_hook", handler_above_hook},
+     {"jump_out_of_handler", jump_out_of_handler})

@@ -5,6 +5,7 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stddef.h>
 #include <sys/prctl.h>
 #include "hazard.h"
@@ -114,6 +115,20 @@ static int forks_in_filter(void) {
     return 0;
 }
 
+// The child is made behind the C library's back and gives up system calls before it allocates.
+static int bare_clone_in_filter(void) {
+    prepare_heap();
+    pid_t pid = (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+    if (pid == 0) {
+        begin_counting();
+        allow_only((int[]){SYS_write, SYS_exit_group}, 2, 0);
+        work(5000);
+        _exit(5);
+    }
+    say("child %d\n", status_of(pid));
+    return 0;
+}
+
 static int other_root(void) {
     keep(10, 100);
     EXPECT(chroot(getenv("HARM_ROOT")) == 0 && chdir("/") == 0);
@@ -183,5 +198,5 @@ static int nobody(void) {
 }
 
 MAIN({"seccomp_strict", strict}, {"seccomp_filter", write_and_exit}, {"seccomp_by_syscall", write_and_exit_by_syscall},
-     {"seccomp_threads", threads_too}, {"seccomp_fork", forks_in_filter}, {"chroot", other_root}, {"closefrom", close_all},
-     {"other_user", nobody})
+     {"seccomp_threads", threads_too}, {"seccomp_fork", forks_in_filter}, {"seccomp_bare_clone", bare_clone_in_filter},
+     {"chroot", other_root}, {"closefrom", close_all}, {"other_user", nobody})
