@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use pagetrace_format::TraceNanos;
+use pagetrace_format::{StreamId, TraceNanos};
 
 use crate::merged_event::MergedEvent;
 
@@ -22,19 +22,26 @@ pub(crate) struct EarlyFrees {
 struct EarlyFree {
     address: u64,
     time: TraceNanos,
+    /// The slot of its stream.
     stream: u32,
+    /// The stream, where a checkpoint has told it: it may have no slot, as one that has not gone on yet.
+    told: Option<StreamId>,
 }
 
 impl EarlyFrees {
-    /// All that wait: address, time and slot of the stream.
-    pub(crate) fn waiting(&self) -> impl Iterator<Item = (u64, TraceNanos, u32)> {
-        self.waiting.iter().map(|free| (free.address, free.time, free.stream))
+    /// All that wait: address, time and stream, `streams` being those of the slots.
+    pub(crate) fn waiting(&self, streams: &[StreamId]) -> impl Iterator<Item = (u64, TraceNanos, StreamId)> {
+        self.waiting.iter().map(|free| {
+            let stream = free.told.or_else(|| streams.get(free.stream as usize).copied());
+            (free.address, free.time, stream.unwrap_or(StreamId(u32::MAX)))
+        })
     }
 
-    /// One that waits since before a checkpoint.
-    pub(crate) fn restore(&mut self, address: u64, time: TraceNanos, stream: u32) {
+    /// One that waits since before a checkpoint; of a stream without a slot no alloc can be.
+    pub(crate) fn restore(&mut self, address: u64, time: TraceNanos, stream: StreamId, slot: Option<u32>) {
         if self.waiting.len() < WAITING_MAX {
-            self.waiting.push_back(EarlyFree { address, time, stream });
+            let (told, stream) = (Some(stream), slot.unwrap_or(u32::MAX));
+            self.waiting.push_back(EarlyFree { address, time, stream, told });
         }
     }
 
@@ -45,7 +52,7 @@ impl EarlyFrees {
         if self.waiting.len() == WAITING_MAX {
             self.waiting.pop_front();
         }
-        self.waiting.push_back(EarlyFree { address: free.address.0, time: free.time, stream: free.stream });
+        self.waiting.push_back(EarlyFree { address: free.address.0, time: free.time, stream: free.stream, told: None });
     }
 
     /// Whether a free was that of the object that now comes to life.

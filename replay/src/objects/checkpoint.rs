@@ -9,9 +9,8 @@ use crate::checkpoint::{COUNT_MAX, Checkpoint, Tables};
 impl ObjectTable {
     /// Puts live objects and sites into tables; `born` tells when the object at an address came to life.
     pub(crate) fn put_into(&self, tables: &mut Tables, born: impl Fn(u64) -> TraceNanos, streams: &[StreamId]) {
-        for (address, time, stream) in self.early_frees.waiting() {
-            let stream = streams.get(stream as usize).map_or(u32::MAX, |stream| stream.0);
-            tables.push(TableKind::EARLY_FREES, &[address, time.0, stream.into()]);
+        for (address, time, stream) in self.early_frees.waiting(streams) {
+            tables.push(TableKind::EARLY_FREES, &[address, time.0, stream.0.into()]);
         }
         let mut rows: Vec<[u64; 6]> = Vec::with_capacity(self.live_count());
         for (address, object) in self.live() {
@@ -43,9 +42,8 @@ impl ObjectTable {
     ) -> ObjectTable {
         let mut table = ObjectTable { totals, after_gap, ..ObjectTable::default() };
         for [address, time, stream] in checkpoint.rows::<3>(own, TableKind::EARLY_FREES) {
-            // Of a stream that has nothing more no alloc can be.
-            let slot = slots.get(&StreamId(stream as u32)).copied().unwrap_or(u32::MAX);
-            table.early_frees.restore(address, TraceNanos(time), slot);
+            let stream = StreamId(stream as u32);
+            table.early_frees.restore(address, TraceNanos(time), stream, slots.get(&stream).copied());
         }
         let mut places: HashMap<SiteId, u32> = HashMap::new();
         for [process, stack, allocated, allocated_bytes, freed_young, freed_old] in
