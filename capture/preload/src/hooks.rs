@@ -25,9 +25,12 @@ macro_rules! entry {
         #[unsafe(no_mangle)]
         pub unsafe extern "C" fn $name($($argument: $type),*) -> $result {
             naked_asm!(
+                // A handler that interrupts it here may walk the stack.
+                ".cfi_startproc",
                 concat!("mov ", $stack, ", rsp"),
                 concat!("mov ", $frame, ", rbp"),
                 "jmp {}",
+                ".cfi_endproc",
                 sym $hook,
             )
         }

@@ -45,6 +45,12 @@ struct Known {
 }
 
 impl Images {
+    /// The processes that have begun and not ended, as far as the kernel has told.
+    pub fn living(&self) -> impl Iterator<Item = u32> {
+        let lives = |number: &u32| self.images.get(number).is_some_and(|image| !image.has_ended());
+        self.current.iter().filter(move |(_, number)| lives(number)).map(|(&pid, _)| pid)
+    }
+
     /// A process has a number now.
     pub fn process_known(&mut self, process: &Process) {
         let Process { id, pid, origin, start, malloc, .. } = *process;

@@ -127,6 +127,11 @@ impl KernelStreams {
         }
     }
 
+    /// The processes that live, as far as the kernel has told: it knows of one before that has joined.
+    pub fn living(&self) -> impl Iterator<Item = u32> {
+        self.images.living()
+    }
+
     /// Takes what the kernel has told since the last time.
     pub fn round(&mut self, next_id: &mut dyn FnMut() -> ProcessId) -> Output {
         let mut output = Output::default();

@@ -241,7 +241,16 @@ impl<W: Write> Recorder<W> {
         let output = self.kernel.round(&mut || self.processes.next_id());
         self.trace.kernel_events(output);
         self.keep_within_bounds();
-        self.processes.pids()
+        self.followed()
+    }
+
+    /// Those that have joined or were found, and those that the kernel alone knows of yet: a daemon that has just been forked.
+    fn followed(&self) -> Vec<u32> {
+        let mut pids = self.processes.pids();
+        let exists = |pid: &u32| std::fs::exists(format!("/proc/{pid}")).unwrap_or(false);
+        let unseen: Vec<u32> = self.kernel.living().filter(|pid| !pids.contains(pid)).filter(exists).collect();
+        pids.extend(unseen);
+        pids
     }
 
     /// Sleeps until a program rings or the time is over.

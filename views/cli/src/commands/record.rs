@@ -206,7 +206,7 @@ impl Recording {
         let Recording { mut child, mut output, mut recorder, library, mut signals } = self;
         let mut group = GroupWitness::start();
         let mut ended: Option<(ExitStatus, Duration)> = None;
-        let (mut told_of_error, mut told_of_rest) = (false, false);
+        let (mut told_of_error, mut told_of_rest, mut quiet_rounds) = (false, false, 0);
         loop {
             if ended.is_none()
                 && let Ok(Some(status)) = child.try_wait()
@@ -223,7 +223,9 @@ impl Recording {
             }
             tell_notices(&recorder.take_notices(), &output);
             if let Some((_, at)) = ended {
-                if left.is_empty() || stop_asked || told_of_error {
+                // The kernel tells of a fork a round late.
+                quiet_rounds = if left.is_empty() { quiet_rounds + 1 } else { 0 };
+                if quiet_rounds > 1 || stop_asked || told_of_error {
                     break;
                 }
                 if !told_of_rest && recorder.elapsed() > at + LEFT_BEHIND {
