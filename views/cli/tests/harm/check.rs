@@ -100,7 +100,6 @@ impl<'a> Bench<'a> {
     ) -> Result<Bench<'a>, String> {
         let mut group = None;
         let mut variables = vec![
-            ("HARM_COUNTS", directory.join("counts").display().to_string()),
             ("HARM_STATIC", programs.still().display().to_string()),
             ("HARM_PLUGIN", programs.library("plugin").display().to_string()),
         ];
@@ -134,19 +133,20 @@ impl<'a> Bench<'a> {
     }
 
     fn run_alone(&self) -> Option<Ran> {
-        self.run(Command::new(self.program).arg(self.name))
+        // A file of its own: a daemon may be counting yet while the next run has begun.
+        self.run(Command::new(self.program).arg(self.name), &self.directory.join("counts-alone"))
     }
 
     fn run_recorded(&self) -> Option<Ran> {
         let mut command = Command::new(pagetrace());
         // What a busy machine makes the kernel lose is no matter of these tests.
         command.args(["record", "--quiet", "--kernel-buffer", "16384", "-o"]).arg(self.trace());
-        self.run(command.arg("--").arg(self.program).arg(self.name))
+        self.run(command.arg("--").arg(self.program).arg(self.name), &self.counts())
     }
 
-    fn run(&self, command: &mut Command) -> Option<Ran> {
-        counts::prepare(&self.counts());
-        run(command.envs(self.variables.iter().map(|(name, value)| (name, value))))
+    fn run(&self, command: &mut Command, counts: &Path) -> Option<Ran> {
+        counts::prepare(counts);
+        run(command.env("HARM_COUNTS", counts).envs(self.variables.iter().map(|(name, value)| (name, value))))
     }
 }
 

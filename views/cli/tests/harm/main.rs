@@ -24,7 +24,6 @@ use programs::{Language, Programs};
 
 /// Runs at once: more would make the machine's own load the hazard.
 const WORKERS: usize = 3;
-const TRIES: usize = 3;
 
 fn main() -> ExitCode {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
@@ -44,7 +43,7 @@ fn main() -> ExitCode {
         for _ in 0..WORKERS {
             scope.spawn(|| {
                 while let Some((hazard, language)) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let verdict = check_again(hazard, *language, &programs, &places);
+                    let verdict = check_whole(hazard, *language, &programs, &places);
                     tally.lock().expect("no worker panics while it holds it").count(hazard, *language, verdict);
                 }
             });
@@ -53,21 +52,10 @@ fn main() -> ExitCode {
     tally.into_inner().expect("no worker panicked").conclude()
 }
 
-/// What fails is tried again, twice at the most, and what was wrong is told: on a busy machine a program's own time runs out, or
-/// a report's. A daemon that outlives the command still loses its last events now and then.
-fn check_again(hazard: &Hazard, language: Language, programs: &Programs, places: &Places) -> Verdict {
-    let mut faults = String::new();
-    for _ in 0..TRIES {
-        let checked = std::panic::catch_unwind(AssertUnwindSafe(|| check(hazard, language, programs, places)));
-        match checked.unwrap_or_else(|_| Verdict::Harmed("the check itself failed, see above".to_owned())) {
-            Verdict::Harmed(fault) => faults = format!("{faults}\n{fault}"),
-            Verdict::Harmless(note) if !faults.is_empty() => {
-                return Verdict::Harmless(format!("{note}, but not at once:{faults}"));
-            }
-            other => return other,
-        }
-    }
-    Verdict::Harmed(faults)
+/// A check that fails by itself is a fault of this row, not the end of all.
+fn check_whole(hazard: &Hazard, language: Language, programs: &Programs, places: &Places) -> Verdict {
+    let checked = std::panic::catch_unwind(AssertUnwindSafe(|| check(hazard, language, programs, places)));
+    checked.unwrap_or_else(|_| Verdict::Harmed("the check itself failed, see above".to_owned()))
 }
 
 #[derive(Default)]
