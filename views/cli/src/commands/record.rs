@@ -228,7 +228,7 @@ impl Recording {
                 if quiet_rounds > 1 || stop_asked || told_of_error {
                     break;
                 }
-                if !told_of_rest && recorder.elapsed() > at + LEFT_BEHIND {
+                if !told_of_rest && !left.is_empty() && recorder.elapsed() > at + LEFT_BEHIND {
                     told_of_rest = true;
                     let pids: Vec<String> = left.iter().map(u32::to_string).collect();
                     eprintln!(

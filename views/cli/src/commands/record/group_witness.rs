@@ -8,8 +8,10 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// A witness that is to be ended by a signal has ended by then.
-const DIES_WITHIN: Duration = Duration::from_millis(50);
+/// Who signals a group signals its members one by one: all have it by then.
+const REACHED_WITHIN: Duration = Duration::from_millis(50);
+/// A witness that has the signal ends as soon as it runs, which may take long on a busy machine.
+const DIES_WITHIN: Duration = Duration::from_secs(10);
 
 /// A child in the recorder's process group that any signal ends. It goes when the recorder does.
 pub struct GroupWitness(Option<Child>);
@@ -27,17 +29,30 @@ impl GroupWitness {
     pub fn had(&mut self, signal: i32) -> bool {
         let Some(witness) = &mut self.0 else { return false };
         let asked = Instant::now();
+        let mut patience = REACHED_WITHIN;
         loop {
             match witness.try_wait() {
                 Ok(Some(status)) => {
                     *self = GroupWitness::start();
                     return status.signal() == Some(signal);
                 }
-                Ok(None) if asked.elapsed() < DIES_WITHIN => std::thread::sleep(Duration::from_millis(1)),
+                Ok(None) if asked.elapsed() < patience => {
+                    if is_about_to_end(witness.id()) {
+                        patience = DIES_WITHIN;
+                    }
+                    std::thread::sleep(Duration::from_millis(1));
+                }
                 Ok(None) | Err(_) => return false,
             }
         }
     }
+}
+
+/// Whether it has a signal that it has not taken yet (proc_pid_status(5)): each one ends it.
+fn is_about_to_end(pid: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let pending = status.lines().filter_map(|line| line.strip_prefix("SigPnd:").or(line.strip_prefix("ShdPnd:")));
+    pending.map(str::trim).any(|mask| mask.bytes().any(|digit| digit != b'0'))
 }
 
 impl Drop for GroupWitness {
