@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::process::cargo;
-use crate::{agreement, debian, harmless, models, sanitize, tidy};
+use crate::{agreement, debian, harmless, models, sanitize, tests_again, tidy};
 
 /// The tracer crate is tested alone as well: in the workspace the preload library switches its feature on, and the
 /// twin that is compiled out would never be built. So is the allocator that calls it.
@@ -42,11 +42,7 @@ pub fn ci(root: &Path) -> Result<()> {
 pub fn test(root: &Path) -> Result<()> {
     debian::provide()?;
     for arguments in TESTS {
-        if let Err(first) = cargo(root, arguments, &[]) {
-            // They start programs, stop them and kill them, on machines that may be busy. What fails twice fails.
-            eprintln!("xtask: {first:#}; once more, all of them");
-            cargo(root, arguments, &[])?;
-        }
+        tests_again::run(root, arguments)?;
     }
     sanitize::under_valgrind(root)?;
     models::run(root)

@@ -12,6 +12,7 @@ mod process;
 mod sanitize;
 mod stress;
 mod sys;
+mod tests_again;
 mod tidy;
 
 use std::env;

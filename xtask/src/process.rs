@@ -7,6 +7,11 @@ use anyhow::{Context, Result, ensure};
 
 /// A step: `cargo` with these arguments and environment, in `root`.
 pub fn cargo(root: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Result<()> {
+    run(&mut cargo_command(root, arguments, environment), &shown("cargo", arguments, environment))
+}
+
+/// The command of such a step.
+pub fn cargo_command(root: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Command {
     // The cargo that runs us, so that a chosen toolchain stays chosen.
     let program = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     let mut command = Command::new(program);
@@ -19,7 +24,7 @@ pub fn cargo(root: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> R
             command.env_remove(name);
         }
     }
-    run(&mut command, &shown("cargo", arguments, environment))
+    command
 }
 
 /// Prints what is run, runs it, and fails if it does.
@@ -30,7 +35,8 @@ pub fn run(command: &mut Command, shown: &str) -> Result<()> {
     Ok(())
 }
 
-fn shown(program: &str, arguments: &[&str], environment: &[(&str, &str)]) -> String {
+/// What a person would type for it.
+pub fn shown(program: &str, arguments: &[&str], environment: &[(&str, &str)]) -> String {
     let settings = environment.iter().map(|(name, value)| format!("{name}='{value}' "));
     format!("{}{program} {}", settings.collect::<String>(), arguments.join(" "))
 }

@@ -36,7 +36,8 @@ fn assert_near(what: &str, own: u64, found: u64, percent: u64) {
 fn glibc() {
     // The thread cache keeps freed chunks that mallinfo2 counts as used. What is trimmed off an arena's heap stays writable,
     // and so part of the heap for all but glibc; whether it is trimmed depends on which thread is first to free a mapped block.
-    let tunables = "glibc.malloc.tcache_count=0:glibc.malloc.trim_threshold=1073741824:glibc.malloc.mmap_threshold=131072";
+    let tunables =
+        "glibc.malloc.tcache_count=0:glibc.malloc.trim_threshold=1073741824:glibc.malloc.mmap_threshold=131072";
     let ([in_use, free], process) = run(&[("GLIBC_TUNABLES", tunables)]);
     let allocator = &process["rss"]["allocator"];
     println!("{allocator:#}");
