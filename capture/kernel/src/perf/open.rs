@@ -15,7 +15,7 @@ use super::marker_search::{self, NumbersFound};
 use super::record::{Body, PerfRecord, SampleKind, read_records};
 use super::ring::{Ring, is_for_want_of_memory};
 use super::sys;
-use super::traced_calls::{NEEDED, TRACED, TracedCall, filter_of};
+use super::traced_calls::{NEEDED, TRACED, TracedCall, filter_of, filter_of_fill, filter_of_whole_ends};
 use super::tracepoints::{CallTracepoints, EnterExit, KernelTracepoints, all_needed};
 use crate::sys::fork_detached;
 
@@ -41,12 +41,23 @@ struct Processor {
     ring: Ring,
     /// The first has the ring.
     events: Vec<OwnedFd>,
+    /// Filters that are set when it is known that the events are the right ones, by the places of these.
+    late_filters: Vec<(usize, String)>,
 }
 
 /// What is to be opened on each processor.
 struct Plan {
-    events: Vec<(perf_event_attr, SampleKind, Option<String>)>,
+    events: Vec<PlannedEvent>,
     ring_bytes: usize,
+}
+
+type PlannedEvent = (perf_event_attr, SampleKind, Filter);
+
+enum Filter {
+    None,
+    AtOnce(String),
+    /// Only once the event has told of calls that it would keep back.
+    OnceChecked(String),
 }
 
 impl PerfEvents {
@@ -98,6 +109,7 @@ impl PerfEvents {
                 Ok(mut events) => {
                     events.searcher = searcher;
                     if events.tells_of_calls() {
+                        events.set_late_filters().map_err(|error| refusal(&error))?;
                         found.calls = Ok(missing);
                         return Ok((events.with_rings_told(&mut found), found));
                     }
@@ -147,7 +159,7 @@ impl PerfEvents {
         let mut ring_bytes = plan.ring_bytes;
         for &processor in processors {
             let mut events: Vec<OwnedFd> = Vec::with_capacity(plan.events.len());
-            let mut ring = None;
+            let (mut ring, mut late_filters) = (None, Vec::new());
             for (attributes, kind, filter) in &plan.events {
                 let event = match sys::open_on_this_thread(attributes, processor) {
                     Ok(event) => event,
@@ -155,8 +167,10 @@ impl PerfEvents {
                     Err(error) if error.raw_os_error() == Some(libc::ENODEV) => break,
                     Err(error) => return Err(error),
                 };
-                if let Some(filter) = filter {
-                    sys::set_filter(&event, filter)?;
+                match filter {
+                    Filter::None => {}
+                    Filter::AtOnce(filter) => sys::set_filter(&event, filter)?,
+                    Filter::OnceChecked(filter) => late_filters.push((events.len(), filter.clone())),
                 }
                 match events.first() {
                     Some(ring_of) => sys::set_output(&event, ring_of)?,
@@ -168,10 +182,19 @@ impl PerfEvents {
             if let Some(ring) = ring {
                 // What one processor was refused the next ones need not ask for.
                 ring_bytes = ring.data_bytes();
-                opened.processors.push(Processor { ring, events });
+                opened.processors.push(Processor { ring, events, late_filters });
             }
         }
         Ok(opened)
+    }
+
+    /// Sets the filters that had to wait: [`PerfEvents::tells_of_calls`] makes calls that they would not let through.
+    fn set_late_filters(&self) -> io::Result<()> {
+        let late = self
+            .processors
+            .iter()
+            .flat_map(|it| it.late_filters.iter().map(|(place, text)| (&it.events[*place], text)));
+        late.into_iter().try_for_each(|(event, filter)| sys::set_filter(event, filter))
     }
 
     fn with_rings_told(self, found: &mut Found) -> PerfEvents {
@@ -235,46 +258,50 @@ fn planned_events(
     kernel_mode: bool,
     stacks: bool,
     options: &PerfOptions,
-) -> Vec<(perf_event_attr, SampleKind, Option<String>)> {
+) -> Vec<PlannedEvent> {
     let mut events = Vec::new();
     if stacks {
         // In front: of two events with one fault the one that was opened last is first, and the second one's record
         // gets all that the first's has (seen on Linux 6.18).
-        events.push((sampled_stacks(options.stack_period, options.stack_bytes), SampleKind::Fault, None));
+        events.push((sampled_stacks(options.stack_period, options.stack_bytes), SampleKind::Fault, Filter::None));
     }
-    events.push((page_faults_and_sideband(Mode::User), SampleKind::Fault, None));
+    events.push((page_faults_and_sideband(Mode::User), SampleKind::Fault, Filter::None));
     if kernel_mode {
-        events.push((kernel_faults(), SampleKind::Fault, None));
+        events.push((kernel_faults(), SampleKind::Fault, Filter::None));
     }
     if let Some(kernel_fault) = kernel_fault {
         // What the kernel wanted with the page. That alone is no fault: the tracepoint also tells of faults that the kernel does
         // not serve, for example where it copies a stack for a sample. What a program wanted its instruction tells, and
         // its tracepoint would cost several times as much as its fault's event.
-        events.push((tracepoint(kernel_fault, true), SampleKind::KernelFault, None));
+        events.push((tracepoint(kernel_fault, true), SampleKind::KernelFault, Filter::None));
     }
     match calls {
         CallTracepoints::All(EnterExit { enter, exit }) => {
             let begins = filter_of(|call| !call.is_told_at_exit() && !call.has_array());
             let arrays = filter_of(TracedCall::has_array);
             let ends = filter_of(|call| !call.is_told_at_exit());
-            let whole = filter_of(TracedCall::is_told_at_exit);
-            events.push((tracepoint(*enter, true), SampleKind::Enter, Some(begins)));
-            events.push((tracepoint_with_stack(*enter, true), SampleKind::Enter, Some(arrays)));
-            events.push((tracepoint(*exit, true), SampleKind::Exit, Some(ends)));
-            events.push((tracepoint_with_arguments(*exit, true), SampleKind::Exit, Some(whole)));
+            events.push((tracepoint(*enter, true), SampleKind::Enter, Filter::AtOnce(begins)));
+            events.push((tracepoint_with_stack(*enter, true), SampleKind::Enter, Filter::AtOnce(arrays)));
+            events.push((tracepoint(*exit, true), SampleKind::Exit, Filter::AtOnce(ends)));
+            events.push((
+                tracepoint_with_arguments(*exit, true),
+                SampleKind::Exit,
+                Filter::AtOnce(filter_of_whole_ends()),
+            ));
         }
         CallTracepoints::Each(each) => {
             for (call, &EnterExit { enter, exit }) in
                 TRACED.iter().zip(each).filter_map(|(call, it)| Some((call, it.as_ref()?)))
             {
                 if call.is_told_at_exit() {
-                    events.push((tracepoint_with_arguments(exit, false), SampleKind::Exit, None));
+                    let filter = if call.fills() { Filter::OnceChecked(filter_of_fill()) } else { Filter::None };
+                    events.push((tracepoint_with_arguments(exit, false), SampleKind::Exit, filter));
                     continue;
                 }
                 let enter_event =
                     if call.has_array() { tracepoint_with_stack(enter, false) } else { tracepoint(enter, false) };
-                events.push((enter_event, SampleKind::Enter, None));
-                events.push((tracepoint(exit, false), SampleKind::Exit, None));
+                events.push((enter_event, SampleKind::Enter, Filter::None));
+                events.push((tracepoint(exit, false), SampleKind::Exit, Filter::None));
             }
         }
     }

@@ -23,6 +23,8 @@ pub struct Images {
     images: HashMap<u32, Image>,
     /// The present image of each pid.
     current: HashMap<u32, u32>,
+    /// The command's pid: it has a number in the end, however soon it was gone.
+    command: Option<u32>,
     given: u32,
     /// Numbers of all images that have one, those that are gone included.
     ids: HashMap<u32, ProcessId>,
@@ -45,10 +47,21 @@ struct Known {
 }
 
 impl Images {
+    /// The command runs under this pid.
+    pub fn command_started(&mut self, pid: u32) {
+        self.command = Some(pid);
+    }
+
     /// The processes that have begun and not ended, as far as the kernel has told.
     pub fn living(&self) -> impl Iterator<Item = u32> {
         let lives = |number: &u32| self.images.get(number).is_some_and(|image| !image.has_ended());
         self.current.iter().filter(move |(_, number)| lives(number)).map(|(&pid, _)| pid)
+    }
+
+    /// Whether the process runs the program of the one that forked it, `None` where the kernel has not told of it.
+    pub fn is_forked(&self, pid: u32) -> Option<bool> {
+        let image = self.current.get(&pid).and_then(|number| self.images.get(number))?;
+        Some(image.begin == Begin::Fork)
     }
 
     /// A process has a number now.
@@ -173,10 +186,12 @@ impl Images {
     }
 
     fn adopt_unseen(&mut self, next_id: &mut dyn FnMut() -> ProcessId, records: &mut Vec<Record>) {
-        let over = self.over;
+        let (over, command) = (self.over, self.command);
         let unseen = |image: &Image| {
             let within = if image.begin == Begin::Fork { JOINED_WITHIN } else { SEEN_WITHIN };
-            image.id.is_none() && (over || image.ended.is_some_and(|(_, seen)| seen.elapsed() >= within))
+            let nobody_looks =
+                Some(image.pid) != command && image.ended.is_some_and(|(_, seen)| seen.elapsed() >= within);
+            image.id.is_none() && (over || nobody_looks)
         };
         let mut unseen: Vec<u32> =
             self.images.iter().filter(|(_, image)| unseen(image)).map(|(&number, _)| number).collect();

@@ -84,7 +84,11 @@ impl KernelStreams {
         let (child, opened) = std::thread::scope(|scope| scope.spawn(start).join())
             .map_err(|_| io::Error::other("the thread that starts the command has panicked"))?;
         match child {
-            Ok(child) => Ok((child, KernelStreams::new(opened))),
+            Ok(child) => {
+                let mut streams = KernelStreams::new(opened);
+                streams.images.command_started(child.id());
+                Ok((child, streams))
+            }
             Err(error) => {
                 if let Ok((events, _)) = opened {
                     events.close_elsewhere();
@@ -130,6 +134,11 @@ impl KernelStreams {
     /// The processes that live, as far as the kernel has told: it knows of one before that has joined.
     pub fn living(&self) -> impl Iterator<Item = u32> {
         self.images.living()
+    }
+
+    /// Whether the process runs the program of the one that forked it, `None` where that is not known yet.
+    pub fn is_forked(&self, pid: u32) -> Option<bool> {
+        if self.perf.is_some() { self.images.is_forked(pid) } else { Some(false) }
     }
 
     /// Takes what the kernel has told since the last time.

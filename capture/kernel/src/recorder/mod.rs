@@ -212,7 +212,9 @@ impl<W: Write> Recorder<W> {
         let present = Instant::now();
         if present >= self.next_search || self.processes.awaits_command() {
             self.next_search = present + SEARCH_EVERY;
-            records.extend(self.processes.search(&self.drain, session, self.session.blocks_ready()));
+            let kernel = &self.kernel;
+            let is_forked = |pid| kernel.is_forked(pid);
+            records.extend(self.processes.search(&self.drain, session, self.session.blocks_ready(), &is_forked));
         }
         self.write_records(&records);
         // Who ended before the events are taken has published all it ever will.

@@ -204,10 +204,16 @@ impl Processes {
     }
 
     /// Looks for programs without the tracer among the command's descendants, for programs that were replaced by such,
-    /// and for threads that ended without a word.
-    pub fn search(&mut self, drain: &Drain, session: Session, blocks_ready: u32) -> Vec<Record> {
+    /// and for threads that ended without a word. `is_forked` is what the kernel has told of a pid.
+    pub fn search(
+        &mut self,
+        drain: &Drain,
+        session: Session,
+        blocks_ready: u32,
+        is_forked: &dyn Fn(u32) -> Option<bool>,
+    ) -> Vec<Record> {
         let mut records = Vec::new();
-        self.search_descendants(&mut records);
+        self.search_descendants(is_forked, &mut records);
         for process in self.tracked.iter().filter(|process| process.replaced.is_none()) {
             if let Some((index, serial)) = process.joined {
                 if session.slot(index).is_none_or(|slot| slot.pid.load(Ordering::Relaxed) != process.pid) {
@@ -226,7 +232,7 @@ impl Processes {
         records
     }
 
-    fn search_descendants(&mut self, records: &mut Vec<Record>) {
+    fn search_descendants(&mut self, is_forked: &dyn Fn(u32) -> Option<bool>, records: &mut Vec<Record>) {
         let Some(command) = self.command.as_ref().map(|command| command.pid) else { return };
         let mut pids = descendants(command).unwrap_or_default();
         pids.push(command);
@@ -248,7 +254,10 @@ impl Processes {
                 continue;
             }
             let since = *self.first_seen.entry(pid).or_insert(present);
-            if present.duration_since(since) < JOINS_WITHIN && self.with_objects && may_join(&exe_now) {
+            // Where nothing joins it is the kernel that tells how a process began, a little later.
+            let is_forked = if self.with_objects { Some(false) } else { is_forked(pid) };
+            let may_be_told = if self.with_objects { may_join(&exe_now) } else { is_forked.is_none() };
+            if present.duration_since(since) < JOINS_WITHIN && may_be_told {
                 continue;
             }
             self.first_seen.remove(&pid);
@@ -257,6 +266,7 @@ impl Processes {
             let (origin, parent) = match replaced_id {
                 Some(id) => (ProcessOrigin::Exec, Some(id)),
                 None if self.is_command(pid) => (ProcessOrigin::Command, None),
+                None if is_forked == Some(true) => (ProcessOrigin::Fork, self.parent_by_pid(pid)),
                 None => (ProcessOrigin::Found, self.parent_by_pid(pid)),
             };
             self.note_unseen(&exe_now);

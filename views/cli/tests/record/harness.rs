@@ -118,3 +118,12 @@ pub fn processes(report: &Value) -> &[Value] {
 pub fn number(value: &Value) -> u64 {
     value.as_u64().unwrap_or_else(|| panic!("expected a number, found {value}"))
 }
+
+/// Copies a program into a directory, where another user may run it. By a process of its own: a program that this one forks
+/// meanwhile would hold the copy open for writing, and what is open so cannot be run (ETXTBSY of execve(2)).
+pub fn copied_into(directory: &Path, file: &Path) -> PathBuf {
+    let copy = directory.join(file.file_name().expect("a file"));
+    let copying = Command::new("cp").args([file, &copy]).status().expect("cp runs");
+    assert!(copying.success(), "{} to {}", file.display(), copy.display());
+    copy
+}

@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use pagetrace_format::header::ChunkKind;
 use pagetrace_format::records::{LossReason, Process, ProcessOrigin, Record};
 use pagetrace_format::session::SESSION_VARIABLE;
 use pagetrace_format::{KernelEvent, KernelEventKind, PageCall, PageFault, ProcessId, SystemCall, Trace};
 
-use crate::harness::{TIME_LIMIT, compiled, pagetrace, processes, record_with, text_of};
+use crate::harness::{TIME_LIMIT, compiled, copied_into, pagetrace, processes, record_with, text_of};
 
 const PAGE: u64 = 4096;
 
@@ -25,11 +25,7 @@ struct Told {
 fn recorded(as_nobody: bool, options: &[&str], variables: &[(&str, &str)], arguments: &[&str]) -> Told {
     let directory = tempfile::tempdir_in("/var/tmp").expect("a directory");
     std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o777)).expect("a directory of ours");
-    let copied = |file: &Path| -> PathBuf {
-        let copy = directory.path().join(file.file_name().expect("a file"));
-        std::fs::copy(file, &copy).expect("a copy");
-        copy
-    };
+    let copied = |file: &Path| copied_into(directory.path(), file);
     let (tool, program) = (copied(pagetrace()), copied(&compiled("touches", &[])));
     let trace = directory.path().join("trace");
     let mut command = match as_nobody {
@@ -132,7 +128,14 @@ fn check_known(told: &Told, joined: bool) {
     let touched = told.touched(command, 0..1000, false);
     let expected: Vec<u64> = (0..1000).map(|page| if page < 3 { 2 } else { 1 }).collect();
     // After the fork the parent touches nothing of it.
-    assert_eq!(touched, expected);
+    let differs = |&(page, found, due): &(usize, u64, u64)| match page {
+        // Where it unmapped something else may be by its end.
+        900..950 => found < due,
+        _ => found != due,
+    };
+    let differing: Vec<(usize, u64, u64)> =
+        (0..1000).map(|page| (page, touched[page], expected[page])).filter(differs).collect();
+    assert_eq!(differing, [], "page, found, expected");
     assert_eq!(told.touched(ProcessOrigin::Fork, 500..600, false), [1; 100], "copies that the child made");
     let Some(first) = told.events(ProcessOrigin::Fork).first() else { panic!("the child said nothing") };
     assert_eq!(first.kind, KernelEventKind::Fork { parent: told.process(command).id });

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::harness::{
-    TIME_LIMIT, assert_whole, number, pagetrace, processes, program, record, record_with, report, text_of,
+    TIME_LIMIT, assert_whole, copied_into, number, pagetrace, processes, program, record, record_with, report, text_of,
 };
 
 #[test]
@@ -76,11 +76,8 @@ fn an_ordinary_user_sees_what_root_sees() {
     let directory = tempfile::tempdir_in("/var/tmp").expect("a directory");
     let open_to_all = PermissionsExt::from_mode(0o777);
     std::fs::set_permissions(directory.path(), open_to_all).expect("a directory of ours");
-    let [tool, program] = [pagetrace(), Path::new(&command[0])].map(|file| {
-        let copy = directory.path().join(file.file_name().expect("a file"));
-        std::fs::copy(file, &copy).expect("a copy");
-        text_of(&copy)
-    });
+    let [tool, program] =
+        [pagetrace(), Path::new(&command[0])].map(|file| text_of(&copied_into(directory.path(), file)));
     let trace = directory.path().join("trace");
     let mut user = assert_cmd::Command::new("setpriv");
     user.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
