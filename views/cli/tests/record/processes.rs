@@ -31,7 +31,10 @@ fn check(command: &[&str], expected: &[Expected]) -> Value {
 fn assert_as_alone(command: &[&str], recorded: &Recorded, alone: &Output) {
     let shown = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert_eq!(shown(&recorded.output.stdout), shown(&alone.stdout), "{command:?}: standard output");
-    assert_eq!(shown(&recorded.output.stderr), shown(&alone.stderr), "{command:?}: standard error");
+    let said = shown(&recorded.output.stderr);
+    // On a busy machine it takes a daemon long to end.
+    let said: String = said.split_inclusive('\n').filter(|line| !line.contains("are still recorded")).collect();
+    assert_eq!(said, shown(&alone.stderr), "{command:?}: standard error");
     assert_eq!(recorded.output.status, alone.status, "{command:?}");
 }
 
