@@ -167,7 +167,7 @@ pub const WORKLOADS: &[Workload] = &[
         name: "python",
         what: "Python, JSON of 20,000 rows, 5 times",
         work: Work::Program {
-            command: &["python3", "{sources}/json_documents.py", "5", "20000"],
+            command: &["/usr/bin/python3", "{sources}/json_documents.py", "5", "20000"],
             input: None,
             environment: &[("PYTHONMALLOC", "default")],
         },
@@ -178,7 +178,7 @@ pub const WORKLOADS: &[Workload] = &[
         name: "python_malloc",
         what: "the same, each object by malloc",
         work: Work::Program {
-            command: &["python3", "{sources}/json_documents.py", "5", "20000"],
+            command: &["/usr/bin/python3", "{sources}/json_documents.py", "5", "20000"],
             input: None,
             environment: &[("PYTHONMALLOC", "malloc")],
         },

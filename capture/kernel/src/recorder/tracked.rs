@@ -18,14 +18,14 @@ use crate::process_tree::state_of;
 use crate::snapshot::SnapshotTaker;
 
 /// A snapshot is due when RSS is this much above the largest one so far: a part of it and a floor.
-const GROWTH_SHIFT: u32 = 6;
+const GROWTH_SHIFT: u32 = 5;
 const GROWTH_FLOOR_BYTES: u64 = 256 << 10;
 /// A process is stopped for at most this part of its time, one in so many: while it grows, when the next snapshot may
 /// be the one of its peak, and otherwise.
-const STOPPED_SHARE_GROWING: u32 = 3;
+const STOPPED_SHARE_GROWING: u32 = 5;
 const STOPPED_SHARE: u32 = 40;
 const PAUSE_MIN: Duration = Duration::from_millis(10);
-/// The same while it grows. Each such snapshot is 1/64 larger than the one before, so that there are few.
+/// The same while it grows. Each such snapshot is 1/32 larger than the one before, so that there are few.
 const PAUSE_MIN_GROWING: Duration = Duration::from_millis(3);
 
 /// A process that the recorder follows.
