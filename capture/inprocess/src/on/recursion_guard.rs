@@ -50,7 +50,8 @@ impl Drop for RecursionGuard {
 #[inline(never)]
 fn was_left(thread: &ThreadState, here: usize) -> bool {
     let at = thread.busy.get();
-    if at & busy::BITS != 0 {
+    // What it has locked of the live table is locked for good: another hook would wait for that.
+    if at & busy::BITS != 0 || PROCESS.has_table() {
         return false;
     }
     let (low, high) = thread.stack.get();
