@@ -182,6 +182,11 @@ fn first_usable_size(real: real::UsableSize, address: *mut c_void, size: usize) 
     usable
 }
 
+/// In a forked child: whoever makes the first call of malloc_usable_size is not there.
+pub fn forget_first_usable_size_in_child() {
+    let _ = FIRST_USABLE_SIZE.compare_exchange(IS_GOING_ON, 0, Ordering::Relaxed, Ordering::Relaxed);
+}
+
 /// Whether the first call of malloc_usable_size has been made: 0 for no.
 static FIRST_USABLE_SIZE: AtomicUsize = AtomicUsize::new(0);
 const IS_GOING_ON: usize = 1;

@@ -73,6 +73,11 @@ fn take_out_of(text: *mut c_char) {
     if unsafe { libc::access(path.as_ptr().cast(), libc::R_OK) } == 0 {
         return;
     }
+    // SAFETY: no arguments.
+    if pagetrace::own_pid().is_some_and(|own| own != unsafe { libc::getpid() } as u32) {
+        // The environment is the parent's, which has its root still.
+        return;
+    }
     let rest = (first.len() + 1).min(bytes.len());
     // SAFETY: the rest of the string and its zero, moved to its beginning; the kernel's memory for it can be written to.
     unsafe { core::ptr::copy(list.add(rest), list, bytes.len() - rest + 1) };

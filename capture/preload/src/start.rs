@@ -2,7 +2,7 @@
 
 use core::ffi::c_void;
 
-use crate::{real_functions as real, sandboxes};
+use crate::{hooks, real_functions as real, sandboxes};
 
 extern "C" fn at_start() {
     real::look_up();
@@ -41,5 +41,6 @@ unsafe extern "C" fn fork_in_parent() {
 }
 
 unsafe extern "C" fn fork_in_child() {
+    hooks::forget_first_usable_size_in_child();
     pagetrace::fork_in_child();
 }

@@ -7,7 +7,7 @@ use pagetrace_format::session::{
 };
 
 use super::process::{INHERITED, PROCESS, active, lifecycle};
-use super::{marks, stack_table, thread_state};
+use super::{call_stack, marks, stack_table, thread_state};
 use crate::sys;
 
 /// Remembers where the real malloc is.
@@ -130,6 +130,7 @@ pub fn join(session: Session, forked_from: u32) -> Option<()> {
     }
     if forked_from != 0 {
         marks::forget_in_child();
+        call_stack::open_in_child();
     }
     thread_state::current().buffer.forget_process();
     thread_state::current().object_ids.set((0, 0));

@@ -50,7 +50,7 @@ use crate::sys::linker::{self, Place};
 pub use code_regions::learn_code_between;
 pub use last_walk::{FRAMES_MAX, LastWalk};
 pub use rule_cache::code_unloaded;
-pub use walk_records::{forget as forget_last_walk, leave};
+pub use walk_records::{forget as forget_last_walk, leave, open_in_child};
 
 /// A stack: in the thread's record, until the next one is taken, or a single frame.
 #[derive(Clone, Copy)]

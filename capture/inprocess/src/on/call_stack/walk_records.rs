@@ -44,6 +44,11 @@ pub fn forget(thread: &ThreadState) {
     }
 }
 
+/// In a forked child: who was about to give memory back is not there.
+pub fn open_in_child() {
+    all().for_each(|record| record.closed.store(0, Ordering::Relaxed));
+}
+
 /// Gives the memory of all records back, but for each one's first page, and for those that are at work.
 pub fn release() {
     all().for_each(|record| record.closed.store(1, Ordering::Relaxed));
