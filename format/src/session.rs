@@ -45,7 +45,7 @@ pub mod when_full {
 }
 
 /// Limits that are remembered.
-pub const LIMITS_NOTED: usize = 8;
+pub const LIMITS_NOTED: usize = 32;
 
 /// The start of a session.
 #[repr(C, align(64))]

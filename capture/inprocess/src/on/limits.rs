@@ -1,7 +1,7 @@
 //! Limits of memory that a program sets for itself: the tracer's own mappings must not use them up, and the program is to see
 //! what it has set.
 
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU64, Ordering, fence};
 
 use super::process::PROCESS;
 use crate::sys;
@@ -18,16 +18,30 @@ pub fn own_bytes(address_space: bool) -> u64 {
 pub fn note(set: [u64; 2], asked: [u64; 2]) {
     let Some(session) = PROCESS.session() else { return };
     let header = session.header();
-    let place = header.limits_noted.0.fetch_add(1, Ordering::Relaxed) as usize % header.limits.len();
-    for (word, value) in header.limits[place].iter().zip(set.into_iter().chain(asked)) {
-        word.store(value, Ordering::Relaxed);
-    }
+    let known = header.limits.iter().find(|note| is_of(note, set));
+    let [soft, hard, soft_asked, hard_asked] = known.unwrap_or_else(|| {
+        let place = header.limits_noted.0.fetch_add(1, Ordering::Relaxed) as usize % header.limits.len();
+        let [soft, hard, ..] = &header.limits[place];
+        soft.store(0, Ordering::Relaxed);
+        hard.store(0, Ordering::Relaxed);
+        fence(Ordering::Release);
+        &header.limits[place]
+    });
+    // Who finds what was set finds what was asked for.
+    soft_asked.store(asked[0], Ordering::Relaxed);
+    hard_asked.store(asked[1], Ordering::Relaxed);
+    soft.store(set[0], Ordering::Release);
+    hard.store(set[1], Ordering::Release);
 }
 
 /// What the program has asked for where the limits are set so; `None` where it has not.
 pub fn asked(set: [u64; 2]) -> Option<[u64; 2]> {
     let session = PROCESS.session()?;
-    let notes = session.header().limits.iter().map(|note| [0, 1, 2, 3].map(|word| note[word].load(Ordering::Relaxed)));
-    // The newest of the same kind would do as well: an equal pair has the same meaning.
-    notes.filter(|note| note[..2] == set && note[..2] != [0, 0]).map(|note| [note[2], note[3]]).next()
+    let [_, _, soft, hard] = session.header().limits.iter().find(|note| is_of(note, set))?;
+    Some([soft, hard].map(|word| word.load(Ordering::Relaxed)))
+}
+
+/// Whether a note is of limits that were set so.
+fn is_of([soft, hard, ..]: &[AtomicU64; 4], set: [u64; 2]) -> bool {
+    set != [0, 0] && [hard, soft].map(|word| word.load(Ordering::Acquire)) == [set[1], set[0]]
 }
