@@ -50,12 +50,13 @@ impl Drop for RecursionGuard {
 #[inline(never)]
 fn was_left(thread: &ThreadState, here: usize) -> bool {
     let at = thread.busy.get();
-    // What it has locked of the live table is locked for good: another hook would wait for that.
-    if at & busy::BITS != 0 || PROCESS.has_table() {
+    if at & busy::BITS != 0 {
         return false;
     }
     let (low, high) = thread.stack.get();
-    let left = low < at
+    // What it has locked of the live table is locked for good: another hook would wait for that.
+    let left = !PROCESS.has_table()
+        && low < at
         && at <= here
         && here < high
         && !sys::sandbox::is_entered()
