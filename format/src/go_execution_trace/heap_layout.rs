@@ -26,10 +26,9 @@ impl HeapLayout {
         let mut input = Input::new(payload);
         let mut number = || input.number().ok_or("a description of the heap that is cut");
         let (base, page_bytes, object_align, stack_align) = (number()?, number()?, number()?, number()?);
-        let page_shift = page_bytes
-            .is_power_of_two()
-            .then(|| PageShift::new(page_bytes.trailing_zeros() as u8))
-            .flatten()
+        let is_page = page_bytes.is_power_of_two() && (4096..=65536).contains(&page_bytes);
+        let page_shift = PageShift::new(page_bytes.trailing_zeros() as u8)
+            .filter(|_| is_page)
             .ok_or("a page size of the heap that cannot be")?;
         let plausible = |align: u64| align.is_power_of_two() && (8..=1 << 20).contains(&align);
         if !plausible(object_align) || !plausible(stack_align) || base >> 57 != 0 {
