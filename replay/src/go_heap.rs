@@ -5,6 +5,7 @@
 
 mod analysis;
 mod lanes;
+mod observer;
 mod overdue;
 mod results;
 mod scavenger;
@@ -14,6 +15,7 @@ mod stacks;
 mod state;
 mod timeline;
 mod tiny;
+mod to_native;
 
 pub use lanes::{ActivityCounts, ActivityLane, ActivityLanes};
 pub use results::{
@@ -22,3 +24,4 @@ pub use results::{
 };
 pub use scavenger::{DENSE_CHUNK_FRACTION, RETAINED_OVER_GOAL, ScavengerView};
 pub use state::replay_go_heap;
+pub use to_native::go_heap_to_native;

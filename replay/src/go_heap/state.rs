@@ -1,10 +1,11 @@
 //! One pass over the events of an execution trace.
 
 use pagetrace_format::go_execution_trace::{GoEvent, GoEventKind, GoEvents, OriginId, SpanClass};
-use pagetrace_format::{Address, PageCount, PageShift, TraceNanos};
+use pagetrace_format::{Address, PageCount, PageRun, PageShift, TraceNanos};
 
 use super::analysis::state_of;
 use super::lanes::ActivityLanes;
+use super::observer::{HeapObserver, Unobserved};
 use super::overdue::Overdue;
 use super::results::{GoHeap, GoHeapAnomalies, GoHeapEvents, GoHeapPoint, GoHeapState};
 use super::scavenger::{PagesSeen, ScavengeGoal};
@@ -65,7 +66,7 @@ fn run(bytes: &[u8], shown: Option<Shown>, progress: &mut dyn FnMut(u64)) -> Res
         if captured.is_none() && shown.is_some_and(|shown| event.time > shown) {
             captured = shown.map(|shown| state_of(&heap, &events, shown));
         }
-        heap.follow(&event);
+        heap.follow(&event, &mut Unobserved);
         done += 1;
         if done.is_multiple_of(PROGRESS_EVENTS) {
             progress(events.bytes_done() as u64);
@@ -89,7 +90,7 @@ fn run(bytes: &[u8], shown: Option<Shown>, progress: &mut dyn FnMut(u64)) -> Res
     Ok(heap.into_results(&events, state))
 }
 
-fn nothing_found(events: &GoEvents<'_>) -> ReplayError {
+pub fn nothing_found(events: &GoEvents<'_>) -> ReplayError {
     match events.defects().first() {
         Some(defect) => ReplayError::DamagedGoTrace { offset: defect.offset, what: defect.what },
         None => ReplayError::NoAllocFreeEvents,
@@ -124,7 +125,7 @@ pub struct Heap {
 }
 
 impl Heap {
-    fn new(events: &GoEvents<'_>, start: TraceNanos) -> Heap {
+    pub fn new(events: &GoEvents<'_>, start: TraceNanos) -> Heap {
         let shift = events.layout().map_or(PageShift::KIB_8, |layout| layout.page_shift);
         Heap {
             shift,
@@ -153,29 +154,29 @@ impl Heap {
     }
 
     #[inline]
-    fn follow(&mut self, event: &GoEvent) {
+    pub fn follow(&mut self, event: &GoEvent, observer: &mut impl HeapObserver) {
         let &GoEvent { time, processor, goroutine, origin, kind, .. } = event;
         self.last = time;
         match kind {
             GoEventKind::ObjectAlloc { address, of } => {
                 self.events.object_alloc += 1;
                 self.lanes.count(processor, time, |counts| counts.object_allocs += 1);
-                self.object_alloc(event, address, (of, origin), true);
+                self.object_alloc(event, address, (of, origin), observer);
             }
             GoEventKind::ObjectFree { address } => {
                 self.events.object_free += 1;
                 self.lanes.count(processor, time, |counts| counts.object_frees += 1);
-                self.object_free(time, address);
+                self.object_free(event, address, observer);
             }
             GoEventKind::Object { address, of } => {
                 self.events.object += 1;
-                self.object_alloc(event, address, (of, OriginId(0)), false);
+                self.object_alloc(event, address, (of, OriginId(0)), observer);
             }
             GoEventKind::Span { base, pages, class } => {
                 self.events.span += 1;
                 // One that was allocated just before the snapshot was written is there already.
                 if !self.spans.is_there(base, pages, class) {
-                    self.span_alloc(time, base, pages, class);
+                    self.span_alloc(event, base, pages, class, observer);
                 }
             }
             GoEventKind::SpanAlloc { base, pages, class } => {
@@ -185,11 +186,11 @@ impl Heap {
                     counts.page_allocs += 1;
                     counts.pages_allocated = counts.pages_allocated.saturating_add(pages.0);
                 });
-                self.span_alloc(time, base, pages, class);
+                self.span_alloc(event, base, pages, class, observer);
             }
             GoEventKind::SpanFree { base } => {
                 self.events.span_free += 1;
-                let pages = self.span_free(time, base);
+                let pages = self.span_free(event, base, observer);
                 self.pages_free += pages;
                 self.lanes.count(processor, time, |counts| {
                     counts.page_frees += 1;
@@ -221,7 +222,8 @@ impl Heap {
     }
 
     #[inline]
-    fn object_alloc(&mut self, event: &GoEvent, address: Address, key: SiteKey, is_event: bool) {
+    fn object_alloc(&mut self, event: &GoEvent, address: Address, key: SiteKey, observer: &mut impl HeapObserver) {
+        let is_event = matches!(event.kind, GoEventKind::ObjectAlloc { .. });
         let site = self.sites.find(key);
         let Some(slot) = self.spans.slot(address) else {
             self.anomalies.objects_outside_spans += 1;
@@ -237,6 +239,7 @@ impl Heap {
                 return;
             }
             self.overdue_objects.owe(slot.begin, event.time);
+            observer.object_died(event, slot.begin);
             let before = std::mem::replace(slot.content, site + 1);
             let before = &mut self.sites.counts[before as usize - 1];
             before.live -= 1;
@@ -247,6 +250,7 @@ impl Heap {
             self.live_objects += 1;
             self.live_bytes = self.live_bytes.saturating_add(bytes);
         }
+        observer.object_born(event, slot.begin, bytes, key);
         if slot.is_tiny {
             self.tiny.begin(event.processor, slot.begin);
         }
@@ -257,14 +261,15 @@ impl Heap {
     }
 
     #[inline]
-    fn object_free(&mut self, time: TraceNanos, address: Address) {
-        if self.overdue_objects.pay(address, time) {
+    fn object_free(&mut self, event: &GoEvent, address: Address, observer: &mut impl HeapObserver) {
+        if self.overdue_objects.pay(address, event.time) {
             return;
         }
         match self.spans.slot(address) {
             Some(slot) if *slot.content != 0 => {
                 let counts = &mut self.sites.counts[*slot.content as usize - 1];
                 let bytes = slot.bytes;
+                observer.object_died(event, slot.begin);
                 *slot.content = 0;
                 *slot.live -= 1;
                 counts.live -= 1;
@@ -277,13 +282,21 @@ impl Heap {
         }
     }
 
-    fn span_alloc(&mut self, time: TraceNanos, base: Address, pages: PageCount, class: SpanClass) {
+    fn span_alloc(
+        &mut self,
+        event: &GoEvent,
+        base: Address,
+        pages: PageCount,
+        class: SpanClass,
+        observer: &mut impl HeapObserver,
+    ) {
+        let time = event.time;
         if !self.spans.is_possible(base, pages, class) {
             self.anomalies.impossible_runs += 1;
             return;
         }
         for place in self.spans.overlapping(base, pages, class) {
-            let Some(span) = self.remove(place) else { continue };
+            let Some(span) = self.remove(place, event, observer) else { continue };
             self.overdue_spans.owe(span.base, time);
             let taken = span.slots.iter().enumerate().filter(|(_, site)| **site != 0);
             for (slot, _) in taken {
@@ -291,6 +304,7 @@ impl Heap {
             }
         }
         self.spans.insert(base, pages, class);
+        observer.pages_taken(event, PageRun { base, pages });
         self.seen.add(self.shift.page_of(base).0, pages.0);
         *self.pages_of(class) += pages.0;
         let in_use = PageCount(self.heap_pages + self.manual_pages);
@@ -300,11 +314,11 @@ impl Heap {
     }
 
     /// How many pages were given up.
-    fn span_free(&mut self, time: TraceNanos, base: Address) -> u64 {
-        if self.overdue_spans.pay(base, time) {
+    fn span_free(&mut self, event: &GoEvent, base: Address, observer: &mut impl HeapObserver) -> u64 {
+        if self.overdue_spans.pay(base, event.time) {
             return 0;
         }
-        match self.spans.starting_at(base).and_then(|place| self.remove(place)) {
+        match self.spans.starting_at(base).and_then(|place| self.remove(place, event, observer)) {
             Some(span) => {
                 self.anomalies.objects_of_freed_spans += span.live;
                 span.pages.0
@@ -316,15 +330,17 @@ impl Heap {
         }
     }
 
-    fn remove(&mut self, place: u32) -> Option<Span> {
+    fn remove(&mut self, place: u32, event: &GoEvent, observer: &mut impl HeapObserver) -> Option<Span> {
         let span = self.spans.remove(place)?;
-        for &site in span.slots.iter().filter(|site| **site != 0) {
+        for (slot, &site) in span.slots.iter().enumerate().filter(|(_, site)| **site != 0) {
+            observer.object_died(event, Address(span.base.0 + slot as u64 * span.slot_bytes));
             let counts = &mut self.sites.counts[site as usize - 1];
             counts.live -= 1;
             counts.live_bytes = counts.live_bytes.saturating_sub(span.slot_bytes);
             self.live_bytes = self.live_bytes.saturating_sub(span.slot_bytes);
         }
         self.live_objects -= span.live;
+        observer.pages_given_up(event, PageRun { base: span.base, pages: span.pages });
         *self.pages_of(span.class) -= span.pages.0;
         Some(span)
     }

@@ -100,6 +100,7 @@ pub fn report_of(
             })
             .collect(),
         go_processors: go_processors(trace, replayed),
+        go_heap: None,
         unresolved_modules: symbols.into_problems(),
     }
 }

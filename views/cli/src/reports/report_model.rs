@@ -8,11 +8,17 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 mod account;
 pub use account::{Advice, Allocator, Cgroup, Heap, Leak};
 
+mod go_heap;
+pub use go_heap::{
+    Activity, GoHeap, GoHeapPoint, GoPageOccupancy, GoScavenger, GoSite, GoSizeClass, GoSpan, GoStackSize, GoType,
+    Lane, Lanes,
+};
+
 /// A trace, explained.
 #[derive(Debug, serde::Serialize)]
 #[allow(missing_docs)] // The names of one word say it.
 pub struct Report {
-    /// `pagetrace` or `go-page-trace`.
+    /// `pagetrace`, `go-page-trace` or `go-alloc-free`.
     pub format: &'static str,
     /// Whether the trace has its end and no damage; of a page trace of Go, no losses and no contradictions besides.
     pub complete: bool,
@@ -45,6 +51,8 @@ pub struct Report {
     pub timeline: Vec<TimelinePoint>,
     /// Events of each of Go's Ps, `-1` for none; empty for other traces.
     pub go_processors: BTreeMap<i64, u64>,
+    /// Of an execution trace of Go, null for other traces.
+    pub go_heap: Option<GoHeap>,
     /// Files whose symbols could not be used, with the reason.
     pub unresolved_modules: BTreeMap<String, String>,
 }
