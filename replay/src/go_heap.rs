@@ -4,7 +4,6 @@
 //! The events go by once. Memory follows what is live: a few bytes a page in use, four bytes a slot of a span with objects.
 
 mod analysis;
-mod lanes;
 mod observer;
 mod overdue;
 mod results;
@@ -17,7 +16,6 @@ mod timeline;
 mod tiny;
 mod to_native;
 
-pub use lanes::{ActivityCounts, ActivityLane, ActivityLanes};
 pub use results::{
     GoHeap, GoHeapAnomalies, GoHeapEvents, GoHeapPoint, GoHeapState, GoPageOccupancy, GoSite, GoSizeClass, GoSpan,
     GoStackSize, GoTypeShare,

@@ -4,8 +4,8 @@ use pagetrace_format::decode::Defect;
 use pagetrace_format::go_execution_trace::SpanClass;
 use pagetrace_format::{Address, PageCount, PageShift, TraceNanos};
 
-use super::lanes::ActivityLanes;
 use super::scavenger::ScavengerView;
+use crate::activity_lanes::ActivityLanes;
 
 /// A trace, and the state of the heap at one moment of it.
 #[derive(Clone, Debug)]

@@ -4,7 +4,6 @@ use pagetrace_format::go_execution_trace::{GoEvent, GoEventKind, GoEvents, Origi
 use pagetrace_format::{Address, PageCount, PageRun, PageShift, TraceNanos};
 
 use super::analysis::state_of;
-use super::lanes::ActivityLanes;
 use super::observer::{HeapObserver, Unobserved};
 use super::overdue::Overdue;
 use super::results::{GoHeap, GoHeapAnomalies, GoHeapEvents, GoHeapPoint, GoHeapState};
@@ -14,6 +13,7 @@ use super::spans::{Span, Spans};
 use super::stacks::Stacks;
 use super::timeline::PointsOverTime;
 use super::tiny::TinySlots;
+use crate::activity_lanes::ActivityLanes;
 use crate::error::ReplayError;
 use crate::moment::Moment;
 

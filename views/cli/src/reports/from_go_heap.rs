@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use pagetrace_format::TraceNanos;
 use pagetrace_format::go_execution_trace::SpanClass;
-use pagetrace_replay::go_heap::{self, ActivityCounts, ActivityLanes};
+use pagetrace_replay::activity_lanes::{ActivityCounts, ActivityLanes};
+use pagetrace_replay::go_heap;
 
 use super::go_heap_text::FORMAT;
 use super::report_model::{
@@ -68,6 +69,7 @@ pub fn report_of_go_heap(heap: &go_heap::GoHeap, asked: &'static str) -> Report 
         timeline: Vec::new(),
         go_processors: heap.lanes.lanes().iter().map(|lane| (lane.processor, lane.total.events())).collect(),
         go_heap: Some(go_heap_of(heap)),
+        go_pages: None,
         unresolved_modules: BTreeMap::new(),
     }
 }

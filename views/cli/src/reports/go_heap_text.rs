@@ -2,9 +2,9 @@
 
 use std::io::{self, Write};
 
-use super::go_lanes_text::{write_lanes, write_timeline};
+use super::go_lanes_text::{LineOverTime, write_lanes, write_lines};
 use super::quantities::{bytes, count, counted, duration, percent};
-use super::report_model::{GoHeap, GoScavenger, GoSizeClass, Report};
+use super::report_model::{GoHeap, GoHeapPoint, GoScavenger, GoSizeClass, Report};
 use super::text::{HEADING, bar, table, write_table};
 
 /// The format that these traces have in reports.
@@ -50,7 +50,7 @@ pub fn write_diagnosis(report: &Report, heap: &GoHeap, out: &mut dyn Write) -> i
     write_pages(report, heap, out)?;
     write_scavenger(&heap.scavenger, out)?;
     write_stacks(heap, out)?;
-    write_timeline(heap, out)?;
+    write_lines(&lines_of(heap), true, out)?;
     write_lanes(&heap.lanes, report.duration_ns, out)?;
     write_advice(heap, pinned, out)
 }
@@ -202,6 +202,20 @@ fn write_stacks(heap: &GoHeap, out: &mut dyn Write) -> io::Result<()> {
         sizes.add_row([format!("{} of {}", count(it.stacks), bytes(it.bytes)), bytes(size), latest]);
     }
     write_table(sizes, &[0, 1], out)
+}
+
+/// The page-level time line.
+fn lines_of(heap: &GoHeap) -> [LineOverTime; 4] {
+    let line = |name, of: fn(&GoHeapPoint) -> u64| LineOverTime {
+        name,
+        points: heap.timeline.iter().map(|point| (point.time_ns, of(point))).collect(),
+    };
+    [
+        line("heap in use", |it| it.heap_inuse_bytes),
+        line("live objects", |it| it.live_bytes),
+        line("stack spans", |it| it.stack_inuse_bytes),
+        line("in no span", |it| it.free_bytes),
+    ]
 }
 
 fn write_advice(heap: &GoHeap, pinned: u64, out: &mut dyn Write) -> io::Result<()> {

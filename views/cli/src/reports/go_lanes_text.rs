@@ -1,9 +1,9 @@
-//! Go's heap over time, and the activity of its Ps over time, as lines of blocks.
+//! Memory over time, and the activity of Go's Ps over time, as lines of blocks.
 
 use std::io::{self, Write};
 
 use super::quantities::{bytes, count, duration};
-use super::report_model::{GoHeap, Lanes};
+use super::report_model::Lanes;
 use super::text::{HEADING, table, write_table};
 
 /// Columns of a line over time.
@@ -11,26 +11,30 @@ const COLUMNS: usize = 48;
 const LANES_SHOWN: usize = 16;
 const LEVELS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
-/// The heap over time: in use, live, free.
+/// Something over time, in bytes.
+pub struct LineOverTime {
+    /// What.
+    pub name: &'static str,
+    /// Times since the start and values.
+    pub points: Vec<(u64, u64)>,
+}
+
+/// Lines over time: all on one scale, or each on its own.
 ///
 /// # Errors
 /// What `out` gives.
-pub fn write_timeline(heap: &GoHeap, out: &mut dyn Write) -> io::Result<()> {
-    let Some(last) = heap.timeline.last() else { return Ok(()) };
-    writeln!(out, "\n{HEADING}Over time{HEADING:#}, {} from left to right", duration(last.time_ns))?;
-    let line = |of: fn(&super::report_model::GoHeapPoint) -> u64| {
-        let points = heap.timeline.iter().map(|point| (point.time_ns, of(point)));
-        most_in_columns(points, last.time_ns)
-    };
-    let (in_use, live) = (line(|it| it.heap_inuse_bytes), line(|it| it.live_bytes));
-    let (stacks, free) = (line(|it| it.stack_inuse_bytes), line(|it| it.free_bytes));
+pub fn write_lines(lines: &[LineOverTime], one_scale: bool, out: &mut dyn Write) -> io::Result<()> {
+    let lasts = lines.iter().filter_map(|line| line.points.last()).map(|(time, _)| *time).max();
+    let Some(last) = lasts else { return Ok(()) };
+    writeln!(out, "\n{HEADING}Over time{HEADING:#}, {} from left to right", duration(last))?;
+    let columns: Vec<Vec<u64>> = lines.iter().map(|line| most_in_columns(&line.points, last)).collect();
+    let most_of = |values: &[u64]| values.iter().copied().max().unwrap_or(0);
+    let most_of_all = columns.iter().map(|values| most_of(values)).max().unwrap_or(0);
     let mut rows = table();
-    for (name, values) in [("heap in use", &in_use), ("live objects", &live), ("stack spans", &stacks), ("free", &free)]
-    {
-        let most = values.iter().copied().max().unwrap_or(0);
-        // What is in use and what lives is told on one scale.
-        let scale = if std::ptr::eq(values, &live) { in_use.iter().copied().max().unwrap_or(most) } else { most };
-        rows.add_row([name.into(), blocks(values, scale), format!("at most {}", bytes(most))]);
+    for (line, values) in lines.iter().zip(&columns) {
+        let most = most_of(values);
+        let scale = if one_scale { most_of_all } else { most };
+        rows.add_row([line.name.into(), blocks(values, scale), format!("at most {}", bytes(most))]);
     }
     write_table(rows, &[], out)
 }
@@ -76,9 +80,9 @@ pub fn write_lanes(lanes: &Lanes, duration_ns: u64, out: &mut dyn Write) -> io::
 }
 
 /// The largest value of each column; one without values has that of the one before.
-fn most_in_columns(points: impl Iterator<Item = (u64, u64)>, whole_ns: u64) -> Vec<u64> {
+fn most_in_columns(points: &[(u64, u64)], whole_ns: u64) -> Vec<u64> {
     let mut columns: Vec<Option<u64>> = vec![None; COLUMNS];
-    for (time, value) in points {
+    for &(time, value) in points {
         let most = &mut columns[column(time, whole_ns)];
         *most = Some(most.map_or(value, |most| most.max(value)));
     }
@@ -115,7 +119,7 @@ mod tests {
 
     #[test]
     fn columns_without_points_go_on_as_before() {
-        let columns = most_in_columns([(0, 5), (1, 7), (100, 1)].into_iter(), 100);
+        let columns = most_in_columns(&[(0, 5), (1, 7), (100, 1)], 100);
         assert_eq!((columns[0], columns[COLUMNS - 2], columns[COLUMNS - 1]), (7, 7, 1));
     }
 }

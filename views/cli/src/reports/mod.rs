@@ -22,6 +22,10 @@ mod go_heap_text;
 
 mod go_lanes_text;
 
+mod from_go_pages;
+
+mod go_pages_text;
+
 mod page_text;
 
 mod account_text;

@@ -8,6 +8,9 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 mod account;
 pub use account::{Advice, Allocator, Cgroup, Heap, Leak};
 
+mod go_pages;
+pub use go_pages::{GoGoal, GoPagePoint, GoPages, GoReuse, GoReuseShare, GoScavengerPace};
+
 mod go_heap;
 pub use go_heap::{
     Activity, GoHeap, GoHeapPoint, GoPageOccupancy, GoScavenger, GoSite, GoSizeClass, GoSpan, GoStackSize, GoType,
@@ -53,6 +56,8 @@ pub struct Report {
     pub go_processors: BTreeMap<i64, u64>,
     /// Of an execution trace of Go, null for other traces.
     pub go_heap: Option<GoHeap>,
+    /// Of a page trace of Go, null for other traces.
+    pub go_pages: Option<GoPages>,
     /// Files whose symbols could not be used, with the reason.
     pub unresolved_modules: BTreeMap<String, String>,
 }

@@ -1,4 +1,4 @@
-//! What each P did over time: counts in buckets whose width doubles when there are too many of them.
+//! What each of Go's Ps did over time: counts in buckets whose width doubles when there are too many of them.
 
 use hashbrown::HashMap;
 use pagetrace_format::TraceNanos;
