@@ -90,3 +90,28 @@ fn objects_have_types_goroutines_and_where_these_began() {
         assert!(with_goroutine + 10 > allocs, "{name}: {with_goroutine} of {allocs}");
     }
 }
+
+/// Which P and goroutine each event was written by, against the oracle.
+#[test]
+fn processors_and_goroutines_are_those_of_the_oracle() {
+    let expected = fs::read_to_string(data().join("oracle-by-goroutine.json")).expect("in the repository");
+    let expected: Value = serde_json::from_str(&expected).expect("JSON");
+    for (name, _) in SAMPLES {
+        let bytes = sample(name);
+        let mut events = GoEvents::open(&bytes).expect("a trace");
+        let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+        while let Some(event) = events.next_event() {
+            let Some(kind) = name_of(&event.kind) else { continue };
+            let goroutine = if event.goroutine == 0 { "-1".to_owned() } else { event.goroutine.to_string() };
+            *counts.entry(format!("{kind} {} {goroutine}", event.processor)).or_default() += 1;
+        }
+        let expected: BTreeMap<String, u64> = serde_json::from_value(expected[name].clone()).expect("counts");
+        let keys = counts.keys().chain(expected.keys());
+        let count = |of: &BTreeMap<String, u64>, key: &str| of.get(key).copied().unwrap_or(0);
+        let different: BTreeMap<_, _> = keys
+            .filter(|key| count(&counts, key) != count(&expected, key))
+            .map(|key| (key, (count(&counts, key), count(&expected, key))))
+            .collect();
+        assert!(different.is_empty(), "{name}: found, expected: {different:?}");
+    }
+}

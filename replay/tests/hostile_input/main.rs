@@ -57,6 +57,11 @@ fn seeds_of_go_page_traces() {
 }
 
 #[test]
+fn seeds_of_go_execution_traces() {
+    read_seeds("go_execution_trace", readers::go_execution_trace);
+}
+
+#[test]
 fn seeds_of_packed_words() {
     read_seeds("packed_words", readers::packed_words);
 }
