@@ -3,17 +3,15 @@
 
 use pagetrace_format::checksum::crc32;
 use pagetrace_format::encode::{PackedItem, PackedReader, PackedWordsChunk, TickClock};
+use pagetrace_format::go_execution_trace::{GoEvents, GoTraceVersion};
 use pagetrace_format::go_page_trace::GoBuffer;
 use pagetrace_format::header::{CHUNK_HEADER_BYTES, FILE_HEADER_BYTES};
 use pagetrace_format::{
     ChunkKind, FileHeader, GoPageTrace, ObjectId, Origin, PageShift, StreamId, Trace, TraceNanos, VERSION,
     go_to_native, native_to_go,
 };
-use pagetrace_format::go_execution_trace::{GoEvents, GoTraceVersion};
 use pagetrace_replay::go_heap::go_heap_to_native;
-use pagetrace_replay::{
-    KernelTimeline, Metadata, Moment, Timeline, compact, go_pages, replay, replay_go_heap,
-};
+use pagetrace_replay::{KernelTimeline, Metadata, Moment, Timeline, compact, go_pages, replay, replay_go_heap};
 
 /// Any bytes as a native trace: opened, every chunk read in every way, merged by time, converted, and replayed up to a
 /// moment that its length chooses; one with a checkpoint up to all of them, and cut again.

@@ -59,20 +59,21 @@ pub fn write_lanes(lanes: &Lanes, duration_ns: u64, out: &mut dyn Write) -> io::
     };
     let shown: Vec<_> = lanes.lanes.iter().take(LANES_SHOWN).map(|lane| (lane, of_lane(lane))).collect();
     let most = shown.iter().flat_map(|(_, columns)| columns).copied().max().unwrap_or(0);
+    // Page traces have no objects, execution traces nothing that was given back.
+    let has_objects = lanes.lanes.iter().any(|lane| lane.total.object_alloc + lane.total.object_free > 0);
+    let last_column = if has_objects { "objects" } else { "given back" };
     let mut rows = table();
-    rows.add_row(["", "", "page runs", "given back", "objects"]);
+    rows.add_row(["", "", "page runs", last_column]);
     for (lane, columns) in &shown {
         let name = if lane.processor < 0 { "no P".into() } else { format!("P{}", lane.processor) };
         let total = &lane.total;
-        rows.add_row([
-            name,
-            blocks(columns, most),
-            format!("+{} −{}", count(total.alloc), count(total.free)),
-            format!("{} pages", count(total.pages_scavenge)),
-            format!("+{} −{}", count(total.object_alloc), count(total.object_free)),
-        ]);
+        let last = match has_objects {
+            true => format!("+{} −{}", count(total.object_alloc), count(total.object_free)),
+            false => format!("{} pages", count(total.pages_scavenge)),
+        };
+        rows.add_row([name, blocks(columns, most), format!("+{} −{}", count(total.alloc), count(total.free)), last]);
     }
-    write_table(rows, &[2, 3, 4], out)?;
+    write_table(rows, &[2, 3], out)?;
     match lanes.lanes.len().saturating_sub(LANES_SHOWN) {
         0 => Ok(()),
         more => writeln!(out, "  and {more} more: --json has all"),
