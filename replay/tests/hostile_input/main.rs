@@ -3,6 +3,7 @@
 
 mod attacks;
 mod checkpoints;
+mod go_attacks;
 mod readers;
 mod sys;
 #[path = "../trace/mod.rs"]
@@ -42,6 +43,13 @@ fn attacks_need_no_more_memory_than_follows_from_their_length() {
     for (name, attack) in ATTACKS.iter().chain(checkpoints::ATTACKS) {
         let bytes = attack();
         read_within_bounds(name, &bytes, readers::native_trace);
+    }
+}
+
+#[test]
+fn go_attacks_need_no_more_memory_either() {
+    for (name, attack) in go_attacks::ATTACKS {
+        read_within_bounds(name, &attack(), readers::go_execution_trace);
     }
 }
 
