@@ -6,6 +6,9 @@ use pagetrace_format::varint::{put, put_bytes};
 /// Where the heap of built traces begins.
 pub const HEAP_BASE: u64 = 0xc0_0000_0000;
 
+/// A frame of a stack: the ids of its function's name and its file's, and its line.
+pub type Frame = (u64, u64, u64);
+
 /// A trace in the making.
 pub struct GoTraceBuilder {
     minor: u32,
@@ -78,8 +81,8 @@ impl GoTraceBuilder {
         self.batch(generation, u64::MAX, 1, &payload)
     }
 
-    /// Ids, and frames of a function, a file (both ids of strings) and a line.
-    pub fn stacks(&mut self, generation: u64, stacks: &[(u64, &[(u64, u64, u64)])]) -> &mut Self {
+    /// Ids and frames.
+    pub fn stacks(&mut self, generation: u64, stacks: &[(u64, &[Frame])]) -> &mut Self {
         let mut payload = vec![2];
         for (id, frames) in stacks {
             payload.push(3);

@@ -152,10 +152,10 @@ fn for_each_chunk(from: u64, to: u64, chunk_pages: u64, mut part: impl FnMut(u64
         part(end_whole, to - from);
         return 0;
     }
-    if from % chunk_pages != 0 {
+    if !from.is_multiple_of(chunk_pages) {
         part(from / chunk_pages, first_whole * chunk_pages - from);
     }
-    if to % chunk_pages != 0 {
+    if !to.is_multiple_of(chunk_pages) {
         part(end_whole, to - end_whole * chunk_pages);
     }
     end_whole - first_whole

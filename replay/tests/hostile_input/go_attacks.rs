@@ -2,13 +2,14 @@
 
 use pagetrace_format::varint::put;
 
-use go_trace_builder::{GoTraceBuilder, event};
+use crate::attacks::Attack;
+use go_trace_builder::{Frame, GoTraceBuilder, event};
 
 #[path = "../../../format/tests/go_trace_builder/mod.rs"]
 mod go_trace_builder;
 
 /// What each is called, and its bytes.
-pub const ATTACKS: &[(&str, fn() -> Vec<u8>)] = &[
+pub const ATTACKS: &[Attack] = &[
     ("spans far apart with an object each", spans_far_apart),
     ("the longest spans over each other", longest_spans),
     ("a P and an M for each event", endless_threads),
@@ -71,7 +72,7 @@ fn endless_threads() -> Vec<u8> {
 fn pairs_of_stacks() -> Vec<u8> {
     let mut builder = GoTraceBuilder::with_heap(26);
     for id in 1..100_u64 {
-        let frames: Vec<(u64, u64, u64)> = (0..128).map(|line| (1, 2, id * 128 + line)).collect();
+        let frames: Vec<Frame> = (0..128).map(|line| (1, 2, id * 128 + line)).collect();
         builder.stacks(1, &[(id, &frames)]);
     }
     let goroutines = (0..9800_u64).map(|number| one(GO_CREATE, &[number, 1 + number % 99, 1 + number / 99]));
