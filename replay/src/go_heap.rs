@@ -4,6 +4,7 @@
 //! The events go by once. Memory follows what is live: a few bytes a page in use, four bytes a slot of a span with objects.
 
 mod analysis;
+mod chunks;
 mod observer;
 mod overdue;
 mod results;

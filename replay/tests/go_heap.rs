@@ -88,7 +88,8 @@ fn check_sums(state: &GoHeapState, page_bytes: u64) {
     let stacks: u64 = state.stacks.iter().map(|it| it.bytes * it.stacks).sum();
     assert!(stacks > 0 && stacks <= state.stack_inuse_bytes, "{stacks} bytes of stacks");
     let scavenger = &state.scavenger;
-    let parts = scavenger.in_dense_chunks_bytes + scavenger.below_goal_bytes + scavenger.could_return_bytes;
+    let dense = scavenger.in_dense_chunks_bytes + scavenger.in_chunks_dense_before_bytes;
+    let parts = dense + scavenger.below_goal_bytes + scavenger.could_return_bytes;
     assert_eq!(parts, scavenger.free_bytes);
     assert!(state.spans.is_sorted_by_key(|span| span.base));
     assert_eq!(state.spans.iter().map(|span| span.live).sum::<u64>(), state.live_objects);

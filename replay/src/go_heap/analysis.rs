@@ -77,7 +77,7 @@ pub fn state_of(heap: &Heap, events: &GoEvents<'_>, time: TraceNanos) -> GoHeapS
         types: types_of(heap, events, &pins),
         stacks: heap.stacks.by_size(),
         pages,
-        scavenger: heap.seen.view(places, heap.shift, held_by_objects, &heap.goal),
+        scavenger: heap.seen.view(places, heap.shift, &heap.chunks, held_by_objects, &heap.goal),
         spans: spans
             .iter()
             .take(SPANS_MAX)

@@ -2,18 +2,22 @@
 //!
 //! It gives back pages of no span while what the runtime holds is more than a goal: what was in use at the end of the
 //! last collection, scaled by how the heap's goal changed, and a tenth. In the background it passes over chunks of 4 MiB
-//! that are nearly all in use, since their last free pages will soon be taken. What lies inside a span it cannot give back.
+//! that are nearly all in use, or were when the last collection ended, since their free pages will soon be taken. What lies
+//! inside a span it cannot give back.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use pagetrace_format::{Address, PageCount, PageShift};
+
+use super::chunks::Chunks;
 
 /// What the scavenger keeps over its goal.
 pub const RETAINED_OVER_GOAL: f64 = 1.1;
 /// Chunks with at least this share of their pages in use are passed over.
 pub const DENSE_CHUNK_FRACTION: f64 = 0.96875;
 /// Bytes of a chunk.
-const CHUNK_BYTES: u64 = 4 << 20;
+pub const CHUNK_BYTES: u64 = 4 << 20;
 
 /// Pages that the scavenger can or cannot give back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,7 +28,7 @@ pub struct ScavengerView {
     pub in_dense_chunks_bytes: u64,
     /// The goal for what the runtime holds; `None` before a collection has set it.
     pub goal_bytes: Option<u64>,
-    /// Free bytes, not in dense chunks, that it keeps since in all no more than the goal is held.
+    /// Free bytes, not in chunks that are or were dense, that it keeps since in all no more than the goal is held.
     pub below_goal_bytes: u64,
     /// The rest: what it could give back now, where it has not yet.
     pub could_return_bytes: u64,
@@ -34,6 +38,9 @@ pub struct ScavengerView {
     pub chunks: u64,
     /// Those that are dense.
     pub dense_chunks: u64,
+    /// Bytes of `free_bytes` in chunks that are not dense any more, but were when the last collection ended: the background
+    /// scavenger passes over them until the next.
+    pub in_chunks_dense_before_bytes: u64,
 }
 
 /// What the scavenger aims at, by the events of collections.
@@ -89,6 +96,7 @@ impl PagesSeen {
         &self,
         spans: impl Iterator<Item = (Address, PageCount)>,
         shift: PageShift,
+        history: &Chunks,
         held_by_objects_bytes: u64,
         goal: &ScavengeGoal,
     ) -> ScavengerView {
@@ -106,26 +114,44 @@ impl PagesSeen {
                 chunks.entry(chunk).or_default().1 += pages
             });
         }
-        let mut free_outside = 0;
+        let mut whole_free: Vec<Range<u64>> = Vec::new();
+        let mut add_free = |from: u64, to: u64| {
+            if from < to {
+                let whole =
+                    for_each_chunk(from, to, chunk_pages, |chunk, pages| chunks.entry(chunk).or_default().0 += pages);
+                let first = from.div_ceil(chunk_pages);
+                whole_free.extend((whole > 0).then_some(first..first + whole));
+            }
+        };
         for (&start, &end) in &self.ranges {
             let mut at = start;
             for (&from, &to) in used.range(start..end) {
-                free_outside += free_pages(at, from, chunk_pages, &mut chunks);
+                add_free(at, from);
                 at = at.max(to);
             }
-            free_outside += free_pages(at, end, chunk_pages, &mut chunks);
+            add_free(at, end);
         }
         let bytes = |pages: u64| shift.bytes_in(PageCount(pages));
         let is_dense = |in_use: u64| in_use as f64 >= DENSE_CHUNK_FRACTION * chunk_pages as f64;
         let dense = chunks.values().filter(|(_, in_use)| is_dense(*in_use));
         let (dense_chunks, free_in_dense) = dense.fold((0, 0), |(n, free), (pages, _)| (n + 1, free + pages));
-        let free = free_outside + chunks.values().map(|(free, _)| free).sum::<u64>();
-        let free_loose = bytes(free - free_in_dense);
+        let was_dense = history.at_last_collection().filter(|(_, in_use)| is_dense(*in_use));
+        let free_of = |chunk: u64| match chunks.get(&chunk) {
+            Some((_, in_use)) if is_dense(*in_use) => 0,
+            Some((free, _)) => *free,
+            None if is_in(&whole_free, chunk) => chunk_pages,
+            None => 0,
+        };
+        let free_in_dense_before: u64 = was_dense.map(|(chunk, _)| free_of(chunk)).sum();
+        let whole_chunks_free: u64 = whole_free.iter().map(|chunks| chunks.end - chunks.start).sum();
+        let free = whole_chunks_free * chunk_pages + chunks.values().map(|(free, _)| free).sum::<u64>();
+        let free_loose = bytes(free - free_in_dense - free_in_dense_before);
         let headroom = goal.goal_bytes.map_or(0, |goal| goal.saturating_sub(bytes(in_use_pages)));
         let below_goal_bytes = free_loose.min(headroom);
         ScavengerView {
             free_bytes: bytes(free),
             in_dense_chunks_bytes: bytes(free_in_dense),
+            in_chunks_dense_before_bytes: bytes(free_in_dense_before),
             goal_bytes: goal.goal_bytes,
             below_goal_bytes,
             could_return_bytes: free_loose - below_goal_bytes,
@@ -136,12 +162,10 @@ impl PagesSeen {
     }
 }
 
-/// Adds a free run to its chunks; what lies in chunks that are all of it is returned.
-fn free_pages(from: u64, to: u64, chunk_pages: u64, chunks: &mut BTreeMap<u64, (u64, u64)>) -> u64 {
-    if from >= to {
-        return 0;
-    }
-    for_each_chunk(from, to, chunk_pages, |chunk, pages| chunks.entry(chunk).or_default().0 += pages) * chunk_pages
+/// Whether one of these ranges, which are in order, has the chunk.
+fn is_in(ranges: &[Range<u64>], chunk: u64) -> bool {
+    let place = ranges.partition_point(|range| range.end <= chunk);
+    ranges.get(place).is_some_and(|range| range.contains(&chunk))
 }
 
 /// Calls `part` with each chunk that a run covers in part and with how many pages; returns how many it covers whole.
@@ -182,15 +206,24 @@ mod tests {
         seen.add(0, 3 * 512);
         let spans = [(Address(0), PageCount(500)), (Address(512 * 8192), PageCount(256))];
         let mut goal = ScavengeGoal::default();
-        let view = |goal: &ScavengeGoal| seen.view(spans.into_iter(), PageShift::KIB_8, 7, goal);
-        let found = view(&goal);
+        let mut history = Chunks::new(512);
+        let view =
+            |history: &Chunks, goal: &ScavengeGoal| seen.view(spans.into_iter(), PageShift::KIB_8, history, 7, goal);
+        let found = view(&history, &goal);
         assert_eq!((found.free_bytes, found.in_dense_chunks_bytes), (780 * 8192, 12 * 8192));
         assert_eq!((found.chunks, found.dense_chunks, found.held_by_objects_bytes), (2, 1, 7));
         assert_eq!((found.below_goal_bytes, found.could_return_bytes), (0, 768 * 8192));
         goal.set_heap_goal(1 << 20, 0);
         goal.set_heap_goal(1 << 20, 1000 * 8192);
-        let found = view(&goal);
+        let found = view(&history, &goal);
         assert_eq!(found.goal_bytes, Some(1100 * 8192));
         assert_eq!((found.below_goal_bytes, found.could_return_bytes), (344 * 8192, 424 * 8192));
+        // The second and the third were all in use when the last collection ended.
+        history.take(512, 1024);
+        history.end_collection();
+        history.give_up(768, 768);
+        let found = view(&history, &goal);
+        assert_eq!((found.in_chunks_dense_before_bytes, found.could_return_bytes), (768 * 8192, 0));
+        assert_eq!((found.free_bytes, found.in_dense_chunks_bytes), (780 * 8192, 12 * 8192));
     }
 }

@@ -4,10 +4,11 @@ use pagetrace_format::go_execution_trace::{GoEvent, GoEventKind, GoEvents, Origi
 use pagetrace_format::{Address, PageCount, PageRun, PageShift, TraceNanos};
 
 use super::analysis::state_of;
+use super::chunks::Chunks;
 use super::observer::{HeapObserver, Unobserved};
 use super::overdue::Overdue;
 use super::results::{GoHeap, GoHeapAnomalies, GoHeapEvents, GoHeapPoint, GoHeapState};
-use super::scavenger::{PagesSeen, ScavengeGoal};
+use super::scavenger::{CHUNK_BYTES, PagesSeen, ScavengeGoal};
 use super::sites::{SiteKey, Sites};
 use super::spans::{Span, Spans};
 use super::stacks::Stacks;
@@ -108,6 +109,7 @@ pub struct Heap {
     overdue_objects: Overdue,
     overdue_spans: Overdue,
     tiny: TinySlots,
+    pub chunks: Chunks,
     pub goal: ScavengeGoal,
     pub heap_pages: u64,
     pub manual_pages: u64,
@@ -136,6 +138,7 @@ impl Heap {
             overdue_objects: Overdue::new(),
             overdue_spans: Overdue::new(),
             tiny: TinySlots::new(),
+            chunks: Chunks::new((CHUNK_BYTES >> shift.get()).max(1)),
             goal: ScavengeGoal::default(),
             heap_pages: 0,
             manual_pages: 0,
@@ -213,7 +216,10 @@ impl Heap {
                 let in_use = self.shift.bytes_in(PageCount(self.heap_pages));
                 self.goal.set_heap_goal(bytes, in_use);
             }
-            GoEventKind::GcEnd => self.events.collections += 1,
+            GoEventKind::GcEnd => {
+                self.events.collections += 1;
+                self.chunks.end_collection();
+            }
             GoEventKind::HeapLive(_) | GoEventKind::GcBegin => {}
         }
         if self.points.is_due(time) {
@@ -306,6 +312,7 @@ impl Heap {
         self.spans.insert(base, pages, class);
         observer.pages_taken(event, PageRun { base, pages });
         self.seen.add(self.shift.page_of(base).0, pages.0);
+        self.chunks.take(self.shift.page_of(base).0, pages.0);
         *self.pages_of(class) += pages.0;
         let in_use = PageCount(self.heap_pages + self.manual_pages);
         if self.peak.is_none_or(|(_, peak)| in_use > peak) {
@@ -342,6 +349,7 @@ impl Heap {
         self.live_objects -= span.live;
         observer.pages_given_up(event, PageRun { base: span.base, pages: span.pages });
         *self.pages_of(span.class) -= span.pages.0;
+        self.chunks.give_up(self.shift.page_of(span.base).0, span.pages.0);
         Some(span)
     }
 

@@ -191,6 +191,7 @@ fn go_heap_of(heap: &go_heap::GoHeap) -> GoHeap {
         scavenger: GoScavenger {
             free_bytes: scavenger.free_bytes,
             in_dense_chunks_bytes: scavenger.in_dense_chunks_bytes,
+            in_chunks_dense_before_bytes: scavenger.in_chunks_dense_before_bytes,
             below_goal_bytes: scavenger.below_goal_bytes,
             could_return_bytes: scavenger.could_return_bytes,
             held_by_objects_bytes: scavenger.held_by_objects_bytes,

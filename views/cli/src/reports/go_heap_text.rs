@@ -179,6 +179,10 @@ fn write_scavenger(scavenger: &GoScavenger, out: &mut dyn Write) -> io::Result<(
                 scavenger.dense_chunks, scavenger.chunks
             ),
         ),
+        (
+            scavenger.in_chunks_dense_before_bytes,
+            "in chunks that were when the last collection ended: passed over until the next".to_owned(),
+        ),
         (scavenger.held_by_objects_bytes, "free inside spans with objects: goes only when these do".to_owned()),
     ];
     let mut parts = table();

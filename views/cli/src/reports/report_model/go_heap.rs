@@ -123,9 +123,12 @@ pub struct GoPageOccupancy {
 #[derive(Debug, serde::Serialize)]
 #[allow(missing_docs)]
 pub struct GoScavenger {
-    /// Pages of no span that were in use before: the three that follow. Given back or not is not in the trace.
+    /// Pages of no span that were in use before: the four that follow. Given back or not is not in the trace.
     pub free_bytes: u64,
+    /// In chunks of 4 MiB that are nearly all in use.
     pub in_dense_chunks_bytes: u64,
+    /// In chunks that were when the last collection ended.
+    pub in_chunks_dense_before_bytes: u64,
     pub below_goal_bytes: u64,
     pub could_return_bytes: u64,
     /// What of spans with objects no object is in.
