@@ -33,6 +33,14 @@ pub enum FormatError {
     /// A payload does not hold what its header says.
     #[error("damaged payload: {0}")]
     Payload(&'static str),
+    /// An execution trace of Go that cannot be read, with where and why.
+    #[error("cannot be read as a Go execution trace at offset {offset}: {what}")]
+    GoExecutionTrace {
+        /// Where in the file, bytes.
+        offset: u64,
+        /// What was expected, what was found, what to do.
+        what: String,
+    },
     /// A payload that would be larger than the format allows.
     #[error("a payload of {0} bytes is more than the format's limit of 16 MiB")]
     TooLarge(usize),

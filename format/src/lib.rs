@@ -2,7 +2,7 @@
 //!
 //! `TRACE_FORMAT.md` beside this crate's manifest is the specification. Without the feature `std` the crate is
 //! `no_std`, allocates nothing and depends on nothing: that part goes into traced programs. With it the crate reads
-//! and writes whole traces and the page traces of Go 1.20–1.22.
+//! and writes whole traces and the page traces of Go 1.20–1.22, and reads the execution traces of Go 1.23 and later.
 //!
 //! ```
 //! use pagetrace_format::*;
@@ -46,6 +46,9 @@ pub mod records;
 pub mod record_chunk;
 
 pub mod go_page_trace;
+
+#[cfg(feature = "std")]
+pub mod go_execution_trace;
 
 #[cfg(feature = "std")]
 pub mod checkpoint;

@@ -12,6 +12,22 @@ pub enum ReplayError {
         /// Readable chunks in the file.
         chunks: usize,
     },
+    /// An execution trace of Go without the events that this crate looks at.
+    #[error(
+        "this execution trace of Go has no alloc/free events: run the program with GODEBUG=traceallocfree=1 in its environment, and have it call runtime/trace.Start (Go 1.23 or later)"
+    )]
+    NoAllocFreeEvents,
+    /// An execution trace of Go of which nothing could be read.
+    #[error("no alloc/free event can be read: at offset {offset} of the execution trace there is {what}. Record again")]
+    DamagedGoTrace {
+        /// Where the first damage is in the file, bytes.
+        offset: usize,
+        /// What was found there.
+        what: &'static str,
+    },
+    /// The header of an execution trace of Go.
+    #[error(transparent)]
+    Format(#[from] pagetrace_format::FormatError),
     /// Events of the moment asked for were dropped while it was recorded.
     #[error(
         "events before {kept_from_ns} ns after the start were dropped to bound the recording's size, and {asked_ns} ns lies before it: choose a later moment"

@@ -54,6 +54,14 @@ pub use page_events::PageEvents;
 mod checkpoint;
 pub use checkpoint::{Dropped, compact};
 
+pub mod go_heap;
+pub use go_heap::{GoHeap, replay_go_heap};
+
+pub mod go_pages;
+pub use go_pages::{GoPages, go_pages};
+
+pub mod activity_lanes;
+
 mod prediction;
 pub use prediction::{predicted_anonymous_pages, predicted_file_pages};
 

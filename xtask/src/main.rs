@@ -5,6 +5,7 @@ mod agreement;
 mod checks;
 mod cost;
 mod debian;
+mod go_oracle;
 mod harmless;
 mod models;
 mod overhead;
@@ -40,7 +41,9 @@ usage: cargo xtask COMMAND
   overhead [NAME...] [--rounds N] [--json]
                     what recording costs: programs plain, recorded, and under heaptrack where that is, in turn
                     (default 5 rounds of all), against what was asked for
-  cost              what an event costs in the program and in the recorder, stage by stage";
+  cost              what an event costs in the program and in the recorder, stage by stage
+  go-oracle [VERSION...]
+                    execution traces of Go 1.23 to 1.27, made by toolchains from PyPI, as pagetrace and as Go's tool read them";
 
 fn main() -> ExitCode {
     match run() {
@@ -73,6 +76,7 @@ fn run() -> Result<()> {
         ["agreement", names @ ..] => agreement::run(&root, names, false),
         ["overhead", arguments @ ..] => overhead::run(&root, &overhead::options(arguments)?),
         ["cost"] => cost::run(&root),
+        ["go-oracle", versions @ ..] => go_oracle::compare(&root, versions),
         ["harmless", "--all"] => harmless::run(&root, &[], true),
         ["harmless", names @ ..] => harmless::run(&root, names, false),
         [] | ["help" | "--help" | "-h"] => {

@@ -3,6 +3,7 @@
 
 mod attacks;
 mod checkpoints;
+mod go_attacks;
 mod readers;
 mod sys;
 #[path = "../trace/mod.rs"]
@@ -46,6 +47,13 @@ fn attacks_need_no_more_memory_than_follows_from_their_length() {
 }
 
 #[test]
+fn go_attacks_need_no_more_memory_either() {
+    for (name, attack) in go_attacks::ATTACKS {
+        read_within_bounds(name, &attack(), readers::go_execution_trace);
+    }
+}
+
+#[test]
 fn seeds_of_native_traces() {
     read_seeds("native_trace", readers::native_trace);
     read_seeds("native_trace", readers::native_trace_with_checksums);
@@ -54,6 +62,11 @@ fn seeds_of_native_traces() {
 #[test]
 fn seeds_of_go_page_traces() {
     read_seeds("go_page_trace", readers::go_page_trace);
+}
+
+#[test]
+fn seeds_of_go_execution_traces() {
+    read_seeds("go_execution_trace", readers::go_execution_trace);
 }
 
 #[test]

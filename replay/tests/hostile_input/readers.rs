@@ -3,13 +3,15 @@
 
 use pagetrace_format::checksum::crc32;
 use pagetrace_format::encode::{PackedItem, PackedReader, PackedWordsChunk, TickClock};
+use pagetrace_format::go_execution_trace::{GoEvents, GoTraceVersion};
 use pagetrace_format::go_page_trace::GoBuffer;
 use pagetrace_format::header::{CHUNK_HEADER_BYTES, FILE_HEADER_BYTES};
 use pagetrace_format::{
     ChunkKind, FileHeader, GoPageTrace, ObjectId, Origin, PageShift, StreamId, Trace, TraceNanos, VERSION,
     go_to_native, native_to_go,
 };
-use pagetrace_replay::{KernelTimeline, Metadata, Moment, Timeline, compact, replay};
+use pagetrace_replay::go_heap::go_heap_to_native;
+use pagetrace_replay::{KernelTimeline, Metadata, Moment, Timeline, compact, go_pages, replay, replay_go_heap};
 
 /// Any bytes as a native trace: opened, every chunk read in every way, merged by time, converted, and replayed up to a
 /// moment that its length chooses; one with a checkpoint up to all of them, and cut again.
@@ -107,6 +109,43 @@ pub fn with_right_checksums(bytes: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// Any bytes as an execution trace of Go, behind a header that is taken where theirs is not: every event read, the heap
+/// replayed up to a moment that their length chooses, converted to a native trace, and that replayed.
+pub fn go_execution_trace(bytes: &[u8]) {
+    let headers: [&[u8]; 3] = [b"go 1.23 trace\0\0\0", b"go 1.25 trace\0\0\0", b"go 1.26 trace\0\0\0"];
+    let behind_header;
+    let bytes = if GoTraceVersion::read(bytes).is_ok() {
+        bytes
+    } else {
+        behind_header = [headers[bytes.len() % 3], bytes].concat();
+        &behind_header
+    };
+    let mut events = GoEvents::open(bytes).expect("the header is whole");
+    let mut last = TraceNanos(0);
+    while let Some(event) = events.next_event() {
+        assert!(event.time >= last, "times go back");
+        last = event.time;
+        let origin = events.origin(event.origin);
+        assert!(origin.started.len() + origin.created_by.len() <= 256);
+    }
+    assert!(events.defects().iter().all(|defect| defect.offset <= bytes.len()), "a defect behind the end");
+    let is_whole = events.defects().is_empty();
+    let moment = [Moment::Peak, Moment::End, Moment::At(TraceNanos(1000))][bytes.len() / 3 % 3];
+    let Ok(heap) = replay_go_heap(bytes, moment, &mut |_| {}) else { return };
+    assert!(is_whole || !heap.complete, "a damaged trace was taken for a whole one");
+    let state = &heap.state;
+    assert_eq!(state.classes.iter().map(|class| class.live_slots).sum::<u64>(), state.live_objects);
+    assert_eq!(state.sites.iter().map(|site| site.live).sum::<u64>(), state.live_objects);
+    let native = go_heap_to_native(bytes, Vec::new()).expect("what was replayed is converted");
+    let trace = Trace::open(&native).expect("what this crate writes it reads");
+    assert_eq!(trace.defects(), &[]);
+    let replayed = replay(&trace, Moment::End, &mut |_| {}).expect("it has a process");
+    let live = replayed.processes[0].objects.map_or(0, |objects| objects.live);
+    if moment == Moment::End {
+        assert_eq!(live, state.live_objects, "the native trace has other objects");
+    }
+}
+
 /// Any bytes as a page trace of Go: every event read, converted to a native trace, replayed, and converted back.
 pub fn go_page_trace(bytes: &[u8]) {
     let Ok(go) = GoPageTrace::open(bytes) else { return };
@@ -127,6 +166,8 @@ pub fn go_page_trace(bytes: &[u8]) {
     let counts = replayed.events;
     let counted = counts.page_alloc + counts.page_free + counts.page_scavenge + counts.time_sync;
     assert_eq!(counted, events, "events were lost on the way");
+    let pages = go_pages(&trace);
+    assert!(pages.reuse.reused <= pages.pace.pages.saturating_mul(2), "pages are used again that were not returned");
     let mut back = Vec::new();
     match native_to_go(&trace, &mut back) {
         Ok(()) => assert!(back == bytes, "not what it was"),

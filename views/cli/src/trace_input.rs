@@ -3,21 +3,35 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use anyhow::{Context, anyhow, bail};
 use memmap2::{Mmap, UncheckedAdvice};
+use pagetrace_format::go_execution_trace::GoTraceVersion;
 use pagetrace_format::header::FILE_HEADER_BYTES;
 use pagetrace_format::{FormatError, GoPageTrace, Trace, go_to_native};
+use pagetrace_replay::go_heap::go_heap_to_native;
 
 /// Smaller files are read: that is as fast as mapping them, and nobody can change what was read.
 const MAP_FROM_BYTES: u64 = 64 << 20;
-/// What the execution traces of Go start with, followed by the version.
-const GO_EXECUTION_TRACE: &[u8] = b"go 1.";
 
 /// A trace in memory.
 pub struct TraceInput {
     path: PathBuf,
+    /// Those of the file.
     bytes: Bytes,
+    /// What the file was converted to, where it is not native itself.
+    native: Native,
+}
+
+/// The native form of a trace.
+enum Native {
+    /// The file has it.
+    AsItIs,
+    /// It was made when the file was opened.
+    Made(Vec<u8>),
+    /// It is made when it is asked for: an execution trace of Go is analysed as it is.
+    WhenAsked(OnceLock<Vec<u8>>),
 }
 
 enum Bytes {
@@ -32,8 +46,8 @@ impl TraceInput {
     /// Says what the file is instead, or why it cannot be read, and what to do.
     pub fn open(path: &Path) -> anyhow::Result<TraceInput> {
         let bytes = read(path).with_context(|| format!("cannot read {}", path.display()))?;
-        let bytes = native(bytes).with_context(|| format!("cannot read {}", path.display()))?;
-        Ok(TraceInput { path: path.to_path_buf(), bytes })
+        let native = native(&bytes).with_context(|| format!("cannot read {}", path.display()))?;
+        Ok(TraceInput { path: path.to_path_buf(), bytes, native })
     }
 
     /// The first bytes of a native trace that is being written, with more chunks behind them.
@@ -59,7 +73,7 @@ impl TraceInput {
             Ok(Bytes::Owned(prefix))
         };
         let bytes = read().with_context(|| format!("cannot read {}", path.display()))?;
-        Ok(TraceInput { path: path.to_path_buf(), bytes })
+        Ok(TraceInput { path: path.to_path_buf(), bytes, native: Native::AsItIs })
     }
 
     /// The trace itself.
@@ -67,13 +81,32 @@ impl TraceInput {
     /// # Errors
     /// Where its header cannot be read.
     pub fn trace(&self) -> anyhow::Result<Trace<'_>> {
-        Trace::open_in_steps(self.native_bytes(), &mut |_| self.give_back_memory())
+        Trace::open_in_steps(self.native_bytes()?, &mut |_| self.give_back_memory())
             .with_context(|| format!("cannot read {}", self.path.display()))
     }
 
     /// The trace in the native format: the file's own bytes, or what they were converted to.
-    pub fn native_bytes(&self) -> &[u8] {
-        self.bytes.as_slice()
+    ///
+    /// # Errors
+    /// Where an execution trace of Go cannot be converted.
+    pub fn native_bytes(&self) -> anyhow::Result<&[u8]> {
+        match &self.native {
+            Native::AsItIs => Ok(self.bytes.as_slice()),
+            Native::Made(native) => Ok(native),
+            Native::WhenAsked(native) => match native.get() {
+                Some(native) => Ok(native),
+                None => {
+                    let made = go_heap_to_native(self.bytes.as_slice(), Vec::new());
+                    let made = made.with_context(|| format!("cannot read {}", self.path.display()))?;
+                    Ok(native.get_or_init(|| made))
+                }
+            },
+        }
+    }
+
+    /// The file's bytes, where it is an execution trace of Go.
+    pub fn go_execution_trace(&self) -> Option<&[u8]> {
+        matches!(self.native, Native::WhenAsked(_)).then(|| self.bytes.as_slice())
     }
 
     /// Takes what has been read of a mapped trace out of memory. It may be read again: the file is still there.
@@ -134,33 +167,28 @@ fn map(file: &File, length: u64) -> io::Result<Mmap> {
     unsafe { memmap2::MmapOptions::new().len(length).map(file) }
 }
 
-fn native(bytes: Bytes) -> anyhow::Result<Bytes> {
+fn native(bytes: &Bytes) -> anyhow::Result<Native> {
     let found = bytes.as_slice();
-    if found.starts_with(GO_EXECUTION_TRACE) {
-        let line = found.iter().take(16).take_while(|byte| byte.is_ascii_graphic() || **byte == b' ');
-        let version: String = line.map(|&byte| char::from(byte)).collect();
-        bail!(
-            "this is an execution trace of Go (\"{}\"); execution trace files are not read yet. Read are page traces \
-             of Go 1.20 to 1.22 (GODEBUG=pagetrace=FILE), and recordings of `pagetrace record`",
-            version.trim()
-        );
+    if GoTraceVersion::looks_like(found) {
+        GoTraceVersion::read(found)?;
+        return Ok(Native::WhenAsked(OnceLock::new()));
     }
     if found.is_empty() {
         return Err(FormatError::Empty.into());
     }
     if GoPageTrace::looks_like(found) {
         let go = GoPageTrace::open(found)?;
-        return Ok(Bytes::Owned(go_to_native(&go, Vec::new())?));
+        return Ok(Native::Made(go_to_native(&go, Vec::new())?));
     }
     // The file header is enough to know.
     match Trace::open(&found[..found.len().min(FILE_HEADER_BYTES)]) {
         Err(FormatError::Foreign { expected, found }) => bail!(
-            "not a trace: expected a recording, which starts with {expected}, or a page trace of Go 1.20 to 1.22; \
-             found {found}. Check the file name, or record one with `pagetrace record`"
+            "not a trace: expected a recording, which starts with {expected}, a page trace of Go 1.20 to 1.22, or an \
+             execution trace of Go 1.23 or later; found {found}. Check the file name, or record one with `pagetrace record`"
         ),
         opened => opened.map(drop)?,
     }
-    Ok(bytes)
+    Ok(Native::AsItIs)
 }
 
 #[cfg(test)]

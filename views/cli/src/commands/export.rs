@@ -17,7 +17,7 @@ pub struct ExportArgs {
     /// Where to write; standard output without it. A file there is replaced when all is written
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// A recording, or a page trace of Go
+    /// A recording, or a page trace or execution trace of Go
     trace: PathBuf,
 }
 

@@ -9,10 +9,10 @@ use std::time::Duration;
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 use pagetrace_format::{Trace, TraceNanos};
-use pagetrace_replay::{Moment, replay};
+use pagetrace_replay::{Moment, replay, replay_go_heap};
 
 use crate::reports::report_model::Report;
-use crate::reports::{report_of, text};
+use crate::reports::{report_of, report_of_go_heap, text};
 use crate::symbols::SymbolOptions;
 use crate::trace_input::TraceInput;
 
@@ -22,15 +22,16 @@ const GIVE_BACK_EVENTS: u64 = 1 << 20;
 /// What to report.
 #[derive(clap::Args)]
 pub struct ReportArgs {
-    /// The moment to show: `peak` of memory, `end` of each process, or a time since the start such as 1.5, 2s or 200ms
-    #[arg(long, value_name = "MOMENT", default_value = "peak")]
-    at: At,
+    /// The moment to show: `peak` of memory, `end` of each process, or a time since the start such as 1.5, 2s or 200ms.
+    /// By default the peak; of execution traces of Go the end
+    #[arg(long, value_name = "MOMENT")]
+    at: Option<At>,
     /// Print JSON with all that is known
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     symbols: SymbolOptions,
-    /// A recording, or a page trace of Go
+    /// A recording, or a page trace or execution trace of Go
     trace: PathBuf,
 }
 
@@ -59,15 +60,19 @@ pub fn run(args: ReportArgs) -> anyhow::Result<ExitCode> {
 pub fn short_diagnosis(path: &Path) -> anyhow::Result<String> {
     let mut diagnosis = Vec::new();
     // It names no function, and its user waits.
-    text::write_diagnosis(&report(path, At::Peak, None)?, &mut diagnosis)?;
+    text::write_diagnosis(&report(path, None, None)?, &mut diagnosis)?;
     Ok(String::from_utf8_lossy(&diagnosis).into_owned())
 }
 
 /// Without `symbols` no function has a name.
-fn report(path: &Path, at: At, symbols: Option<&SymbolOptions>) -> anyhow::Result<Report> {
+fn report(path: &Path, at: Option<At>, symbols: Option<&SymbolOptions>) -> anyhow::Result<Report> {
     let input = TraceInput::open(path)?;
+    if let Some(bytes) = input.go_execution_trace() {
+        return report_of_go(path, bytes, at.unwrap_or(At::End));
+    }
+    let at = at.unwrap_or(At::Peak);
     let trace = input.trace()?;
-    let progress = progress_bar(&trace);
+    let progress = progress_bar(event_count(&trace));
     let mut given_back = 0;
     let replayed = replay(&trace, at.moment(), &mut |done| {
         progress.set_position(done);
@@ -82,14 +87,25 @@ fn report(path: &Path, at: At, symbols: Option<&SymbolOptions>) -> anyhow::Resul
     Ok(report_of(&trace, &replayed, at.name(), symbols))
 }
 
-/// Shown on standard error, and only where that is a terminal.
-fn progress_bar(trace: &Trace<'_>) -> ProgressBar {
+/// The heap of a Go program.
+fn report_of_go(path: &Path, bytes: &[u8], at: At) -> anyhow::Result<Report> {
+    let progress = progress_bar(bytes.len() as u64);
+    let heap = replay_go_heap(bytes, at.moment(), &mut |done| progress.set_position(done));
+    progress.finish_and_clear();
+    let heap = heap.with_context(|| format!("cannot analyse {}", path.display()))?;
+    Ok(report_of_go_heap(&heap, at.name()))
+}
+
+fn event_count(trace: &Trace<'_>) -> u64 {
     let chunks = trace.chunks().iter().map(|chunk| chunk.header);
-    let events = chunks.filter(|header| header.kind.has_events());
-    let events = events.map(|header| u64::from(header.count)).sum();
+    chunks.filter(|header| header.kind.has_events()).map(|header| u64::from(header.count)).sum()
+}
+
+/// Shown on standard error, and only where that is a terminal.
+fn progress_bar(length: u64) -> ProgressBar {
     let style =
         ProgressStyle::with_template("{wide_bar} {percent} % {eta}").unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::new(events).with_style(style)
+    ProgressBar::new(length).with_style(style)
 }
 
 /// A moment, as it is written on the command line.

@@ -10,7 +10,7 @@ pub struct PagetraceExport;
 
 impl Export for PagetraceExport {
     fn export(&self, input: &TraceInput, out: &mut dyn Write) -> anyhow::Result<u64> {
-        out.write_all(input.native_bytes())?;
+        out.write_all(input.native_bytes()?)?;
         // Damage is copied with the rest: nothing is left out.
         Ok(0)
     }

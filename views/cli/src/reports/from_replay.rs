@@ -15,7 +15,7 @@ use super::report_model::{
     At, Buffer, Cgroup, Classes, Defect, Dropped, EventCounts, Final, Gap, Gaps, KernelFigures, Leak, Lost, NamedBytes,
     Objects, PageCounts, Peak, Process, Report, Rss, Site, SnapshotFacts, Source, StackShares, Stacks, TimelinePoint,
 };
-use super::{from_page_events, give_back, go_text};
+use super::{from_go_pages, from_page_events, give_back, go_text};
 use crate::symbols::{SymbolOptions, Symbols};
 
 /// Makes the report of a replayed trace; `asked` is the moment's name on the command line. Without `options` no function is
@@ -100,6 +100,8 @@ pub fn report_of(
             })
             .collect(),
         go_processors: go_processors(trace, replayed),
+        go_heap: None,
+        go_pages: is_go.then(|| from_go_pages::go_pages_of(&pagetrace_replay::go_pages(trace))),
         unresolved_modules: symbols.into_problems(),
     }
 }

@@ -4,10 +4,10 @@ use std::io::{self, Write};
 
 use anstyle::Style;
 
+use super::go_pages_text::write_go_pages;
 use super::page_text::write_pages;
-use super::quantities::{bytes, count, duration, percent};
+use super::quantities::{bytes, duration, percent};
 use super::report_model::Report;
-use super::text::{bar, table, write_table};
 
 /// The format that these traces have in reports.
 pub const FORMAT: &str = "go-page-trace";
@@ -42,17 +42,10 @@ pub fn write_diagnosis(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "  The trace covers {}; it has no stacks, objects or RSS.", duration(report.duration_ns))?;
 
     write_pages(report, out)?;
-    if !report.go_processors.is_empty() {
-        writeln!(out, "\n{HEADING}Activity{HEADING:#} of each P")?;
-        let whole = report.go_processors.values().copied().max().unwrap_or(0);
-        let mut processors = table();
-        for (p, events) in &report.go_processors {
-            let name = if *p < 0 { "no P".into() } else { format!("P{p}") };
-            processors.add_row([name, format!("{} events", count(*events)), bar(*events as f64, whole as f64)]);
-        }
-        write_table(processors, &[1], out)?;
+    match &report.go_pages {
+        Some(pages) => write_go_pages(report, pages, out),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 fn free_words(free: u64, held: u64) -> &'static str {

@@ -16,6 +16,16 @@ mod dropped_text;
 
 mod go_text;
 
+mod from_go_heap;
+
+mod go_heap_text;
+
+mod go_lanes_text;
+
+mod from_go_pages;
+
+mod go_pages_text;
+
 mod page_text;
 
 mod account_text;
@@ -26,4 +36,5 @@ mod give_back;
 
 mod quantities;
 
+pub use from_go_heap::report_of_go_heap;
 pub use from_replay::report_of;

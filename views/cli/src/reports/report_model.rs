@@ -8,11 +8,20 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 mod account;
 pub use account::{Advice, Allocator, Cgroup, Heap, Leak};
 
+mod go_pages;
+pub use go_pages::{GoGoal, GoPagePoint, GoPages, GoReuse, GoReuseShare, GoScavengerPace};
+
+mod go_heap;
+pub use go_heap::{
+    Activity, GoHeap, GoHeapPoint, GoPageOccupancy, GoScavenger, GoSite, GoSizeClass, GoSpan, GoStackSize, GoType,
+    Lane, Lanes,
+};
+
 /// A trace, explained.
 #[derive(Debug, serde::Serialize)]
 #[allow(missing_docs)] // The names of one word say it.
 pub struct Report {
-    /// `pagetrace` or `go-page-trace`.
+    /// `pagetrace`, `go-page-trace` or `go-alloc-free`.
     pub format: &'static str,
     /// Whether the trace has its end and no damage; of a page trace of Go, no losses and no contradictions besides.
     pub complete: bool,
@@ -45,6 +54,10 @@ pub struct Report {
     pub timeline: Vec<TimelinePoint>,
     /// Events of each of Go's Ps, `-1` for none; empty for other traces.
     pub go_processors: BTreeMap<i64, u64>,
+    /// Of an execution trace of Go, null for other traces.
+    pub go_heap: Option<GoHeap>,
+    /// Of a page trace of Go, null for other traces.
+    pub go_pages: Option<GoPages>,
     /// Files whose symbols could not be used, with the reason.
     pub unresolved_modules: BTreeMap<String, String>,
 }

@@ -9,12 +9,12 @@ use comfy_table::{CellAlignment, Table, presets};
 use super::account_text::{write_beside_rss, write_leaks, write_peak};
 use super::advice::{advice, meaning};
 use super::dropped_text::{write_dropped, write_dropped_peak};
-use super::go_text;
 use super::page_text::{write_buffers, write_pages};
 use super::quantities::{bytes, count, counted, duration, percent, signed_bytes};
 use super::report_model::{NamedBytes, Process, Report, Rss, Site};
 use super::stack_text::write_object_stacks;
 use super::touch_text::{write_agreement, write_touches};
+use super::{go_heap_text, go_text};
 
 /// How headings look.
 pub const HEADING: Style = Style::new().bold();
@@ -33,6 +33,8 @@ const PROCESSES_SHOWN: usize = 12;
 pub fn write_report(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     if report.format == go_text::FORMAT {
         go_text::write_diagnosis(report, out)?;
+    } else if let Some(heap) = &report.go_heap {
+        go_heap_text::write_diagnosis(report, heap, out)?;
     } else {
         write_diagnosis(report, out)?;
         if let Some(process) = largest(report) {
@@ -43,7 +45,9 @@ pub fn write_report(report: &Report, out: &mut dyn Write) -> io::Result<()> {
             write_pages(report, out)?;
         }
     }
-    write_object_stacks(&report.stacks.object_events, out)?;
+    if report.go_heap.is_none() {
+        write_object_stacks(&report.stacks.object_events, out)?;
+    }
     write_sources(report, out)?;
     write_buffers(report, out)?;
     write_gaps(report, out)?;

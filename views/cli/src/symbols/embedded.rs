@@ -58,7 +58,7 @@ pub fn embed(path: &Path, bytes_max: u64) -> anyhow::Result<usize> {
         writer.records(time, chunk)?;
     }
     let chunks = writer.into_inner()?;
-    let bytes = input.native_bytes().len() as u64 + chunks.len() as u64;
+    let bytes = input.native_bytes()?.len() as u64 + chunks.len() as u64;
     if bytes > bytes_max {
         bail!("no symbols were added to {}: with them it had {bytes} bytes, more than --max-size", path.display());
     }

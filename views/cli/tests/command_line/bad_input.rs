@@ -38,7 +38,13 @@ fn unreadable_files_are_1_with_what_to_do() {
     check(&file("short", &trace[..40]), &["header", "expected 64 bytes, found 40"]);
     check(&file("newer", &newer), &["version 77", "newer pagetrace"]);
     check(&file("flipped", &flipped), &["header", "checksum"]);
-    check(&file("execution", b"go 1.25 trace\0\0\0rest"), &["go 1.25 trace", "execution trace", "not read yet"]);
+    check(&file("execution", b"go 1.25 trace\0\0\0rest"), &["no alloc/free event", "offset 16", "Record again"]);
+    check(
+        &file("old", b"go 1.21 trace\0\0\0"),
+        &["offset 5", "1.23 to 1.26", "found 1.21", "GODEBUG=traceallocfree=1"],
+    );
+    check(&file("new", b"go 1.99 trace\0\0\0"), &["found 1.99", "newer pagetrace"]);
+    check(&file("no events", b"go 1.26 trace\0\0\0"), &["no alloc/free events", "GODEBUG=traceallocfree=1"]);
     check(&directory.path().join("missing"), &["no such file"]);
     check(directory.path(), &["directory"]);
     let private = file("private", &trace);

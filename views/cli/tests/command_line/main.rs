@@ -12,6 +12,7 @@ mod report;
 
 mod self_written;
 
+mod go_execution_traces;
 mod go_page_traces;
 
 mod doctor;

@@ -1,0 +1,3 @@
+module goburst
+
+go 1.20
