@@ -112,7 +112,8 @@ impl ObjectMap {
     /// The bucket and place of an address that is not [`NOWHERE`].
     #[inline]
     fn find(&self, address: u64) -> Option<(usize, usize)> {
-        let mut index = self.home(address);
+        let home = self.home(address);
+        let mut index = home;
         loop {
             let bucket = self.buckets.get(index)?;
             if let Some(place) = bucket.place_of(address) {
@@ -122,6 +123,10 @@ impl ObjectMap {
                 return None;
             }
             index = self.behind(index);
+            // Of a few buckets all can have been passed over.
+            if index == home {
+                return None;
+            }
         }
     }
 
@@ -200,6 +205,25 @@ mod tests {
             let mut all: Vec<_> = map.iter().collect();
             all.sort_unstable_by_key(|(address, _)| *address);
             prop_assert_eq!(all, model.into_iter().collect::<Vec<_>>());
+        }
+    }
+
+    /// Few buckets, all of which have been passed over by objects that are still there: looking for what is not there ends.
+    #[test]
+    fn a_crowded_map_that_changes_all_the_time() {
+        const LIVE: u64 = 12;
+        let object = Packed::new(Object { size: 1, usable: 1, site: 1, born: 0 });
+        for map in 0_u64..100 {
+            let mut objects = ObjectMap::default();
+            for step in 0_u64..2000 {
+                // One of the last few goes, in an order that does not repeat.
+                let (new, old) = ((step + LIVE) * 16, (step ^ ((map + step) % 4)) * 16);
+                objects.remove(old);
+                if objects.len() < LIVE as usize {
+                    assert_eq!(objects.insert(new, object), None);
+                }
+                assert!(objects.remove(new + 8).is_none());
+            }
         }
     }
 }
