@@ -133,6 +133,8 @@ pub fn filter_of_whole_ends() -> String {
 /// For the end of one system call that fills memory, where no fault of the kernel's is told: what a server is asked by the
 /// hundred thousand a second mostly is shorter, and goes to where the one before it went.
 pub fn filter_of_fill() -> String {
-    const LEAST: u32 = 256;
-    format!("ret>={LEAST}")
+    format!("ret>={FILL_BYTES_LEAST}")
 }
+
+/// Fills of fewer bytes are not told where the kernel's faults are not.
+pub const FILL_BYTES_LEAST: u32 = 256;

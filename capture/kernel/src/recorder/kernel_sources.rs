@@ -2,7 +2,7 @@
 
 use pagetrace_format::records::Source;
 
-use crate::perf::{Found, Missed};
+use crate::perf::{FILL_BYTES_LEAST, Found, Missed};
 
 /// The sources of page events: which were at work and what they missed.
 pub fn sources(found: &Result<Found, String>, missed: Missed, dropped: u64) -> Vec<Source> {
@@ -44,6 +44,11 @@ pub fn sources(found: &Result<Found, String>, missed: Missed, dropped: u64) -> V
             calls.extend(count(missed.ends, "calls of which only the end was seen"));
             let mut results: Vec<String> = listed(true).into_iter().collect();
             results.extend(count(missed.vectors, "calls whose buffers could not be read in time"));
+            if !found.kernel_mode {
+                results.push(format!(
+                    "results under {FILL_BYTES_LEAST} bytes: scans find pages that nothing else touches"
+                ));
+            }
             (calls, results, true)
         }
     };
