@@ -146,7 +146,7 @@ impl KernelProcess {
 
 /// The frames of a site, or else its instruction. A parent's stacks are not those of a child: of what was touched before
 /// a fork the instruction is left. Instructions of the kernel are none of the program's.
-fn frames_of(site: &TouchSite, id: ProcessId, metadata: &Metadata) -> Vec<Frame> {
+pub(crate) fn frames_of(site: &TouchSite, id: ProcessId, metadata: &Metadata) -> Vec<Frame> {
     let frames = if site.stack == StackId::UNKNOWN { Vec::new() } else { metadata.frames(id, site.stack) };
     if !frames.is_empty() || site.instruction.0 == 0 || site.cause != TouchCause::Fault {
         return frames;

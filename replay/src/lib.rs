@@ -34,13 +34,16 @@
 #![forbid(unsafe_code)]
 
 mod replay;
-pub use replay::replay;
+pub use replay::{replay, replay_with_history};
 
 mod moment;
 pub use moment::Moment;
 
 pub mod results;
 pub use results::{Replayed, ReplayedProcess, RssClasses, RssState};
+
+pub mod history;
+pub use history::{History, HistoryLimits};
 
 mod stack_shares;
 pub use stack_shares::StackShares;

@@ -118,7 +118,7 @@ impl Outcome {
     pub(crate) fn explain(&mut self, metadata: &Metadata, snapshot: &Snapshot, state: Option<&ProcessState>) {
         let explained = state.zip(snapshot.kernel.rss).map(|(state, rss)| {
             let known = known_ranges(metadata, &metadata.processes[self.process], snapshot.page_bytes);
-            explain(snapshot, rss, state, &known)
+            explain(snapshot, rss, state, &known, None)
         });
         let (explanation, pinned) = explained.unzip();
         self.pinned = pinned.unwrap_or_default();
@@ -252,7 +252,7 @@ impl Outcome {
 }
 
 /// Pages of the tracer and of threads' stacks in a process.
-fn known_ranges(metadata: &Metadata, info: &ProcessInfo, page_bytes: u64) -> KnownRanges {
+pub(crate) fn known_ranges(metadata: &Metadata, info: &ProcessInfo, page_bytes: u64) -> KnownRanges {
     let pages = |start: u64, end: u64| start / page_bytes..end.div_ceil(page_bytes);
     let mut known = KnownRanges { tracer: Intervals::default(), stacks: Intervals::default() };
     for memory in metadata.tracer_memory.iter().filter(|memory| memory.process == info.process.id) {

@@ -4,6 +4,7 @@ mod checkpoint;
 
 use pagetrace_format::{PageRun, PageShift};
 
+use crate::history::{PageCell, PageClass};
 use crate::page_map::{LEAF_PAGES, PageMap};
 use crate::results::{PageAnomalies, PageStateCounts};
 
@@ -61,6 +62,28 @@ impl PageStates {
     /// A copy for a forked child: the same pages, no anomalies yet.
     pub(crate) fn inherited(&self) -> PageStates {
         PageStates { anomalies: PageAnomalies::default(), ..self.clone() }
+    }
+
+    /// The page size of page events.
+    pub(crate) fn shift(&self) -> PageShift {
+        self.shift
+    }
+
+    /// Every page with a page event so far, ascending.
+    pub(crate) fn for_each_cell(&self, mut each: impl FnMut(u64, PageCell)) {
+        let mut leaves: Vec<(u64, &[PageState])> = self.states.leaves().collect();
+        leaves.sort_unstable_by_key(|(first, _)| *first);
+        for (first, states) in leaves {
+            for (page, state) in (first..).zip(states) {
+                match state {
+                    PageState::Unknown => {}
+                    PageState::InUse => each(page, PageCell::of(PageClass::InUse)),
+                    PageState::Free => each(page, PageCell::of(PageClass::Retained)),
+                    PageState::Returned => each(page, PageCell::of(PageClass::Returned)),
+                    PageState::Forgotten => each(page, PageCell::of(PageClass::Unexplained)),
+                }
+            }
+        }
     }
 
     /// About how much memory a copy takes.

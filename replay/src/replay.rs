@@ -1,6 +1,7 @@
 //! One pass over the events of a trace, with what is due between them: forks, snapshots, the shown moment, ends.
 
 mod checkpoint;
+mod snapshots;
 pub(crate) use checkpoint::{Taken, checkpoint_at};
 
 use std::collections::BTreeMap;
@@ -12,6 +13,8 @@ use pagetrace_format::{Origin, PageCount, PageRun, PageShift, Trace, TraceNanos}
 use crate::analyses::peak::peak_of_rss;
 use crate::copies::Copies;
 use crate::error::ReplayError;
+use crate::history::HistoryRecorder;
+use crate::history::{History, HistoryLimits};
 use crate::kernel_states::KernelStates;
 use crate::merged_event::MergedEvent;
 use crate::metadata::Metadata;
@@ -40,6 +43,28 @@ const APPROACHED_EVENTS: usize = 32;
 /// Where there is nothing to analyse, or the moment lies outside the trace. Damage is no error: the result says what
 /// was missing.
 pub fn replay(trace: &Trace<'_>, at: Moment, progress: &mut dyn FnMut(u64)) -> Result<Replayed, ReplayError> {
+    run(trace, at, None, progress).map(|(replayed, _)| replayed)
+}
+
+/// The same with how everything came about, within `limits`. It changes nothing of the other result.
+///
+/// # Errors
+/// As [`replay`].
+pub fn replay_with_history(
+    trace: &Trace<'_>,
+    at: Moment,
+    limits: HistoryLimits,
+    progress: &mut dyn FnMut(u64),
+) -> Result<(Replayed, History), ReplayError> {
+    run(trace, at, Some(limits), progress)
+}
+
+fn run(
+    trace: &Trace<'_>,
+    at: Moment,
+    limits: Option<HistoryLimits>,
+    progress: &mut dyn FnMut(u64),
+) -> Result<(Replayed, History), ReplayError> {
     let mut timeline = Timeline::new(trace);
     let mut metadata = Metadata::read(trace);
     if metadata.processes.is_empty() {
@@ -50,7 +75,13 @@ pub fn replay(trace: &Trace<'_>, at: Moment, progress: &mut dyn FnMut(u64)) -> R
     let shown = shown_moment(at, rss_peak, &span, metadata.dropped())?;
     let owner = |stream| metadata.streams.get(&stream).and_then(|stream| metadata.index(stream.process)).unwrap_or(0);
     let owners: Vec<u32> = timeline.streams().map(|stream| owner(stream) as u32).collect();
-    let mut replay = Replay::new(trace, &metadata, shown);
+    let shift = metadata.kernel_shift(trace);
+    let streams = timeline.streams().collect();
+    let history =
+        limits.map(|limits| HistoryRecorder::new(limits, &metadata, &span, shift, event_count(trace), streams));
+    let mut replay =
+        Replay::new(trace, &metadata, shown, history.as_ref().map(|history| history.grid(&span).collect()));
+    replay.history = history;
     let mut done = 0;
     // What is mapped of the trace has been read by now but for the events.
     progress(done);
@@ -62,7 +93,9 @@ pub fn replay(trace: &Trace<'_>, at: Moment, progress: &mut dyn FnMut(u64)) -> R
         }
     });
     progress(done);
-    let (Found { events, pages, peak, final_pages, anomalies, outcomes }, not_followed, kernel) = replay.finish();
+    let history = replay.finish();
+    let (Found { events, pages, peak, final_pages, anomalies, outcomes }, not_followed, kernel) = replay.into_found();
+    let history = history.map(|history| history.finish(&metadata)).unwrap_or_default();
     let (page_events, damaged_kernel_events) = kernel.finish();
 
     let damaged_events = timeline.into_defects();
@@ -87,7 +120,7 @@ pub fn replay(trace: &Trace<'_>, at: Moment, progress: &mut dyn FnMut(u64)) -> R
         Origin::Recorded => true,
         Origin::GoPageTrace => anomalies == PageAnomalies::default() && lost.is_empty(),
     };
-    Ok(Replayed {
+    let replayed = Replayed {
         header: *trace.header(),
         start: span.start,
         last: span.last,
@@ -109,7 +142,8 @@ pub fn replay(trace: &Trace<'_>, at: Moment, progress: &mut dyn FnMut(u64)) -> R
             .collect(),
         defects: std::mem::take(&mut metadata.defects),
         metadata,
-    })
+    };
+    Ok((replayed, history))
 }
 
 /// How many events the headers promise.
@@ -149,6 +183,8 @@ enum Action {
     /// A process enters a part of its life.
     EnterPart(usize, u8),
     Snapshot(usize),
+    /// A moment of the history of a trace without snapshots.
+    Picture,
     ShownMoment,
     /// Recording goes off, an index into [`Metadata::gaps`].
     Pause(usize),
@@ -178,11 +214,18 @@ struct Replay<'t, 'b> {
     /// Where not all of the checkpoint was taken up.
     oversized_checkpoint: Option<Defect>,
     now: PageStateCounts,
+    history: Option<HistoryRecorder>,
     found: Found,
 }
 
 impl<'t, 'b> Replay<'t, 'b> {
-    fn new(trace: &'t Trace<'b>, metadata: &'t Metadata, shown: ShownMoment) -> Replay<'t, 'b> {
+    /// `pictures` are moments of a history that are none of snapshots.
+    fn new(
+        trace: &'t Trace<'b>,
+        metadata: &'t Metadata,
+        shown: ShownMoment,
+        pictures: Option<Vec<TraceNanos>>,
+    ) -> Replay<'t, 'b> {
         let mut due = Vec::new();
         let mut outcomes = Vec::new();
         for (index, info) in metadata.processes.iter().enumerate() {
@@ -208,6 +251,8 @@ impl<'t, 'b> Replay<'t, 'b> {
         }
         let snapshots = metadata.snapshots.iter().enumerate();
         due.extend(snapshots.map(|(index, it)| Due { time: it.time, action: Action::Snapshot(index) }));
+        let pictures = pictures.into_iter().flatten().filter(|_| metadata.snapshots.is_empty());
+        due.extend(pictures.map(|time| Due { time, action: Action::Picture }));
         if matches!(shown.rule, MomentRule::PeakRss | MomentRule::Asked) {
             due.push(Due { time: shown.time, action: Action::ShownMoment });
         }
@@ -224,6 +269,7 @@ impl<'t, 'b> Replay<'t, 'b> {
             copies: Copies::new(metadata),
             oversized_checkpoint: None,
             now: PageStateCounts::default(),
+            history: None,
             found: Found {
                 events: EventCounts::default(),
                 pages: PageEventPages::default(),
@@ -296,6 +342,9 @@ impl<'t, 'b> Replay<'t, 'b> {
         };
         *count += 1;
         *pages = pages.saturating_add(run.pages.0);
+        if let Some(history) = &mut self.history {
+            history.count(event.stream as usize, event.time, action);
+        }
         self.page_event(process, event.time, action, run);
     }
 
@@ -326,7 +375,7 @@ impl<'t, 'b> Replay<'t, 'b> {
         while let Some(next) = self.due.pop_if(|next| next.time < time || next.time == time && goes_first(next.action))
         {
             self.kernel.run_until(next.time, self.metadata);
-            self.run(next.action);
+            self.run(next);
         }
         self.kernel.run_until(time, self.metadata);
         // What is due at this very time comes after all its events.
@@ -334,8 +383,8 @@ impl<'t, 'b> Replay<'t, 'b> {
         self.next_due = next_due.min(self.kernel.next_time());
     }
 
-    fn run(&mut self, action: Action) {
-        match action {
+    fn run(&mut self, due: Due) {
+        match due.action {
             Action::Start(process) => self.fork(process),
             Action::Pause(gap) => self.forget(gap),
             Action::Resume(gap) => {
@@ -351,6 +400,7 @@ impl<'t, 'b> Replay<'t, 'b> {
                 }
             }
             Action::Snapshot(snapshot) => self.snapshot(snapshot),
+            Action::Picture => self.picture(due.time),
             Action::ShownMoment => {
                 self.kernel.capture();
                 for (outcome, state) in self.found.outcomes.iter_mut().zip(&self.states) {
@@ -384,31 +434,6 @@ impl<'t, 'b> Replay<'t, 'b> {
         add_counts(&mut self.now, &after);
     }
 
-    fn snapshot(&mut self, index: usize) {
-        let entry = &self.metadata.snapshots[index];
-        let Some(process) = self.metadata.index(entry.process) else { return };
-        let shown = self.found.outcomes[process].snapshot == Some(index);
-        let known = self.states[process].as_ref().is_some_and(|state| !state.pages.is_empty());
-        let predicted = self.kernel.space(process).is_some();
-        if !shown && !known && !predicted {
-            return;
-        }
-        // It could be read before the events; a second failure is none to be reported twice.
-        let Ok(snapshot) = self.trace.snapshot(&self.trace.chunks()[entry.chunk]) else { return };
-        self.kernel.compare(process, &snapshot);
-        if !shown && !known {
-            return;
-        }
-        let same_pages = entry.page_shift == self.kernel_shift;
-        let state = self.state(process);
-        state.learn(&snapshot);
-        if shown {
-            let (metadata, state) = (self.metadata, self.states[process].as_ref());
-            let state = state.filter(|_| same_pages);
-            self.found.outcomes[process].explain(metadata, &snapshot, state);
-        }
-    }
-
     fn end(&mut self, process: usize) {
         self.kernel.end(process, self.metadata);
         self.copies.give_back(process);
@@ -423,15 +448,20 @@ impl<'t, 'b> Replay<'t, 'b> {
         self.found.anomalies.add(&state.page_states.anomalies);
     }
 
-    fn finish(mut self) -> (Found, Vec<Defect>, KernelStates<'t, 'b>) {
+    /// Does what is due after the last event, and gives the history.
+    fn finish(&mut self) -> Option<HistoryRecorder> {
         while let Some(next) = self.due.pop() {
             self.kernel.run_until(next.time, self.metadata);
-            self.run(next.action);
+            self.run(next);
         }
         // Events after a process's end, by the times of a damaged trace, have made states again.
         for process in 0..self.states.len() {
             self.end(process);
         }
+        self.history.take()
+    }
+
+    fn into_found(self) -> (Found, Vec<Defect>, KernelStates<'t, 'b>) {
         let defects = self.copies.defect().into_iter().chain(self.oversized_checkpoint).collect();
         (self.found, defects, self.kernel)
     }

@@ -176,6 +176,12 @@ impl AddressSpace {
             .map(|(site, pages)| (self.touches.sites()[site as usize], pages))
     }
 
+    /// Resident pages, ascending, by what touched them first, where that is known.
+    pub(crate) fn first_touches(&self) -> impl Iterator<Item = (Range<u64>, TouchSite)> {
+        let touches = self.touches.of_resident(&self.resident).into_iter();
+        touches.map(|(pages, touch)| (pages, self.touches.sites()[touch.site as usize]))
+    }
+
     /// Takes over one event of the process. Forks are for the caller.
     pub(crate) fn apply(&mut self, event: &KernelEvent, metadata: &Metadata) {
         self.cause = Cause { time: event.time, tid: event.tid, site: TouchSite::of(TouchCause::Exec) };

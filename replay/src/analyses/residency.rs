@@ -7,6 +7,7 @@ use pagetrace_format::snapshot::{Mapping, PageFlags, Snapshot};
 use crate::analyses::glibc_heaps::GlibcHeaps;
 use crate::analyses::owners::{Owner, is_anonymous, owners};
 use crate::analyses::retention::Retention;
+use crate::history::{PageCell, PageClass, PagePicture};
 use crate::intervals::Intervals;
 use crate::objects::SiteId;
 use crate::page_table::{PageRecord, PageTable, Span};
@@ -37,12 +38,13 @@ pub(crate) struct KnownRanges {
 }
 
 /// Explains `rss_bytes`, the kernel's figure of this snapshot. The state must be that of the snapshot's time, with
-/// the snapshot's page size. A figure above 2⁶³ − 1, which no kernel gives, counts as that. Also gives the pinned bytes of each site.
+/// the snapshot's page size. What each page is goes into `picture`. A figure above 2⁶³ − 1, which no kernel gives, counts as that. Also gives the pinned bytes of each site.
 pub(crate) fn explain(
     snapshot: &Snapshot,
     rss_bytes: u64,
     state: &ProcessState,
     known: &KnownRanges,
+    picture: Option<&mut PagePicture<'_>>,
 ) -> (Explanation, HashMap<SiteId, u64>) {
     let held = state.pages.ever_held();
     let shift = state.pages.shift();
@@ -62,6 +64,7 @@ pub(crate) fn explain(
         allocator_unexplained: 0,
         never_held_bytes: 0,
         retention: Retention::default(),
+        picture,
     };
     walk.run(snapshot, rss_bytes)
 }
@@ -78,7 +81,7 @@ fn header_bytes(state: &ProcessState) -> HashMap<u64, u64> {
     headers
 }
 
-struct Walk<'a> {
+struct Walk<'a, 'p> {
     state: &'a ProcessState,
     known: &'a KnownRanges,
     /// Pages that ever held an object.
@@ -98,9 +101,10 @@ struct Walk<'a> {
     /// Sparse pages: bytes pinned and live bytes.
     sparse: HashMap<u64, (u64, u64)>,
     retention: Retention,
+    picture: Option<&'a mut PagePicture<'p>>,
 }
 
-impl Walk<'_> {
+impl Walk<'_, '_> {
     fn run(mut self, snapshot: &Snapshot, rss_bytes: u64) -> (Explanation, HashMap<SiteId, u64>) {
         let owners = owners(&snapshot.mappings, &self.held, self.state.pages.shift());
         let mut swapped_bytes = 0_u64;
@@ -109,6 +113,8 @@ impl Walk<'_> {
             let bytes = run.pages.0.saturating_mul(self.page_bytes);
             if run.state.has(PageFlags::SWAPPED) {
                 swapped_bytes = swapped_bytes.saturating_add(bytes);
+                let first = run.start.0 / self.page_bytes;
+                self.show(first..first.saturating_add(run.pages.0), PageCell::of(PageClass::Swapped));
             }
             if !run.state.in_rss() {
                 continue;
@@ -134,16 +140,20 @@ impl Walk<'_> {
         let pages = from / self.page_bytes..to.div_ceil(self.page_bytes);
         let mixed = self.known.tracer.intersects(pages.clone()) || self.known.stacks.intersects(pages.clone());
         if owner != Owner::Allocator && !mixed {
+            self.show(pages, cell_of(owner));
             return self.add_owned(to - from, mapping, owner);
         }
         for page in pages {
             if self.known.tracer.contains(page) {
+                self.show(page..page + 1, PageCell::of(PageClass::Tracer));
                 self.classes.tracer += self.page_bytes as i64;
             } else if self.known.stacks.contains(page) && is_anonymous(mapping) {
+                self.show(page..page + 1, PageCell::of(PageClass::ThreadStack));
                 self.classes.thread_stacks += self.page_bytes as i64;
             } else if owner == Owner::Allocator {
                 self.add_allocator_page(page, index, mapping);
             } else {
+                self.show(page..page + 1, cell_of(owner));
                 self.add_owned(self.page_bytes, mapping, owner);
             }
         }
@@ -174,6 +184,7 @@ impl Walk<'_> {
         // What glibc has outside of heaps are blocks for one object each: the kernel shows others' memory beside them as
         // parts of the same mapping.
         if self.state.is_glibc() && heap.is_none() && !held {
+            self.show(page..page + 1, PageCell::of(PageClass::OtherAnonymous));
             return self.add_owned(page_bytes, mapping, Owner::OtherAnonymous);
         }
         self.allocator_bytes += page_bytes;
@@ -193,27 +204,40 @@ impl Walk<'_> {
             self.heaps.add_resident(heap, page, page_bytes, live == 0 && headers == 0 && !administration);
         }
         let class = if administration {
-            &mut self.classes.metadata
+            PageClass::Metadata
         } else if self.state.pages.held_before_gap().contains(page) {
             // Objects from before the gap may be anywhere on it.
-            self.allocator_unexplained += rest;
-            return;
+            PageClass::Unexplained
         } else if has_objects && live * SPARSE_ONE_IN <= page_bytes {
             self.sparse.insert(page, (rest, live));
-            &mut self.classes.pinned
+            PageClass::Sparse
         } else if has_objects {
-            &mut self.classes.slack
+            PageClass::Dense
         } else if held || heap.is_some_and(|heap| self.heaps.is_untouched_top(heap, page)) {
             self.retention.retained(page * page_bytes, page_bytes, index, mapping);
-            &mut self.classes.retained
+            PageClass::Retained
         } else if self.state.allocator.is_some() && !self.state.is_glibc() {
             self.never_held_bytes += rest;
-            return;
+            return self.show(page..page + 1, PageCell::of(PageClass::Metadata));
         } else {
-            self.allocator_unexplained += rest;
-            return;
+            PageClass::Unexplained
+        };
+        self.show(page..page + 1, PageCell::with_live(class, live, page_bytes));
+        let class = match class {
+            PageClass::Metadata => &mut self.classes.metadata,
+            PageClass::Sparse => &mut self.classes.pinned,
+            PageClass::Dense => &mut self.classes.slack,
+            PageClass::Retained => &mut self.classes.retained,
+            _ => return self.allocator_unexplained += rest,
         };
         *class += rest as i64;
+    }
+
+    /// Puts pages into the picture, if one is made.
+    fn show(&mut self, pages: std::ops::Range<u64>, cell: PageCell) {
+        if let Some(picture) = &mut self.picture {
+            picture.push(pages, cell);
+        }
     }
 
     /// Pages of the allocator that never held an object are its own structures, as far as that can be.
@@ -263,4 +287,16 @@ impl Walk<'_> {
             .map(|(site, share)| (sites[site as usize].id, ((share + half) >> SHARE_DIGITS) as u64))
             .collect()
     }
+}
+
+fn cell_of(owner: Owner) -> PageCell {
+    PageCell::of(match owner {
+        Owner::Allocator => PageClass::Unexplained,
+        Owner::ThreadStack => PageClass::ThreadStack,
+        Owner::OtherAnonymous => PageClass::OtherAnonymous,
+        Owner::FileText | Owner::FileData | Owner::FileMapped => PageClass::File,
+        Owner::SharedMemory => PageClass::SharedMemory,
+        Owner::Tracer => PageClass::Tracer,
+        Owner::OutsideRss => PageClass::Unmapped,
+    })
 }

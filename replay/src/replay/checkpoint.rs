@@ -28,7 +28,7 @@ pub(crate) struct Taken {
 /// The state of all processes before the events of `at`.
 pub(crate) fn checkpoint_at(trace: &Trace<'_>, metadata: &Metadata, at: TraceNanos) -> Taken {
     let shown = ShownMoment { rule: MomentRule::EachEnd, time: TraceNanos(u64::MAX) };
-    let mut replay = Replay::new(trace, metadata, shown);
+    let mut replay = Replay::new(trace, metadata, shown, None);
     // What is not known to have ended goes on, and nothing is to be shown.
     let runs_on = |process: usize| metadata.processes[process].end.is_none();
     replay.due.retain(|due| !matches!(due.action, Action::End(process) if runs_on(process)));
@@ -68,7 +68,7 @@ pub(crate) fn checkpoint_at(trace: &Trace<'_>, metadata: &Metadata, at: TraceNan
     }
     while let Some(next) = replay.due.pop_if(|next| next.time < at) {
         replay.kernel.run_until(next.time, metadata);
-        replay.run(next.action);
+        replay.run(next);
     }
     replay.kernel.run_before(at, metadata);
     let mut taken = replay.into_tables(at, &born, &streams);

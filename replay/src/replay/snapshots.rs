@@ -1,0 +1,53 @@
+//! What a replay does at a snapshot: compares, learns, explains, and takes it down for the history.
+
+use pagetrace_format::TraceNanos;
+
+use super::Replay;
+
+impl Replay<'_, '_> {
+    /// Looks at a snapshot of now.
+    pub(super) fn snapshot(&mut self, index: usize) {
+        let entry = &self.metadata.snapshots[index];
+        let Some(process) = self.metadata.index(entry.process) else { return };
+        let shown = self.found.outcomes[process].snapshot == Some(index);
+        let known = self.states[process].as_ref().is_some_and(|state| !state.pages.is_empty());
+        let predicted = self.kernel.space(process).is_some();
+        let history = self.history.is_some();
+        if !shown && !known && !predicted && !history {
+            return;
+        }
+        // It could be read before the events; a second failure is none to be reported twice.
+        let Ok(snapshot) = self.trace.snapshot(&self.trace.chunks()[entry.chunk]) else { return };
+        self.kernel.compare(process, &snapshot);
+        let same_pages = entry.page_shift == self.kernel_shift;
+        let wanted = self.history.as_mut().filter(|_| same_pages).is_some_and(|history| {
+            // The shown moment is always one of them.
+            history.wants(process, &snapshot, self.states[process].as_ref()) || shown
+        });
+        if !shown && !known && !wanted {
+            return;
+        }
+        let state = self.state(process);
+        state.learn(&snapshot);
+        if let Some(history) = self.history.as_mut().filter(|_| wanted)
+            && let Some(state) = &self.states[process]
+        {
+            history.snapshot(process, self.metadata, &snapshot, state, self.kernel.space(process), shown);
+        }
+        if shown {
+            let (metadata, state) = (self.metadata, self.states[process].as_ref());
+            let state = state.filter(|_| same_pages);
+            self.found.outcomes[process].explain(metadata, &snapshot, state);
+        }
+    }
+
+    /// A moment of the history of a trace without snapshots.
+    pub(super) fn picture(&mut self, time: TraceNanos) {
+        let Some(history) = &mut self.history else { return };
+        for (process, state) in self.states.iter().enumerate() {
+            if let Some(state) = state {
+                history.page_states(process, time, state);
+            }
+        }
+    }
+}
