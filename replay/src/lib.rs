@@ -45,6 +45,9 @@ pub use results::{Replayed, ReplayedProcess, RssClasses, RssState};
 pub mod history;
 pub use history::{History, HistoryLimits};
 
+pub mod page_detail;
+pub use page_detail::pages_in_detail;
+
 mod stack_shares;
 pub use stack_shares::StackShares;
 

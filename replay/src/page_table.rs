@@ -227,6 +227,11 @@ impl Span {
         Span { first, last, first_bytes, last_bytes, page_bytes: page_bytes as u32 }
     }
 
+    /// Its first and its last page.
+    pub(crate) fn pages(&self) -> (u64, u64) {
+        (self.first, self.last)
+    }
+
     #[inline]
     fn is_large(&self) -> bool {
         self.last - self.first > LARGE_FROM_PAGES

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::process::cargo;
-use crate::{agreement, debian, harmless, models, sanitize, tests_again, tidy};
+use crate::{agreement, debian, harmless, models, sanitize, tests_again, tidy, web};
 
 /// The tracer crate is tested alone as well: in the workspace the preload library switches its feature on, and the
 /// twin that is compiled out would never be built. So is the allocator that calls it.
@@ -41,6 +41,7 @@ pub fn ci(root: &Path) -> Result<()> {
 /// All tests of the project.
 pub fn test(root: &Path) -> Result<()> {
     debian::provide()?;
+    web::check(root)?;
     for arguments in TESTS {
         tests_again::run(root, arguments)?;
     }

@@ -22,6 +22,7 @@ struct Need {
 }
 
 const NEEDS: &[Need] = &[
+    Need { package: "chromium", sign: Sign::Program("chromium") },
     Need { package: "g++", sign: Sign::Program("g++") },
     Need { package: "gcc", sign: Sign::Program("gcc") },
     Need { package: "git", sign: Sign::Program("git") },
@@ -32,6 +33,9 @@ const NEEDS: &[Need] = &[
     Need { package: "libpython3.11-testsuite", sign: Sign::Python("test.test_multiprocessing_spawn") },
     Need { package: "libtcmalloc-minimal4", sign: Sign::File("/usr/lib/x86_64-linux-gnu/libtcmalloc_minimal.so.4") },
     Need { package: "make", sign: Sign::Program("make") },
+    Need { package: "nodejs", sign: Sign::Program("node") },
+    Need { package: "npm", sign: Sign::Program("npm") },
+    Need { package: "protobuf-compiler", sign: Sign::Program("protoc") },
     Need { package: "python3", sign: Sign::Program("python3") },
     Need { package: "redis-server", sign: Sign::Program("redis-server") },
     Need { package: "redis-tools", sign: Sign::Program("redis-benchmark") },

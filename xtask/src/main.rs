@@ -15,6 +15,7 @@ mod stress;
 mod sys;
 mod tests_again;
 mod tidy;
+mod web;
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -41,6 +42,7 @@ usage: cargo xtask COMMAND
   overhead [NAME...] [--rounds N] [--json]
                     what recording costs: programs plain, recorded, and under heaptrack where that is, in turn
                     (default 5 rounds of all), against what was asked for
+  web [--check]     builds the page of `pagetrace view` anew; with --check fails where the committed one is another
   cost              what an event costs in the program and in the recorder, stage by stage
   go-oracle [VERSION...]
                     execution traces of Go 1.23 to 1.27, made by toolchains from PyPI, as pagetrace and as Go's tool read them";
@@ -75,6 +77,8 @@ fn run() -> Result<()> {
         ["agreement", "--all"] => agreement::run(&root, &[], true),
         ["agreement", names @ ..] => agreement::run(&root, names, false),
         ["overhead", arguments @ ..] => overhead::run(&root, &overhead::options(arguments)?),
+        ["web"] => web::build(&root),
+        ["web", "--check"] => web::check(&root),
         ["cost"] => cost::run(&root),
         ["go-oracle", versions @ ..] => go_oracle::compare(&root, versions),
         ["harmless", "--all"] => harmless::run(&root, &[], true),

@@ -182,6 +182,12 @@ impl AddressSpace {
         touches.map(|(pages, touch)| (pages, self.touches.sites()[touch.site as usize]))
     }
 
+    /// The first touch of a resident page: when, by which thread, from where.
+    pub(crate) fn first_touch(&self, page: u64) -> Option<(TraceNanos, u32, TouchSite)> {
+        let touch = self.touches.of(page).filter(|_| self.resident.contains(page))?;
+        Some((touch.time, touch.tid, self.touches.sites()[touch.site as usize]))
+    }
+
     /// Takes over one event of the process. Forks are for the caller.
     pub(crate) fn apply(&mut self, event: &KernelEvent, metadata: &Metadata) {
         self.cause = Cause { time: event.time, tid: event.tid, site: TouchSite::of(TouchCause::Exec) };

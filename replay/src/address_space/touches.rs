@@ -117,7 +117,6 @@ impl Touches {
     }
 
     /// The first touch of a page, if it is resident and its touch is known.
-    #[cfg(test)]
     pub(crate) fn of(&self, page: u64) -> Option<Touch> {
         let together = self.together.at(page).map(|(_, touch)| touch);
         let own = Some(self.by_page.get(page)).filter(|touch| touch.time.0 != 0);

@@ -4,9 +4,15 @@ mod commands;
 
 mod trace_input;
 
+mod analysis;
+
 mod symbols;
 
 mod reports;
+
+mod pictures;
+
+mod web_server;
 
 mod exports;
 

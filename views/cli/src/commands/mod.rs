@@ -4,6 +4,10 @@ mod record;
 
 mod report;
 
+mod view;
+
+mod at;
+
 mod export;
 
 mod doctor;
@@ -17,6 +21,8 @@ pub enum Command {
     Record(record::RecordArgs),
     /// Say where the memory of a recorded program is
     Report(report::ReportArgs),
+    /// Show a trace in the browser: memory over time, page by page, by call site
+    View(view::ViewArgs),
     /// Write a trace in another format
     Export(export::ExportArgs),
     /// Say which sources of data work here, and what to do about those that do not
@@ -32,6 +38,7 @@ impl Command {
         match self {
             Command::Record(args) => record::run(args),
             Command::Report(args) => report::run(args),
+            Command::View(args) => view::run(args),
             Command::Export(args) => export::run(args),
             Command::Doctor(args) => doctor::run(args),
         }

@@ -3,21 +3,22 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::str::FromStr;
-use std::time::Duration;
 
 use anyhow::Context;
-use indicatif::{ProgressBar, ProgressStyle};
-use pagetrace_format::{Trace, TraceNanos};
-use pagetrace_replay::{Moment, replay, replay_go_heap};
+use pagetrace_replay::{HistoryLimits, replay_go_heap};
 
+use super::at::At;
+use crate::analysis::{Analysis, on_terminal};
+use crate::exports::write_output;
+use crate::pictures;
+use crate::pictures::single_page::single_page;
 use crate::reports::report_model::Report;
-use crate::reports::{report_of, report_of_go_heap, text};
-use crate::symbols::SymbolOptions;
+use crate::reports::{report_of_go_heap, text};
+use crate::symbols::{SymbolOptions, Symbols};
 use crate::trace_input::TraceInput;
 
-/// After so many events the part of the trace that has been read is taken out of memory: some megabytes.
-const GIVE_BACK_EVENTS: u64 = 1 << 20;
+/// Bytes of pages and sites in a page that is one file, before it is compressed.
+const PAGE_HISTORY_BYTES: usize = 8 << 20;
 
 /// What to report.
 #[derive(clap::Args)]
@@ -29,6 +30,9 @@ pub struct ReportArgs {
     /// Print JSON with all that is known
     #[arg(long)]
     json: bool,
+    /// Write a page with pictures to this file: all in one, to be opened by any browser, also without a network
+    #[arg(long, value_name = "OUT", conflicts_with = "json")]
+    html: Option<PathBuf>,
     #[command(flatten)]
     symbols: SymbolOptions,
     /// A recording, or a page trace or execution trace of Go
@@ -40,7 +44,11 @@ pub struct ReportArgs {
 /// # Errors
 /// For traces of which nothing can be analysed, and for failed output.
 pub fn run(args: ReportArgs) -> anyhow::Result<ExitCode> {
-    let report = report(&args.trace, args.at, Some(&args.symbols))?;
+    let input = TraceInput::open(&args.trace)?;
+    if let Some(out) = &args.html {
+        return write_page(&input, &args, out);
+    }
+    let report = report(&input, args.at, Some(&args.symbols))?;
     let mut printed = Vec::new();
     if args.json {
         serde_json::to_writer_pretty(&mut printed, &report)?;
@@ -53,6 +61,20 @@ pub fn run(args: ReportArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Writes the page with pictures.
+fn write_page(input: &TraceInput, args: &ReportArgs, out: &Path) -> anyhow::Result<ExitCode> {
+    let limits = HistoryLimits::whole(PAGE_HISTORY_BYTES);
+    let at = At::or_default(args.at, input);
+    let analysis = Analysis::of(input, at.moment(), Some(limits), &mut on_terminal())?;
+    let symbols = analysis.symbols(Some(&args.symbols));
+    let report = report_beside(&analysis, input, at, &symbols)?;
+    let pages = pictures::sparsest_pages(&analysis, &args.symbols)?;
+    let data = pictures::bytes_of(&analysis, &report, &symbols, pages, false)?;
+    let page = single_page(&data)?;
+    write_output(Some(out), input.path(), |file| Ok(file.write_all(page.as_bytes())?))?;
+    Ok(ExitCode::SUCCESS)
+}
+
 /// A few lines on a trace: what a recording ends with. Colours are in it and left to the caller's stream.
 ///
 /// # Errors
@@ -60,130 +82,42 @@ pub fn run(args: ReportArgs) -> anyhow::Result<ExitCode> {
 pub fn short_diagnosis(path: &Path) -> anyhow::Result<String> {
     let mut diagnosis = Vec::new();
     // It names no function, and its user waits.
-    text::write_diagnosis(&report(path, None, None)?, &mut diagnosis)?;
+    let report = report(&TraceInput::open(path)?, None, None)?;
+    text::write_diagnosis(&report, &mut diagnosis)?;
     Ok(String::from_utf8_lossy(&diagnosis).into_owned())
 }
 
-/// Without `symbols` no function has a name.
-fn report(path: &Path, at: Option<At>, symbols: Option<&SymbolOptions>) -> anyhow::Result<Report> {
-    let input = TraceInput::open(path)?;
+/// Without `symbols` no function has a name, and the timeline no classes.
+fn report(input: &TraceInput, at: Option<At>, symbols: Option<&SymbolOptions>) -> anyhow::Result<Report> {
+    let at = At::or_default(at, input);
     if let Some(bytes) = input.go_execution_trace() {
-        return report_of_go(path, bytes, at.unwrap_or(At::End));
+        return report_of_go(input.path(), bytes, at);
     }
-    let at = at.unwrap_or(At::Peak);
-    let trace = input.trace()?;
-    let progress = progress_bar(event_count(&trace));
-    let mut given_back = 0;
-    let replayed = replay(&trace, at.moment(), &mut |done| {
-        progress.set_position(done);
-        // The first call comes when all but the events has been read.
-        if done == 0 || done - given_back >= GIVE_BACK_EVENTS {
-            given_back = done;
-            input.give_back_memory();
-        }
-    });
-    progress.finish_and_clear();
-    let replayed = replayed.with_context(|| format!("cannot analyse {}", path.display()))?;
-    Ok(report_of(&trace, &replayed, at.name(), symbols))
+    let analysis = Analysis::of(input, at.moment(), symbols.map(|_| HistoryLimits::CLASSES), &mut on_terminal())?;
+    Ok(analysis.report(at.name(), &analysis.symbols(symbols)))
+}
+
+/// The report of a trace that has been analysed for pictures.
+///
+/// # Errors
+/// As [`run`].
+pub fn report_beside(
+    analysis: &Analysis<'_>,
+    input: &TraceInput,
+    at: At,
+    symbols: &Symbols<'_>,
+) -> anyhow::Result<Report> {
+    match input.go_execution_trace() {
+        Some(bytes) => report_of_go(input.path(), bytes, at),
+        None => Ok(analysis.report(at.name(), symbols)),
+    }
 }
 
 /// The heap of a Go program.
 fn report_of_go(path: &Path, bytes: &[u8], at: At) -> anyhow::Result<Report> {
-    let progress = progress_bar(bytes.len() as u64);
-    let heap = replay_go_heap(bytes, at.moment(), &mut |done| progress.set_position(done));
-    progress.finish_and_clear();
+    let length = bytes.len() as u64;
+    let mut progress = on_terminal();
+    let heap = replay_go_heap(bytes, at.moment(), &mut |done| progress(done, length));
     let heap = heap.with_context(|| format!("cannot analyse {}", path.display()))?;
     Ok(report_of_go_heap(&heap, at.name()))
-}
-
-fn event_count(trace: &Trace<'_>) -> u64 {
-    let chunks = trace.chunks().iter().map(|chunk| chunk.header);
-    chunks.filter(|header| header.kind.has_events()).map(|header| u64::from(header.count)).sum()
-}
-
-/// Shown on standard error, and only where that is a terminal.
-fn progress_bar(length: u64) -> ProgressBar {
-    let style =
-        ProgressStyle::with_template("{wide_bar} {percent} % {eta}").unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::new(length).with_style(style)
-}
-
-/// A moment, as it is written on the command line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum At {
-    Peak,
-    End,
-    Time(Duration),
-}
-
-impl At {
-    fn name(self) -> &'static str {
-        match self {
-            At::Peak => "peak",
-            At::End => "end",
-            At::Time(_) => "time",
-        }
-    }
-
-    fn moment(self) -> Moment {
-        match self {
-            At::Peak => Moment::Peak,
-            At::End => Moment::End,
-            At::Time(time) => Moment::At(TraceNanos(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))),
-        }
-    }
-}
-
-impl FromStr for At {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<At, String> {
-        match text {
-            "peak" => return Ok(At::Peak),
-            "end" => return Ok(At::End),
-            _ => {}
-        }
-        let (number, unit) = match text.find(|c: char| c.is_ascii_alphabetic()) {
-            Some(place) => text.split_at(place),
-            None => (text, "s"),
-        };
-        let nanos = match unit {
-            "s" => 1e9,
-            "ms" => 1e6,
-            "us" => 1e3,
-            "ns" => 1.0,
-            _ => return Err("expected peak, end, or a time since the start such as 1.5, 2s or 200ms".into()),
-        };
-        let number: f64 = number.trim().parse().map_err(|_| format!("expected peak, end or a time, found {text:?}"))?;
-        Duration::try_from_secs_f64(number * nanos / 1e9)
-            .map(At::Time)
-            .map_err(|_| format!("expected a time since the start, at least 0, found {text:?}"))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn moments_are_written_so() {
-        fn check(text: &str, expected: Option<At>) {
-            assert_eq!(text.parse::<At>().ok(), expected, "{text}");
-        }
-        let time = |millis| Some(At::Time(Duration::from_millis(millis)));
-        check("peak", Some(At::Peak));
-        check("end", Some(At::End));
-        check("0", time(0));
-        check("1.5", time(1500));
-        check("1.5s", time(1500));
-        check("200ms", time(200));
-        check("2000us", time(2));
-        check("3000000ns", time(3));
-        check("", None);
-        check("-1", None);
-        check("5 minutes", None);
-        check("1h", None);
-        check("nan", None);
-        check("1e30", None);
-    }
 }

@@ -58,7 +58,8 @@ pub fn touches_of(events: &PageEvents, process: ProcessId, metadata: &Metadata, 
     }
 }
 
-fn cause_of(cause: TouchCause) -> &'static str {
+/// The name of a cause in JSON.
+pub fn cause_of(cause: TouchCause) -> &'static str {
     match cause {
         TouchCause::Fault => "fault",
         TouchCause::KernelFault => "kernel_fault",

@@ -7,38 +7,29 @@ use pagetrace_format::snapshot::{ResidencySource, SnapshotReason};
 use pagetrace_format::{Chunk, EventKind, Origin, ProcessId, StackId, Trace, TraceNanos};
 use pagetrace_replay::page_events::Agreement;
 use pagetrace_replay::results::{self, DefectKind, MomentRule};
-use pagetrace_replay::{Replayed, ReplayedProcess, RssState};
+use pagetrace_replay::{History, Replayed, ReplayedProcess, RssState};
 
 use super::advice::why;
 use super::allocator_of::allocator_of;
 use super::report_model::{
     At, Buffer, Cgroup, Classes, Defect, Dropped, EventCounts, Final, Gap, Gaps, KernelFigures, Leak, Lost, NamedBytes,
-    Objects, PageCounts, Peak, Process, Report, Rss, Site, SnapshotFacts, Source, StackShares, Stacks, TimelinePoint,
+    Objects, PageCounts, Peak, Process, Report, Rss, Site, SnapshotFacts, Source, StackShares, Stacks,
 };
-use super::{from_go_pages, from_page_events, give_back, go_text};
-use crate::symbols::{SymbolOptions, Symbols};
+use super::{from_go_pages, from_history, from_page_events, give_back, go_text};
+use crate::symbols::Symbols;
 
-/// Makes the report of a replayed trace; `asked` is the moment's name on the command line. Without `options` no function is
-/// looked up.
+/// Makes the report of a replayed trace; `asked` is the moment's name on the command line.
 pub fn report_of(
     trace: &Trace<'_>,
     replayed: &Replayed,
+    history: &History,
     asked: &'static str,
-    options: Option<&SymbolOptions>,
+    symbols: &Symbols<'_>,
 ) -> Report {
     let since_start = |time: TraceNanos| time.0.saturating_sub(replayed.start.0);
     let is_go = replayed.header.origin == Origin::GoPageTrace;
     // Page states are known only where page events are.
     let pages = replayed.peak.map(|_| replayed.final_pages);
-    let frames = replayed.processes.iter().flat_map(|process| &process.sites).flat_map(|site| &site.frames);
-    let symbols = match options {
-        Some(options) => {
-            let mut symbols = Symbols::new(&replayed.metadata.modules, options).with_embedded(&replayed.metadata);
-            symbols.resolve(frames.copied().chain(from_page_events::frames_of(replayed)));
-            symbols
-        }
-        None => Symbols::new(&replayed.metadata.modules, &SymbolOptions::default()),
-    };
     Report {
         format: if is_go { go_text::FORMAT } else { "pagetrace" },
         complete: replayed.complete,
@@ -84,25 +75,17 @@ pub fn report_of(
         },
         anomalies: replayed.anomalies.named().collect(),
         defects: replayed.defects.iter().map(defect).collect(),
-        processes: replayed.processes.iter().map(|process| process_of(replayed, process, &symbols)).collect(),
+        processes: replayed.processes.iter().map(|process| process_of(replayed, process, symbols)).collect(),
         stacks: Stacks { object_events: shares(pagetrace_replay::StackShares::of_objects(&replayed.processes)) },
         sources: sources_of(replayed),
         dropped: dropped(replayed),
         gaps: gaps(replayed),
         buffers: buffers(trace, replayed),
-        timeline: replayed
-            .rss_timeline
-            .iter()
-            .map(|point| TimelinePoint {
-                time_ns: since_start(point.time),
-                process: place_of(replayed, point.process),
-                rss_bytes: point.rss,
-            })
-            .collect(),
+        timeline: from_history::timeline(replayed, history),
         go_processors: go_processors(trace, replayed),
         go_heap: None,
         go_pages: is_go.then(|| from_go_pages::go_pages_of(&pagetrace_replay::go_pages(trace))),
-        unresolved_modules: symbols.into_problems(),
+        unresolved_modules: symbols.problems(),
     }
 }
 
@@ -190,10 +173,15 @@ fn leak_of(leak: &results::Leak, it: &ReplayedProcess, symbols: &Symbols<'_>) ->
 
 /// The functions of a stack, or the name of a bucket.
 fn stack_of(site: &results::Site, symbols: &Symbols<'_>) -> Vec<String> {
-    match &site.bucket {
-        None => site.frames.iter().flat_map(|frame| symbols.functions(frame)).map(ToString::to_string).collect(),
-        Some(name) if name.is_empty() => vec![format!("bucket {}", site.id.stack.0 & !StackId::NAMED_BUCKET)],
-        Some(name) => vec![name.clone()],
+    names_of(site.id.stack, &site.frames, site.bucket.as_deref(), symbols)
+}
+
+/// The functions of a site's frames, or the name of the bucket that it is.
+pub fn names_of(stack: StackId, frames: &[results::Frame], bucket: Option<&str>, symbols: &Symbols<'_>) -> Vec<String> {
+    match bucket {
+        None => frames.iter().flat_map(|frame| symbols.functions(frame)).map(ToString::to_string).collect(),
+        Some("") => vec![format!("bucket {}", stack.0 & !StackId::NAMED_BUCKET)],
+        Some(name) => vec![name.to_owned()],
     }
 }
 
@@ -343,7 +331,8 @@ fn buffers(trace: &Trace<'_>, replayed: &Replayed) -> Vec<Buffer> {
     events_of.into_iter().map(|((process, buffer), events)| Buffer { process, buffer, events }).collect()
 }
 
-fn place_of(replayed: &Replayed, process: ProcessId) -> Option<usize> {
+/// Where a process is in the report.
+pub fn place_of(replayed: &Replayed, process: ProcessId) -> Option<usize> {
     replayed.processes.iter().position(|it| it.process.id == process)
 }
 

@@ -2,15 +2,19 @@
 
 pub mod report_model;
 
-mod from_replay;
+pub mod from_replay;
 
 mod from_page_events;
+
+mod from_history;
 
 pub mod text;
 
 mod stack_text;
 
 mod touch_text;
+
+mod timeline_text;
 
 mod dropped_text;
 
@@ -37,4 +41,5 @@ mod give_back;
 mod quantities;
 
 pub use from_go_heap::report_of_go_heap;
+pub use from_page_events::{cause_of, frames_of as frames_of_touches};
 pub use from_replay::report_of;

@@ -421,6 +421,8 @@ pub struct TimelinePoint {
     /// Place in `processes`.
     pub process: Option<usize>,
     pub rss_bytes: Option<u64>,
+    /// They sum to `rss_bytes`. Of long recordings they are known at a part of the snapshots, spread over the time.
+    pub classes: Option<Classes>,
 }
 
 impl Serialize for Classes {

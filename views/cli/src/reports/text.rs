@@ -13,6 +13,7 @@ use super::page_text::{write_buffers, write_pages};
 use super::quantities::{bytes, count, counted, duration, percent, signed_bytes};
 use super::report_model::{NamedBytes, Process, Report, Rss, Site};
 use super::stack_text::write_object_stacks;
+use super::timeline_text::write_timeline;
 use super::touch_text::{write_agreement, write_touches};
 use super::{go_heap_text, go_text};
 
@@ -38,7 +39,7 @@ pub fn write_report(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     } else {
         write_diagnosis(report, out)?;
         if let Some(process) = largest(report) {
-            write_process(process, out)?;
+            write_process(report, process, out)?;
         }
         write_processes(report, out)?;
         if report.peak.pages_in_use.is_some() {
@@ -138,10 +139,13 @@ pub fn name_of(process: &Process) -> String {
     process.pid.map_or_else(|| name.to_owned(), |pid| format!("{name} (pid {pid})"))
 }
 
-fn write_process(process: &Process, out: &mut dyn Write) -> io::Result<()> {
+fn write_process(report: &Report, process: &Process, out: &mut dyn Write) -> io::Result<()> {
     let known = rss_of(process);
     if let Some((rss, whole)) = known {
         write_classes(rss, whole, out)?;
+    }
+    if let Some(place) = report.processes.iter().position(|it| std::ptr::eq(it, process)) {
+        write_timeline(report, place, out)?;
     }
     write_agreement(process, out)?;
     write_objects(process, out)?;

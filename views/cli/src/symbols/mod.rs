@@ -118,8 +118,8 @@ impl<'m> Symbols<'m> {
     }
 
     /// Files whose symbols could not be used, each with the reason.
-    pub fn into_problems(self) -> BTreeMap<String, String> {
-        self.problems
+    pub fn problems(&self) -> BTreeMap<String, String> {
+        self.problems.clone()
     }
 
     fn resolve_file(&mut self, path: &'m str, build_id: &'m [u8], places: &BTreeSet<Place>) {
@@ -273,7 +273,7 @@ mod tests {
         symbols.resolve([frame]);
         let names: Vec<String> = symbols.functions(&frame).iter().map(ToString::to_string).collect();
         assert!(names.iter().any(|name| name.contains(expected)), "expected {expected:?} in {names:?}");
-        symbols.into_problems()
+        symbols.problems()
     }
 
     #[test]

@@ -1,0 +1,41 @@
+//! What the web page shows, as one block of bytes: the report, and how it came about.
+//!
+//! ```text
+//! u32 length of the JSON │ JSON: model::Pictures │ blocks of pages u8 … │ blocks of first touches u16 …
+//! ```
+//! Numbers are little-endian. The JSON says where in the rest the blocks of each process begin.
+
+mod from_history;
+mod model;
+mod page_details;
+mod regions;
+mod stack_table;
+
+pub mod single_page;
+
+use crate::analysis::Analysis;
+use crate::reports::report_model::Report;
+use crate::symbols::Symbols;
+
+pub use model::Page;
+pub use page_details::{PageAsked, details, sparsest_pages};
+
+/// The page, with the place for data empty.
+pub const WEB_PAGE: &str = include_str!("../../../web/dist/pagetrace.html");
+
+/// All that the page shows of a trace, as the bytes that it reads. `pages` are those that it can show without asking.
+///
+/// # Errors
+/// What serialization gives.
+pub fn bytes_of(
+    analysis: &Analysis<'_>,
+    report: &Report,
+    symbols: &Symbols<'_>,
+    pages: Vec<Page>,
+    asks: bool,
+) -> anyhow::Result<Vec<u8>> {
+    let (pictures, blocks) = from_history::pictures(analysis, report, symbols, pages, asks);
+    let json = serde_json::to_vec(&pictures)?;
+    let length = u32::try_from(json.len())?;
+    Ok([&length.to_le_bytes()[..], &json, &blocks].concat())
+}
