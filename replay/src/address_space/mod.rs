@@ -178,8 +178,8 @@ impl AddressSpace {
 
     /// Resident pages, ascending, by what touched them first, where that is known.
     pub(crate) fn first_touches(&self) -> impl Iterator<Item = (Range<u64>, TouchSite)> {
-        let touches = self.touches.of_resident(&self.resident).into_iter();
-        touches.map(|(pages, touch)| (pages, self.touches.sites()[touch.site as usize]))
+        let touches = self.touches.sites_of_resident(&self.resident).into_iter();
+        touches.map(|(pages, site)| (pages, self.touches.sites()[site as usize]))
     }
 
     /// The first touch of a resident page: when, by which thread, from where.

@@ -221,6 +221,28 @@ impl Touches {
         all.iter().collect()
     }
 
+    /// The site of the first touch of each resident page, ascending, neighbours of one site together.
+    pub(crate) fn sites_of_resident(&self, resident: &Intervals) -> Vec<(Range<u64>, u32)> {
+        let mut all: Vec<(Range<u64>, u32)> = Vec::new();
+        for range in resident.iter() {
+            let mut together = self.together.within(range.clone()).peekable();
+            for page in range {
+                while together.next_if(|(part, _)| part.end <= page).is_some() {}
+                let touched_together =
+                    together.peek().filter(|(part, _)| part.contains(&page)).map(|(_, touch)| *touch);
+                let own = Some(self.by_page.get(page)).filter(|touch| touch.time.0 != 0);
+                let Some(touch) = own.into_iter().chain(touched_together).max_by_key(|touch| touch.time) else {
+                    continue;
+                };
+                match all.last_mut() {
+                    Some((last, site)) if last.end == page && *site == touch.site => last.end = page + 1,
+                    _ => all.push((page..page + 1, touch.site)),
+                }
+            }
+        }
+        all
+    }
+
     /// Forgets touches of pages that are not resident.
     #[cold]
     fn clean_up(&mut self, resident: &Intervals) {

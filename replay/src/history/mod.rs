@@ -36,12 +36,12 @@ pub struct HistoryLimits {
 
 impl HistoryLimits {
     /// Classes over time, for a small part of the time that the replay takes.
-    pub const CLASSES: HistoryLimits = HistoryLimits { moments: 120, work: 1 << 20, events_for_work: 16, bytes: 0 };
+    pub const CLASSES: HistoryLimits = HistoryLimits { moments: 120, work: 1 << 18, events_for_work: 32, bytes: 0 };
 
     /// Everything, with so many bytes of pages and sites.
     #[must_use]
     pub const fn whole(bytes: usize) -> HistoryLimits {
-        HistoryLimits { moments: 240, work: 1 << 24, events_for_work: 2, bytes }
+        HistoryLimits { moments: 240, work: 1 << 22, events_for_work: 4, bytes }
     }
 }
 

@@ -43,12 +43,25 @@ pub struct Shown(Arc<Mutex<Content>>);
 enum Content {
     #[default]
     Opened,
-    Reading {
-        done: u64,
-        events: u64,
-    },
+    Reading(Progress),
     Ready(Bytes, Arc<Detail>),
     Failed(anyhow::Error),
+}
+
+/// How far the reading is, and what is known before it is done.
+#[derive(Clone, Default, serde::Serialize)]
+pub struct Progress {
+    /// Events that have been followed.
+    pub done: u64,
+    /// All of them.
+    pub events: u64,
+    /// Time since the start and RSS in bytes of the largest process.
+    #[serde(serialize_with = "as_list")]
+    pub preview: Arc<Vec<(u64, u64)>>,
+}
+
+fn as_list<S: serde::Serializer>(points: &Arc<Vec<(u64, u64)>>, serializer: S) -> Result<S::Ok, S::Error> {
+    serde::Serialize::serialize(&**points, serializer)
 }
 
 type Detail = dyn Fn(&PageAsked) -> anyhow::Result<Vec<u8>> + Send + Sync;
@@ -118,8 +131,8 @@ impl WebServer {
 
 impl Shown {
     /// How far the reading is.
-    pub fn progress(&self, done: u64, events: u64) {
-        *self.lock() = Content::Reading { done, events };
+    pub fn progress(&self, progress: Progress) {
+        *self.lock() = Content::Reading(progress);
     }
 
     /// The data of the page, and what tells of single pages.
@@ -145,13 +158,10 @@ impl Shown {
 }
 
 async fn data(State(shown): State<Shown>) -> Response {
-    let reading = |done, events| {
-        let state = serde_json::json!({ "done": done, "events": events });
-        (StatusCode::ACCEPTED, axum::Json(state)).into_response()
-    };
+    let reading = |progress| (StatusCode::ACCEPTED, axum::Json(progress)).into_response();
     match &*shown.lock() {
-        Content::Opened => reading(0, 0),
-        &Content::Reading { done, events } => reading(done, events),
+        Content::Opened => reading(Progress::default()),
+        Content::Reading(progress) => reading(progress.clone()),
         Content::Ready(data, _) => ([(header::CONTENT_TYPE, "application/octet-stream")], data.clone()).into_response(),
         Content::Failed(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}")).into_response(),
     }

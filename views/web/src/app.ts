@@ -27,7 +27,15 @@ const KEYS: [keys: string, what: string][] = [
 async function start(): Promise<void> {
   const waiting = document.getElementById("waiting")!;
   try {
-    const data = (await embedded()) ?? (await fetched((text) => (waiting.textContent = text)));
+    const preview = element("canvas", { id: "preview", role: "img", "aria-label": "RSS over time, so far as it is known" });
+    const progress = (text: string, points: [number, number][]) => {
+      waiting.textContent = text;
+      if (points.length > 1 && !preview.isConnected) {
+        waiting.after(preview);
+        drawPreview(preview, points);
+      }
+    };
+    const data = (await embedded()) ?? (await fetched(progress));
     show(data);
     document.documentElement.dataset.ready = "yes";
   } catch (error) {
@@ -46,6 +54,21 @@ function show(data: Data): void {
   document.getElementById("app")!.replaceChildren(head(state, help), main, help, foot(data));
   document.title = `${nameOf(data, state.choice.process)} – pagetrace`;
   listen(state, map, flame, help);
+}
+
+/** RSS alone, as steps, while the rest is being read. */
+function drawPreview(canvas: HTMLCanvasElement, points: [timeNs: number, rss: number][]): void {
+  const [width, height] = [canvas.clientWidth, canvas.clientHeight];
+  [canvas.width, canvas.height] = [width, height];
+  const context = canvas.getContext("2d")!;
+  const [start, end] = [points[0][0], points.at(-1)![0]];
+  const most = Math.max(...points.map(([, rss]) => rss));
+  context.fillStyle = getComputedStyle(canvas).color;
+  points.slice(0, -1).forEach(([time, rss], place) => {
+    const x = ((time - start) / (end - start)) * width;
+    const tall = (rss / most) * height;
+    context.fillRect(x, height - tall, ((points[place + 1][0] - time) / (end - start)) * width + 1, tall);
+  });
 }
 
 function nameOf(data: Data, process: number): string {

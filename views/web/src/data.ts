@@ -121,18 +121,17 @@ export async function embedded(): Promise<Data | null> {
 }
 
 /** The data of the server that the page came from, which may still be reading the trace. */
-export async function fetched(progress: (text: string) => void): Promise<Data> {
+export async function fetched(progress: (text: string, preview: [timeNs: number, rss: number][]) => void): Promise<Data> {
   for (;;) {
     const answer = await fetch("data", { cache: "no-store" });
     if (answer.status === 202) {
-      const state = (await answer.json()) as { done: number; events: number };
+      const state = (await answer.json()) as { done: number; events: number; preview: [number, number][] };
       const part = state.events > 0 ? Math.floor((state.done / state.events) * 100) : 0;
-      progress(`Reading the trace: ${state.done.toLocaleString("en")} of ${state.events.toLocaleString("en")} events, ${part} %`);
+      progress(`Reading the trace: ${state.done.toLocaleString("en")} of ${state.events.toLocaleString("en")} events, ${part} %`, state.preview);
       await new Promise((resolve) => setTimeout(resolve, 100));
       continue;
     }
     if (!answer.ok) throw new Error(await answer.text());
-    progress("Drawing …");
     return dataOf(new Uint8Array(await answer.arrayBuffer()));
   }
 }

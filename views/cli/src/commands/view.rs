@@ -15,7 +15,7 @@ use crate::analysis::{Analysis, on_terminal};
 use crate::pictures;
 use crate::symbols::SymbolOptions;
 use crate::trace_input::TraceInput;
-use crate::web_server::{Shown, WebServer};
+use crate::web_server::{Progress, Shown, WebServer};
 
 /// Bytes of pages and sites that the page gets.
 const HISTORY_BYTES: usize = 64 << 20;
@@ -66,9 +66,10 @@ pub fn run(args: ViewArgs) -> anyhow::Result<ExitCode> {
 
 fn analyse(input: &Arc<TraceInput>, args: &ViewArgs, shown: &Shown) -> anyhow::Result<()> {
     let mut terminal = on_terminal();
+    let preview = Arc::new(pictures::preview(&input.trace()?));
     let mut progress = |done, events| {
         terminal(done, events);
-        shown.progress(done, events);
+        shown.progress(Progress { done, events, preview: Arc::clone(&preview) });
     };
     let limits = HistoryLimits::whole(HISTORY_BYTES);
     let at = At::or_default(args.at, input);

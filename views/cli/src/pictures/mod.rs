@@ -13,6 +13,9 @@ mod stack_table;
 
 pub mod single_page;
 
+use pagetrace_format::{ProcessId, Trace};
+use pagetrace_replay::Metadata;
+
 use crate::analysis::Analysis;
 use crate::reports::report_model::Report;
 use crate::symbols::Symbols;
@@ -22,6 +25,18 @@ pub use page_details::{PageAsked, details, sparsest_pages};
 
 /// The page, with the place for data empty.
 pub const WEB_PAGE: &str = include_str!("../../../web/dist/pagetrace.html");
+
+/// RSS over time of the process that had most of it, as snapshots have it: known before any event is followed.
+pub fn preview(trace: &Trace<'_>) -> Vec<(u64, u64)> {
+    let metadata = Metadata::read(trace);
+    let known = |process: Option<ProcessId>| {
+        let points = metadata.snapshots.iter().filter_map(|it| Some((it.process, it.time, it.rss?)));
+        points.filter(move |(of, ..)| process.is_none_or(|process| *of == process))
+    };
+    let largest = known(None).max_by_key(|(.., rss)| *rss).map(|(process, ..)| process);
+    let start = trace.header().start;
+    known(largest).map(|(_, time, rss)| (time.0.saturating_sub(start.0), rss)).collect()
+}
 
 /// All that the page shows of a trace, as the bytes that it reads. `pages` are those that it can show without asking.
 ///
