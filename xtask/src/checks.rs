@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::process::cargo;
-use crate::{agreement, debian, harmless, models, sanitize, tests_again, tidy, web};
+use crate::{agreement, debian, harmless, models, readers, sanitize, tests_again, tidy, web};
 
 /// The tracer crate is tested alone as well: in the workspace the preload library switches its feature on, and the
 /// twin that is compiled out would never be built. So is the allocator that calls it.
@@ -18,7 +18,10 @@ const TESTS: &[&[&str]] = &[
 ];
 
 /// The tests that have golden files.
-const GOLDEN_TESTS: &[&[&str]] = &[&["test", "-p", "pagetrace-format", "--test", "golden"]];
+const GOLDEN_TESTS: &[&[&str]] = &[
+    &["test", "-p", "pagetrace-format", "--test", "golden"],
+    &["test", "-p", "pagetrace-cli", "--test", "pictures", "browser"],
+];
 
 const LINTS: &[&[&str]] = &[
     &["fmt", "--all", "--check"],
@@ -42,6 +45,7 @@ pub fn ci(root: &Path) -> Result<()> {
 pub fn test(root: &Path) -> Result<()> {
     debian::provide()?;
     web::check(root)?;
+    readers::provide(root)?;
     for arguments in TESTS {
         tests_again::run(root, arguments)?;
     }

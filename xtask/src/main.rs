@@ -10,6 +10,7 @@ mod harmless;
 mod models;
 mod overhead;
 mod process;
+mod readers;
 mod sanitize;
 mod stress;
 mod sys;

@@ -11,6 +11,9 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::process::{cargo_command, shown};
 
+/// What is provided before must be found: the tests of pictures and exports then skip nothing.
+const NOTHING_SKIPPED: &[(&str, &str)] = &[("PAGETRACE_NOTHING_SKIPPED", "1")];
+
 /// Runs `cargo` with these arguments, a `cargo test`.
 pub fn run(root: &Path, arguments: &[&str]) -> Result<()> {
     let whole: Vec<&str> = arguments.iter().copied().chain(["--no-fail-fast"]).collect();
@@ -42,9 +45,9 @@ struct Ran {
 
 /// What the tests print goes on to standard output.
 fn run_once(root: &Path, arguments: &[&str]) -> Result<Ran> {
-    let shown = shown("cargo", arguments, &[]);
+    let shown = shown("cargo", arguments, NOTHING_SKIPPED);
     eprintln!("\n$ {shown}");
-    let mut command: Command = cargo_command(root, arguments, &[]);
+    let mut command: Command = cargo_command(root, arguments, NOTHING_SKIPPED);
     let mut child = command.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot start `{shown}`"))?;
     let printed = child.stdout.take().context("standard output is a pipe")?;
     let mut ran = Ran { passed: false, failed: Vec::new(), succeeded: Vec::new() };

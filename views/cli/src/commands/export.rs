@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anstream::eprintln;
 
-use crate::exports::{ExportFormat, write_output};
+use crate::exports::{ExportFormat, ExportOptions, write_output};
 use crate::trace_input::TraceInput;
 
 /// What to export, and where to.
@@ -17,6 +17,8 @@ pub struct ExportArgs {
     /// Where to write; standard output without it. A file there is replaced when all is written
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    #[command(flatten)]
+    options: ExportOptions,
     /// A recording, or a page trace or execution trace of Go
     trace: PathBuf,
 }
@@ -29,7 +31,7 @@ pub fn run(args: ExportArgs) -> anyhow::Result<ExitCode> {
     let input = TraceInput::open(&args.trace)?;
     let mut damaged_chunks = 0;
     write_output(args.output.as_deref(), &args.trace, |out| {
-        damaged_chunks = args.to.exporter().export(&input, out)?;
+        damaged_chunks = args.to.exporter().export(&input, &args.options, out)?;
         Ok(())
     })?;
     if damaged_chunks > 0 {

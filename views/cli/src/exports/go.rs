@@ -4,14 +4,14 @@ use std::io::Write;
 
 use pagetrace_format::{FormatError, native_to_go};
 
-use super::Export;
+use super::{Export, ExportOptions};
 use crate::trace_input::TraceInput;
 
 /// Writes Go's page trace format.
 pub struct GoExport;
 
 impl Export for GoExport {
-    fn export(&self, input: &TraceInput, out: &mut dyn Write) -> anyhow::Result<u64> {
+    fn export(&self, input: &TraceInput, _options: &ExportOptions, out: &mut dyn Write) -> anyhow::Result<u64> {
         native_to_go(&input.trace()?, out).map_err(|error| match error {
             // As it is, so that it counts as a failed write.
             FormatError::Io(error) => anyhow::Error::from(error),

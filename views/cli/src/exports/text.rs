@@ -25,15 +25,15 @@ use pagetrace_format::records::{Stream, StreamKind};
 use pagetrace_format::{Address, Event, EventKind, ObjectId, ProcessId};
 use pagetrace_replay::{KernelTimeline, Metadata, Timeline};
 
-use super::Export;
 use super::kernel_lines::write_kernel_event;
+use super::{Export, ExportOptions};
 use crate::trace_input::TraceInput;
 
 /// Writes the text format.
 pub struct TextExport;
 
 impl Export for TextExport {
-    fn export(&self, input: &TraceInput, out: &mut dyn Write) -> anyhow::Result<u64> {
+    fn export(&self, input: &TraceInput, _options: &ExportOptions, out: &mut dyn Write) -> anyhow::Result<u64> {
         let trace = input.trace()?;
         let metadata = Metadata::read(&trace);
         let first = metadata.processes.first().map(|info| &info.process);

@@ -2,8 +2,8 @@
 
 use pagetrace_format::TraceNanos;
 use pagetrace_format::records::StreamKind;
-use pagetrace_replay::history::{BLOCK_PAGES, BlockRun, HistoryMoment, PageClass, ProcessHistory};
-use pagetrace_replay::{History, Replayed};
+use pagetrace_replay::history::{self, BLOCK_PAGES, BlockRun, HistoryMoment, PageClass, ProcessHistory};
+use pagetrace_replay::{History, Metadata, Replayed};
 
 use super::model::{Blocks, Lane, Lanes, Moment, Page, Pictures, ProcessPictures};
 use super::regions::regions;
@@ -95,17 +95,19 @@ fn append(blocks: &mut Vec<u8>, more: impl Iterator<Item = u8>) -> Blocks {
 
 fn lanes(history: &History, replayed: &Replayed) -> Lanes {
     let since_start = |time: &TraceNanos| time.0.saturating_sub(replayed.start.0);
-    let lane = |lane: &pagetrace_replay::history::Lane| {
-        let name = match replayed.metadata.streams.get(&lane.stream).map(|stream| stream.kind) {
-            Some(StreamKind::GoProcessor(-1)) => "no P".into(),
-            Some(StreamKind::GoProcessor(p)) => format!("P{p}"),
-            Some(StreamKind::Buffer(buffer)) => format!("buffer {buffer}"),
-            Some(StreamKind::Thread(tid)) => format!("thread {tid}"),
-            None => "unknown".into(),
-        };
-        Lane { name, parts: lane.parts.clone() }
-    };
+    let lane = |lane: &history::Lane| Lane { name: lane_name(lane, &replayed.metadata), parts: lane.parts.clone() };
     let mut lanes: Vec<Lane> = history.lanes.iter().map(lane).collect();
     lanes.sort_by_key(|lane| (lane.name.len(), lane.name.clone()));
     Lanes { times_ns: history.lane_times.iter().map(since_start).collect(), lanes }
+}
+
+/// Whose page events these are.
+pub fn lane_name(lane: &history::Lane, metadata: &Metadata) -> String {
+    match metadata.streams.get(&lane.stream).map(|stream| stream.kind) {
+        Some(StreamKind::GoProcessor(-1)) => "no P".into(),
+        Some(StreamKind::GoProcessor(p)) => format!("P{p}"),
+        Some(StreamKind::Buffer(buffer)) => format!("buffer {buffer}"),
+        Some(StreamKind::Thread(tid)) => format!("thread {tid}"),
+        None => "unknown".into(),
+    }
 }

@@ -20,6 +20,7 @@ use crate::analysis::Analysis;
 use crate::reports::report_model::Report;
 use crate::symbols::Symbols;
 
+pub use from_history::lane_name;
 pub use model::Page;
 pub use page_details::{PageAsked, details, sparsest_pages};
 

@@ -1,0 +1,241 @@
+// Drives the page in a browser as a user does, and checks what it shows against `report --json`.
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { chromium } from "playwright-core";
+
+const settings = JSON.parse(readFileSync(process.argv[2], "utf8"));
+const { report } = settings;
+const process0 = report.processes[0];
+const browser = await chromium.launch({ executablePath: settings.chromium, args: ["--no-sandbox", "--disable-gpu"] });
+
+/** Opens a page; whatever it complains of, or asks of the network, fails the test. */
+async function open(url, viewport = { width: 1280, height: 800 }, colorScheme = "light") {
+  const context = await browser.newContext({ viewport, colorScheme, deviceScaleFactor: 1 });
+  const page = await context.newPage();
+  const complaints = [];
+  page.on("console", (message) => message.type() === "error" && complaints.push(message.text()));
+  page.on("pageerror", (error) => complaints.push(String(error)));
+  const asked = [];
+  page.on("request", (request) => asked.push(request.url()));
+  await page.goto(url);
+  await page.waitForSelector("html[data-ready]", { timeout: 30_000 });
+  await page.waitForFunction(() => document.querySelector("[data-tile-ms]"));
+  return { page, asked, async close() {
+    assert.deepEqual(complaints, []);
+    await context.close();
+  } };
+}
+
+/** The numbers of the table that is shown: rows of texts and raw numbers. */
+const table = (page) => page.$$eval("#numbers tbody tr", (rows) => rows.map((row) => [...row.cells].map((cell) => (cell.dataset.value === undefined ? cell.textContent : Number(cell.dataset.value)))));
+const chosenTime = (page) => page.locator("#chosen").getAttribute("data-time-ns").then(Number);
+
+async function numbersAreThoseOfTheReport(page) {
+  const classes = Object.fromEntries((await table(page)).map(([name, bytes]) => [name, bytes]));
+  for (const [name, bytes] of Object.entries(process0.rss.classes)) {
+    if (bytes !== 0) assert.equal(classes[name.replaceAll("_", " ")], bytes, name);
+  }
+  assert.equal(classes["RSS by the kernel"], process0.rss.kernel_bytes);
+  await page.click("#tab-sites");
+  const expected = process0.sites.map((it) => [it.live_bytes, it.live_objects, it.pinned_bytes, it.allocated_objects, it.allocated_bytes, it.stack.join(" ← ")]);
+  assert.deepEqual(await table(page), expected);
+  await page.click("#tab-touches");
+  const touches = process0.touches.sites.map((it) => it.resident_bytes);
+  assert.deepEqual((await table(page)).map(([bytes]) => bytes), touches);
+  await page.click("#tab-pages");
+  const states = Object.fromEntries((await table(page)).map(([name, pages]) => [name, pages]));
+  assert.equal(states["sparse: at most a quarter live"], process0.rss.sparse_pages);
+  await page.click("#tab-classes");
+}
+
+async function momentsFollow(page) {
+  const shown = await chosenTime(page);
+  assert.equal(shown, process0.rss.time_ns);
+  await page.keyboard.press("ArrowLeft");
+  const before = await chosenTime(page);
+  const point = report.timeline.find((it) => it.time_ns === before);
+  assert.ok(before < shown && point, `${before} is a moment before ${shown}`);
+  const classes = Object.fromEntries((await table(page)).map(([name, bytes]) => [name, bytes]));
+  assert.equal(classes["RSS by the kernel"], point.rss_bytes);
+  assert.equal(classes["live objects"], point.classes.live_objects);
+  // A click in the middle of the chart picks a moment there.
+  const box = await page.locator("#rss-chart .u-over").boundingBox();
+  await page.mouse.click(box.x + box.width / 2, box.y + box.height / 2);
+  const clicked = await chosenTime(page);
+  assert.ok(clicked > report.timeline[2].time_ns && clicked < before, `${clicked}`);
+  // Dragging picks a range, and the flame graph shows what was allocated in it.
+  await page.mouse.move(box.x + box.width * 0.2, box.y + 50);
+  await page.mouse.down();
+  await page.mouse.move(box.x + box.width * 0.6, box.y + 60, { steps: 5 });
+  await page.mouse.up();
+  assert.match(await page.locator("#chosen").textContent(), /Range: .* to /);
+  const allocated = Number(await page.locator("#flame-status").getAttribute("data-total"));
+  assert.ok(allocated > 0 && allocated < process0.sites.reduce((all, it) => all + it.allocated_bytes, 0));
+  assert.equal(allocated % 100, 0);
+  await page.keyboard.press("Escape");
+  while ((await chosenTime(page)) < shown) await page.keyboard.press("ArrowRight");
+}
+
+async function flameGraphSearches(page) {
+  await page.locator("section", { has: page.locator("#flame-title") }).locator("select").selectOption("live");
+  const live = process0.sites.reduce((all, it) => all + it.live_bytes, 0);
+  assert.equal(Number(await page.locator("#flame-status").getAttribute("data-total")), live);
+  await page.keyboard.press("/");
+  await page.keyboard.type("keep_one");
+  await page.waitForFunction(() => document.getElementById("flame-status").dataset.found !== undefined);
+  const kept = process0.sites.filter((it) => it.stack.some((name) => name.includes("keep_one")));
+  assert.equal(Number(await page.locator("#flame-status").getAttribute("data-found")), kept.reduce((all, it) => all + it.live_bytes, 0));
+  await page.keyboard.press("Escape");
+  await page.locator("#invert").check();
+  assert.equal(Number(await page.locator("#flame-status").getAttribute("data-total")), live);
+  await page.locator("#invert").uncheck();
+  await page.click("#tab-flame");
+  assert.equal((await table(page)).reduce((all, [bytes]) => all + bytes, 0), live);
+  await page.click("#tab-classes");
+}
+
+async function namesAreText(page) {
+  await page.click("#tab-sites");
+  assert.ok((await table(page)).some((row) => row[5].includes(settings.markup)), "the name is shown as it is");
+  assert.equal(await page.locator("img").count(), 0);
+  assert.doesNotMatch(await page.title(), /taken/);
+  await page.click("#tab-classes");
+}
+
+/** Zooms at the pages of the heap until a row is a page, and clicks one. */
+async function aPageIsPicked(page) {
+  const map = page.locator("#page-map");
+  const size = await map.boundingBox();
+  const tiles = [];
+  for (let step = 0; step < 14; step += 1) {
+    await page.mouse.move(size.x + 200, size.y + size.height * 0.2);
+    await page.mouse.wheel(0, -300);
+    await page.waitForTimeout(40);
+    tiles.push(Number(await page.locator("[data-tile-ms]").getAttribute("data-tile-ms")));
+  }
+  const columns = 12;
+  const width = size.width > 560 ? size.width - 190 : size.width;
+  // The moment of the report is the last but one.
+  await page.mouse.click(size.x + (width * (columns - 1.5)) / columns, size.y + size.height * 0.5);
+  const detail = page.locator("#page-detail");
+  await page.waitForFunction(() => document.getElementById("page-detail").dataset.page !== undefined);
+  const number = Number(await detail.getAttribute("data-page"));
+  assert.ok(number >= settings.heapPage && number < settings.heapPage + 1200, `page ${number}`);
+  assert.match(await detail.textContent(), /\[heap\]/);
+  return { number, tiles };
+}
+
+/** Compares an element with its golden picture: few pixels may be clearly another colour. */
+async function looksAs(page, selector, name) {
+  const seen = await page.locator(selector).screenshot({ animations: "disabled" });
+  const golden = join(settings.golden, `${name}.png`);
+  if (settings.bless) return writeFileSync(golden, seen);
+  writeFileSync(join(settings.seen, `${name}.png`), seen);
+  assert.ok(existsSync(golden), `${golden} is there`);
+  const context = await browser.newContext();
+  const blank = await context.newPage();
+  const [share, same] = await blank.evaluate(async (pictures) => {
+    const pixels = await Promise.all(pictures.map(async (digits) => {
+      const picture = await createImageBitmap(await (await fetch(`data:image/png;base64,${digits}`)).blob());
+      const canvas = new OffscreenCanvas(picture.width, picture.height);
+      const drawn = canvas.getContext("2d");
+      drawn.drawImage(picture, 0, 0);
+      return drawn.getImageData(0, 0, picture.width, picture.height);
+    }));
+    const [a, b] = pixels;
+    if (a.width !== b.width || Math.abs(a.height - b.height) > 2) return [1, false];
+    let other = 0;
+    const length = Math.min(a.data.length, b.data.length);
+    for (let at = 0; at < length; at += 4) {
+      if ([0, 1, 2].some((channel) => Math.abs(a.data[at + channel] - b.data[at + channel]) > 48)) other += 1;
+    }
+    return [other / (length / 4), true];
+  }, [seen.toString("base64"), readFileSync(golden).toString("base64")]);
+  await context.close();
+  assert.ok(same && share < 0.03, `${name}: ${(share * 100).toFixed(2)} % of the pixels differ; what was seen is in ${settings.seen}`);
+}
+
+async function theFile() {
+  const { page, asked, close } = await open(`file://${settings.page}`);
+  await looksAs(page, "#page-map", "page-map");
+  await looksAs(page, "#rss-chart", "rss-chart");
+  await numbersAreThoseOfTheReport(page);
+  await namesAreText(page);
+  await momentsFollow(page);
+  await flameGraphSearches(page);
+  const { tiles } = await aPageIsPicked(page);
+  await page.keyboard.press("?");
+  assert.ok(await page.locator("dialog").isVisible());
+  await page.keyboard.press("Escape");
+  await page.locator("#page-map").focus();
+  await page.keyboard.press("0");
+  // Everything has a name for those who do not see it.
+  for (const id of ["page-map", "flame-graph", "rss-chart"]) assert.ok((await page.locator(`#${id}`).getAttribute("aria-label")).length > 20, id);
+  const nameless = await page.$$eval("button, select, input", (all) => all.filter((it) => !(it.textContent.trim() || it.getAttribute("aria-label") || it.closest("label")?.textContent.trim())).length);
+  assert.equal(nameless, 0);
+  // Data of its own apart, the file has asked for nothing.
+  assert.deepEqual(asked.filter((url) => !url.startsWith("data:") && !url.startsWith("blob:")), [`file://${settings.page}`]);
+  await close();
+  console.log(`the file works; tiles took ${Math.max(...tiles)} ms at most`);
+}
+
+async function onAPhoneInTheDark() {
+  const { page, close } = await open(`file://${settings.page}`, { width: 390, height: 844 }, "dark");
+  const wide = await page.evaluate(() => document.documentElement.scrollWidth);
+  assert.ok(wide <= 390, `${wide} pixels are wider than a phone`);
+  const paper = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+  const dark = await paper();
+  await page.click("#theme");
+  assert.notEqual(await paper(), dark);
+  await close();
+  console.log("it fits a phone, in light and dark");
+}
+
+async function theServer() {
+  const server = spawn(settings.pagetrace, ["view", "--no-open", settings.trace], { stdio: ["ignore", "pipe", "inherit"] });
+  try {
+    const address = await new Promise((resolve, reject) => {
+      server.stdout.once("data", (line) => resolve(String(line).trim()));
+      server.once("exit", (code) => reject(new Error(`view ended with ${code}`)));
+    });
+    const { page, asked, close } = await open(address);
+    await numbersAreThoseOfTheReport(page);
+    await aPageIsPicked(page);
+    await page.waitForFunction(() => document.getElementById("page-detail").dataset.objects !== undefined);
+    const objects = Number(await page.locator("#page-detail").getAttribute("data-objects"));
+    assert.equal(await page.locator("#page-detail tbody tr").count(), objects);
+    assert.ok(asked.every((url) => url.startsWith(address) || url.startsWith("data:")), `${asked}`);
+    await close();
+  } finally {
+    server.kill();
+  }
+  console.log("the server works");
+}
+
+async function goTraces() {
+  const { page, close } = await open(`file://${settings.goPage}`);
+  const sums = await page.$$eval("#lane-numbers tbody tr", (rows) => rows.map((row) => [...row.cells].map((cell) => cell.dataset.value ?? cell.textContent)));
+  assert.ok(sums.some(([name]) => name === "P0"), `${sums}`);
+  for (const [place, kind] of ["alloc", "free", "scavenge"].entries()) {
+    assert.equal(sums.reduce((all, row) => all + Number(row[place + 1]), 0), settings.goReport.events[kind], kind);
+  }
+  const moments = Number((await page.locator("#chosen").textContent()).match(/of (\d+)/)[1]);
+  assert.ok(moments > 50, `${moments} moments`);
+  while (!(await page.locator("#chosen").textContent()).startsWith(`Moment ${moments} `)) await page.keyboard.press("ArrowRight");
+  const states = Object.fromEntries((await table(page)).map(([name, bytes]) => [name, bytes]));
+  assert.equal(states["pages in use"], settings.goReport.final.pages_in_use * settings.goReport.page_size);
+  assert.equal(states["pages returned"], settings.goReport.final.pages_returned * settings.goReport.page_size);
+  await close();
+  console.log("page traces of Go have lanes and pages");
+}
+
+try {
+  await theFile();
+  await onAPhoneInTheDark();
+  await theServer();
+  await goTraces();
+} finally {
+  await browser.close();
+}
