@@ -115,6 +115,7 @@ fn page_traces_have_moments_at_equal_distances_and_lanes() {
     let process = &history.processes[0];
     let last = process.moments.last().expect("moments");
     let counts = last.page_counts.expect("page events");
+    assert_eq!(counts, replayed.final_pages);
     let cells = last.pages.as_ref().expect("pages");
     let mut pages_of = [0_u64; 16];
     for run in cells {

@@ -90,7 +90,9 @@ impl HistoryRecorder {
     /// Moments at equal distances, for traces without snapshots.
     pub(crate) fn grid(&self, span: &TraceSpan) -> impl Iterator<Item = TraceNanos> + use<> {
         let (start, lasts, moments) = (span.start.0, span.last.0 - span.start.0, self.limits.moments as u64);
-        (1..=moments).map(move |moment| TraceNanos(start + (lasts / moments).saturating_mul(moment)))
+        let after = move |moment: u64| (u128::from(lasts) * u128::from(moment) / u128::from(moments)) as u64;
+        // The last one is the end.
+        (1..=moments).map(move |moment| TraceNanos(start + after(moment)))
     }
 
     /// Whether this moment is one of the history.

@@ -61,6 +61,7 @@ async function momentsFollow(page) {
   assert.equal(classes["RSS by the kernel"], point.rss_bytes);
   assert.equal(classes["live objects"], point.classes.live_objects);
   // A click in the middle of the chart picks a moment there.
+  await page.locator("#rss-chart").scrollIntoViewIfNeeded();
   const box = await page.locator("#rss-chart .u-over").boundingBox();
   await page.mouse.click(box.x + box.width / 2, box.y + box.height / 2);
   const clicked = await chosenTime(page);
@@ -107,6 +108,7 @@ async function namesAreText(page) {
 /** Zooms at the pages of the heap until a row is a page, and clicks one. */
 async function aPageIsPicked(page) {
   const map = page.locator("#page-map");
+  await map.scrollIntoViewIfNeeded();
   const size = await map.boundingBox();
   const tiles = [];
   for (let step = 0; step < 14; step += 1) {
