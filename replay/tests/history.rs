@@ -6,9 +6,10 @@ use std::fs;
 use std::path::Path;
 
 use pagetrace_format::records::ProcessOrigin;
-use pagetrace_format::{Event, GoPageTrace, PageShift, Trace, TraceNanos, go_to_native};
+use pagetrace_format::{Event, GoPageTrace, PageShift, ProcessId, Trace, TraceNanos, go_to_native};
 use pagetrace_replay::history::{HistoryMoment, PageCell, PageClass, ProcessHistory};
-use pagetrace_replay::{History, HistoryLimits, Moment, Replayed, replay_with_history};
+use pagetrace_replay::page_detail::PageDetail;
+use pagetrace_replay::{History, HistoryLimits, Moment, Replayed, pages_in_detail, replay_with_history};
 
 use trace::*;
 
@@ -132,4 +133,41 @@ fn page_traces_have_moments_at_equal_distances_and_lanes() {
         all
     });
     assert_eq!(kinds, [replayed.events.page_alloc, replayed.events.page_free, replayed.events.page_scavenge]);
+}
+
+#[test]
+fn a_page_in_detail_has_the_objects_that_live_on_it() {
+    let fork = 500;
+    let child = [process(1, ProcessOrigin::Fork, Some(0), fork), stream(2, 1, None)];
+    let (first, second) = (HEAP + PAGE - 64, HEAP + PAGE + 512);
+    let bytes = Builder::new(PageShift::KIB_4)
+        .records(&[process(0, ProcessOrigin::Command, None, 1), stream(1, 0, None), libc_module(0)])
+        .records(&child)
+        .records(&stack(0, 1, 0x40_0010))
+        // The first reaches from one page to the next; the parent frees it after the fork, and takes a third.
+        .events(
+            1,
+            &[alloc(10, first, 104, 1), alloc(20, second, 40, 1), free(600, first), alloc(700, HEAP + 16, 24, 1)],
+        )
+        .events(2, &[free(800, second)])
+        .end(1000);
+    let trace = Trace::open(&bytes).expect("a trace");
+    let page = HEAP / PAGE;
+    let at = |process: u32, time: u64| {
+        let details =
+            pages_in_detail(&trace, ProcessId(process), &[page, page + 1], TraceNanos(time)).expect("processes");
+        let objects = |detail: &PageDetail| -> Vec<(u64, u64, u64)> {
+            detail.objects.iter().map(|it| (it.address.0, it.bytes_here, it.born.0)).collect()
+        };
+        details.iter().map(objects).collect::<Vec<_>>()
+    };
+    let (on_first, on_second) = (vec![(first, 64, 10)], vec![(first, 40, 10), (second, 40, 20)]);
+    assert_eq!(at(0, 15), [on_first.clone(), vec![(first, 40, 10)]]);
+    assert_eq!(at(0, 550), [on_first.clone(), on_second.clone()]);
+    assert_eq!(at(0, 750), [vec![(HEAP + 16, 24, 700)], vec![(second, 40, 20)]]);
+    assert_eq!(at(1, 750), [on_first.clone(), on_second]);
+    assert_eq!(at(1, 900), [on_first, vec![(first, 40, 10)]]);
+    let detail = &pages_in_detail(&trace, ProcessId(1), &[page], TraceNanos(750)).expect("processes")[0];
+    assert_eq!(detail.objects[0].frames.len(), 1);
+    assert_eq!(detail.first_touch, None);
 }

@@ -9,6 +9,7 @@ mod go_oracle;
 mod harmless;
 mod models;
 mod overhead;
+mod pictures;
 mod process;
 mod readers;
 mod sanitize;
@@ -43,6 +44,7 @@ usage: cargo xtask COMMAND
   overhead [NAME...] [--rounds N] [--json]
                     what recording costs: programs plain, recorded, and under heaptrack where that is, in turn
                     (default 5 rounds of all), against what was asked for
+  pictures          how long the pictures of `pagetrace view` take, against what was asked for
   web [--check]     builds the page of `pagetrace view` anew; with --check fails where the committed one is another
   cost              what an event costs in the program and in the recorder, stage by stage
   go-oracle [VERSION...]
@@ -78,6 +80,7 @@ fn run() -> Result<()> {
         ["agreement", "--all"] => agreement::run(&root, &[], true),
         ["agreement", names @ ..] => agreement::run(&root, names, false),
         ["overhead", arguments @ ..] => overhead::run(&root, &overhead::options(arguments)?),
+        ["pictures"] => pictures::run_all(&root),
         ["web"] => web::build(&root),
         ["web", "--check"] => web::check(&root),
         ["cost"] => cost::run(&root),

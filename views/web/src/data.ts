@@ -88,6 +88,16 @@ export interface Report {
   processes: ReportProcess[];
   timeline: TimelinePoint[];
   sources: { name: string; active: boolean; missed: string }[];
+  /** Of an execution trace of Go. */
+  go_heap: GoHeap | null;
+}
+
+export interface GoHeap {
+  size_classes: { class: number; noscan: boolean; slot_bytes: number; spans: number; span_bytes: number; slots: number; live_slots: number; live_bytes: number; waste_bytes: number; sparse_spans: number; pinned_bytes: number }[];
+  spans: { address: number; pages: number; class: number | null; slots: number; live_slots: number }[];
+  types: { type_name: string | null; live_objects: number; live_bytes: number; pinned_bytes: number; sparse_spans: number }[];
+  timeline: { time_ns: number; heap_inuse_bytes: number; stack_inuse_bytes: number; live_bytes: number; heap_goal_bytes: number | null }[];
+  lanes: { bucket_ns: number; lanes: { processor: number; buckets: { alloc: number; free: number; scavenge: number }[] }[] };
 }
 
 export interface Data {

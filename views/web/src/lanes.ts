@@ -1,5 +1,6 @@
 // Activity about pages by processor, buffer or thread: pages taken, freed and given back, over time.
 
+import type { Data } from "./data";
 import { count, duration, element } from "./format";
 import type { State } from "./state";
 
@@ -8,7 +9,7 @@ const KINDS: [name: string, colour: string][] = [["alloc", "#0072b2"], ["free", 
 const NAME_PIXELS = 84;
 
 export function lanes(state: State): HTMLElement | null {
-  const { lanes: all, times_ns: times } = state.data.lanes;
+  const { lanes: all, times_ns: times } = lanesOf(state.data);
   if (all.length === 0) return null;
   const canvas = element("canvas", { role: "img", id: "lanes" });
   const legend = element("div", { class: "legend" });
@@ -72,4 +73,21 @@ export function lanes(state: State): HTMLElement | null {
   new ResizeObserver(draw).observe(canvas);
   document.addEventListener("themechange", draw);
   return root;
+}
+
+/** Those of the report where it has its own. */
+function lanesOf(data: Data): Data["lanes"] {
+  const go = data.report.go_heap?.lanes;
+  if (!go) return data.lanes;
+  const parts = Math.max(0, ...go.lanes.map((lane) => lane.buckets.length));
+  return {
+    times_ns: Array.from({ length: parts + 1 }, (_, part) => part * go.bucket_ns),
+    lanes: go.lanes.map((lane) => ({
+      name: lane.processor < 0 ? "no P" : `P${lane.processor}`,
+      parts: Array.from({ length: parts }, (_, part): [number, number, number] => {
+        const { alloc, free, scavenge } = lane.buckets[part] ?? { alloc: 0, free: 0, scavenge: 0 };
+        return [alloc, free, scavenge];
+      }),
+    })),
+  };
 }

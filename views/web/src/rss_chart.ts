@@ -51,6 +51,17 @@ export class RssChart {
 
   private series(): Series {
     const { data, pictures, choice } = this.state;
+    const go = data.report.go_heap;
+    if (go) {
+      const points = go.timeline;
+      return {
+        times: points.map((point) => point.time_ns),
+        kernel: points.map(() => null),
+        names: ["live_objects", "free_in_spans", "stacks"],
+        colours: [CLASS_COLOURS.live_objects, CLASS_COLOURS.retained, CLASS_COLOURS.thread_stacks],
+        values: [points.map((it) => it.live_bytes), points.map((it) => Math.max(it.heap_inuse_bytes - it.live_bytes, 0)), points.map((it) => it.stack_inuse_bytes)],
+      };
+    }
     const points = data.report.timeline.filter((point) => point.process === choice.process);
     if (points.length === 0) {
       const moments = pictures.moments.filter((moment) => moment.page_counts);

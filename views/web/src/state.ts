@@ -38,6 +38,7 @@ export class State {
   /** Whether the moment is that of the report. */
   get isReported(): boolean {
     const rss = this.data.report.processes[this.choice.process].rss;
+    if (this.data.report.go_heap) return this.choice.moment === this.shownMoment();
     return this.data.report.at.moment !== "time" && rss !== null && rss.time_ns === this.moment?.time_ns;
   }
 

@@ -30,6 +30,13 @@ const TABLES: [name: string, title: string][] = [
   ["processes", "Processes"],
 ];
 
+/** Of execution traces of Go. */
+const GO_TABLES: [name: string, title: string][] = [
+  ["size_classes", "Size classes"],
+  ["spans", "Spans"],
+  ["types", "Types"],
+];
+
 export class Tables {
   readonly root: HTMLElement;
   private readonly body = element("div", { class: "scroller tall" });
@@ -54,7 +61,7 @@ export class Tables {
   private draw(): void {
     const chosen = this.state.choice.table;
     this.tabs.replaceChildren(
-      ...TABLES.map(([name, title]) => {
+      ...[...TABLES, ...(this.state.data.report.go_heap ? GO_TABLES : [])].map(([name, title]) => {
         const tab = element("button", { type: "button", role: "tab", "aria-selected": String(name === chosen), id: `tab-${name}` }, title);
         tab.addEventListener("click", () => {
           this.sorted = null;
@@ -75,6 +82,9 @@ export class Tables {
       mappings: () => this.mappings(),
       flame: () => this.flame(),
       processes: () => this.processes(),
+      size_classes: () => this.sizeClasses(),
+      spans: () => this.spans(),
+      types: () => this.types(),
     };
     const table = makers[this.state.choice.table]();
     if (this.sorted) {
@@ -192,6 +202,36 @@ export class Tables {
     const rows = siteValues(this.state, this.map.pageCells).map(({ stack, value }): Cell[] => [value, stack.join(" ← ")]);
     rows.sort((a, b) => Number(b[0]) - Number(a[0]));
     return { columns: [{ title: "Bytes", unit: "bytes" }, { title: "Stack" }], rows };
+  }
+
+  private sizeClasses(): Table {
+    const columns: Column[] = [
+      { title: "Class", unit: "count" },
+      { title: "Slot", unit: "bytes" },
+      { title: "Pointers" },
+      { title: "Spans", unit: "count" },
+      { title: "Span bytes", unit: "bytes" },
+      { title: "Live slots", unit: "count" },
+      { title: "Live bytes", unit: "bytes" },
+      { title: "Waste", unit: "bytes" },
+      { title: "Sparse spans", unit: "count" },
+      { title: "Pinned bytes", unit: "bytes" },
+    ];
+    const classes = this.state.data.report.go_heap?.size_classes ?? [];
+    return { columns, rows: classes.map((it) => [it.class, it.slot_bytes, it.noscan ? "none" : "may have", it.spans, it.span_bytes, it.live_slots, it.live_bytes, it.waste_bytes, it.sparse_spans, it.pinned_bytes]) };
+  }
+
+  private spans(): Table {
+    const columns: Column[] = [{ title: "Address" }, { title: "Bytes", unit: "bytes" }, { title: "Class" }, { title: "Slots", unit: "count" }, { title: "Live slots", unit: "count" }, { title: "Live share", unit: "percent" }];
+    const { report } = this.state.data;
+    const rows = (report.go_heap?.spans ?? []).map((it): Cell[] => [`0x${BigInt(it.address).toString(16)}`, it.pages * report.page_size, it.class === null ? "stack or other" : String(it.class), it.slots, it.live_slots, it.live_slots / Math.max(it.slots, 1)]);
+    return { columns, rows };
+  }
+
+  private types(): Table {
+    const columns: Column[] = [{ title: "Live bytes", unit: "bytes" }, { title: "Live objects", unit: "count" }, { title: "Pinned bytes", unit: "bytes" }, { title: "Sparse spans", unit: "count" }, { title: "Type" }];
+    const types = this.state.data.report.go_heap?.types ?? [];
+    return { columns, rows: types.map((it) => [it.live_bytes, it.live_objects, it.pinned_bytes, it.sparse_spans, it.type_name ?? "(without a type)"]) };
   }
 
   private processes(): Table {

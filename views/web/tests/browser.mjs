@@ -233,11 +233,29 @@ async function goTraces() {
   console.log("page traces of Go have lanes and pages");
 }
 
+async function goHeaps() {
+  const { page, close } = await open(`file://${settings.goHeapPage}`);
+  const heap = settings.goHeapReport.go_heap;
+  await page.click("#tab-size_classes");
+  assert.deepEqual((await table(page)).map((row) => [row[0], row[3], row[4], row[6]]), heap.size_classes.map((it) => [it.class, it.spans, it.span_bytes, it.live_bytes]));
+  await page.click("#tab-spans");
+  assert.equal((await table(page)).length, Math.min(heap.spans.length, 500));
+  await page.click("#tab-sites");
+  const sites = settings.goHeapReport.processes[0].sites;
+  assert.deepEqual((await table(page)).map((row) => row[0]), sites.slice(0, 500).map((it) => it.live_bytes));
+  const lanes = await page.$$eval("#lane-numbers tbody tr", (rows) => rows.map((row) => [...row.cells].map((cell) => cell.dataset.value ?? cell.textContent)));
+  const alloc = heap.lanes.lanes.reduce((all, lane) => all + lane.total.alloc, 0);
+  assert.equal(lanes.reduce((all, row) => all + Number(row[1]), 0), alloc);
+  await close();
+  console.log("execution traces of Go have size classes, spans and lanes");
+}
+
 try {
   await theFile();
   await onAPhoneInTheDark();
   await theServer();
   await goTraces();
+  await goHeaps();
 } finally {
   await browser.close();
 }

@@ -19,6 +19,8 @@ fn the_page_of_a_file_and_of_the_server_works() {
     }
     let (directory, trace) = story_file();
     let go = concat!(env!("CARGO_MANIFEST_DIR"), "/../../format/tests/data/go-page-trace/go1.22-churn.pagetrace");
+    let go_heap =
+        concat!(env!("CARGO_MANIFEST_DIR"), "/../../format/tests/data/go-execution-trace/go1.25-allocfree.trace");
     let made = |trace: &str, name: &str| {
         let out = directory.path().join(name);
         output_of(&["report", "--html", as_text(&out), trace]);
@@ -32,6 +34,8 @@ fn the_page_of_a_file_and_of_the_server_works() {
         "report": report_of(&trace),
         "goPage": made(go, "go.html"),
         "goReport": report_of(Path::new(go)),
+        "goHeapPage": made(go_heap, "go-heap.html"),
+        "goHeapReport": report_of(Path::new(go_heap)),
         "markup": MARKUP,
         "heapPage": HEAP_PAGE,
         "sparsePage": SPARSE_PAGE,

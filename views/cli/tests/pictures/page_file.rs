@@ -24,6 +24,20 @@ fn the_file_holds_all_and_names_of_functions_only_compressed() {
 }
 
 #[test]
+fn the_terminal_draws_the_same_time() {
+    let (_directory, trace) = story_file();
+    let text = String::from_utf8(output_of(&["report", as_text(&trace)])).expect("text");
+    let (_, drawn) = text.split_once("RSS over time (░ live objects)\n").expect("a picture");
+    let rows: Vec<&str> = drawn.lines().take(6).collect();
+    assert!(rows[0].contains("4.0 MiB ┤") && rows[0].ends_with('█'), "{drawn}");
+    assert!(rows[5].contains('░'), "{drawn}");
+    let names = drawn.lines().find(|line| line.contains("--at")).expect("moments");
+    assert!(names.contains("--at 1.060 shows its largest"), "{names}");
+    // What it names can be asked for.
+    output_of(&["report", "--at", "1.060", as_text(&trace)]);
+}
+
+#[test]
 fn a_page_trace_of_go_and_a_trace_without_snapshots_have_pages_too() {
     let go = concat!(env!("CARGO_MANIFEST_DIR"), "/../../format/tests/data/go-page-trace/go1.22-churn.pagetrace");
     let directory = tempfile::tempdir().expect("a directory");
