@@ -221,22 +221,44 @@ impl Touches {
         all.iter().collect()
     }
 
-    /// The site of the first touch of each resident page, ascending, neighbours of one site together.
+    /// The site of the first touch of each resident page, ascending, neighbours of one site together. Takes as many steps as
+    /// there are records, however many pages are resident.
     pub(crate) fn sites_of_resident(&self, resident: &Intervals) -> Vec<(Range<u64>, u32)> {
+        let mut leaves: Vec<(u64, &[Touch])> = self.by_page.leaves().collect();
+        leaves.sort_unstable_by_key(|(first, _)| *first);
+        let mut leaves = leaves.into_iter().peekable();
         let mut all: Vec<(Range<u64>, u32)> = Vec::new();
+        let mut add = |pages: Range<u64>, touch: Touch| match all.last_mut() {
+            Some((last, site)) if last.end == pages.start && *site == touch.site => last.end = pages.end,
+            _ => all.push((pages, touch.site)),
+        };
         for range in resident.iter() {
-            let mut together = self.together.within(range.clone()).peekable();
-            for page in range {
-                while together.next_if(|(part, _)| part.end <= page).is_some() {}
-                let touched_together =
-                    together.peek().filter(|(part, _)| part.contains(&page)).map(|(_, touch)| *touch);
-                let own = Some(self.by_page.get(page)).filter(|touch| touch.time.0 != 0);
-                let Some(touch) = own.into_iter().chain(touched_together).max_by_key(|touch| touch.time) else {
-                    continue;
+            let mut page = range.start;
+            while page < range.end {
+                while leaves.next_if(|(first, _)| first + LEAF_PAGES <= page).is_some() {}
+                let leaf = leaves.peek().copied();
+                let (until, touches) = match leaf {
+                    Some((first, touches)) if first <= page => {
+                        (first + LEAF_PAGES, &touches[(page - first) as usize..])
+                    }
+                    Some((first, _)) => (first, &[][..]),
+                    None => (range.end, &[][..]),
                 };
-                match all.last_mut() {
-                    Some((last, site)) if last.end == page && *site == touch.site => last.end = page + 1,
-                    _ => all.push((page..page + 1, touch.site)),
+                let part = page..until.min(range.end);
+                page = part.end;
+                if touches.is_empty() {
+                    self.together.within(part).for_each(|(pages, touch)| add(pages, touch));
+                    continue;
+                }
+                let mut together = self.together.within(part.clone()).peekable();
+                for (page, &own) in part.zip(touches) {
+                    while together.next_if(|(pages, _)| pages.end <= page).is_some() {}
+                    let with_others =
+                        together.peek().filter(|(pages, _)| pages.contains(&page)).map(|(_, touch)| *touch);
+                    let own = Some(own).filter(|touch| touch.time.0 != 0);
+                    if let Some(touch) = own.into_iter().chain(with_others).max_by_key(|touch| touch.time) {
+                        add(page..page + 1, touch);
+                    }
                 }
             }
         }

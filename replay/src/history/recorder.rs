@@ -138,7 +138,7 @@ impl HistoryRecorder {
         moment.classes = snapshot.kernel.rss.map(|_| explanation.classes);
         moment.mappings = mappings_of(snapshot);
         moment.sites = recorded.sites(state, &pinned);
-        moment.touches = recorded.touches(space);
+        moment.touches = recorded.touches(space, bytes_max);
         recorded.see(snapshot, shift);
         recorded.add(moment, shown);
         self.thin_out();
@@ -246,7 +246,8 @@ impl Recorded {
         rows.filter(|row| row.allocated > 0 || row.live > 0).collect()
     }
 
-    fn touches(&mut self, space: Option<&AddressSpace>) -> Vec<super::BlockRun> {
+    /// None where they do not fit.
+    fn touches(&mut self, space: Option<&AddressSpace>, bytes_max: usize) -> Vec<super::BlockRun> {
         let Some(space) = space else { return Vec::new() };
         let (sites, site_of) = (&mut self.history.touch_sites, &mut self.touch_site_of);
         let mut writer = BlockWriter::new(&mut self.history.touches);
@@ -260,6 +261,9 @@ impl Recorded {
                     sites.len() as u16
                 }
             };
+            if writer.bytes() >= bytes_max {
+                return Vec::new();
+            }
             writer.push(pages, number);
         }
         writer.finish()

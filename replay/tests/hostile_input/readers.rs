@@ -11,7 +11,14 @@ use pagetrace_format::{
     go_to_native, native_to_go,
 };
 use pagetrace_replay::go_heap::go_heap_to_native;
-use pagetrace_replay::{KernelTimeline, Metadata, Moment, Timeline, compact, go_pages, replay, replay_go_heap};
+use pagetrace_replay::history::BLOCK_PAGES;
+use pagetrace_replay::{
+    HistoryLimits, KernelTimeline, Metadata, Moment, Timeline, compact, go_pages, pages_in_detail, replay,
+    replay_go_heap, replay_with_history,
+};
+
+/// Bytes of a history in [`look_back`].
+const HISTORY_BYTES: usize = 1 << 20;
 
 /// Any bytes as a native trace: opened, every chunk read in every way, merged by time, converted, and replayed up to a
 /// moment that its length chooses; one with a checkpoint up to all of them, and cut again.
@@ -43,6 +50,7 @@ pub fn native_trace(bytes: &[u8]) {
     } else {
         replay_at(&trace, &metadata, moments[bytes.len() % 3]);
     }
+    look_back(&trace, moments[bytes.len() % 3]);
 }
 
 /// A checkpoint that is taken up is put down again, and what is written so is read.
@@ -59,6 +67,23 @@ fn replay_at(trace: &Trace, metadata: &Metadata, moment: Moment) {
         assert!(agreements.into_iter().all(|it| (0.0..=1.0).contains(&it.residency)), "a share is from 0 to 1");
         let whole = trace.defects().is_empty() && metadata.end.is_some();
         assert!(whole || !replayed.complete, "a damaged or cut trace was taken for a whole one");
+    }
+}
+
+/// What pictures are made of: a history, and single pages of it.
+fn look_back(trace: &Trace, moment: Moment) {
+    let Ok((replayed, history)) = replay_with_history(trace, moment, HistoryLimits::whole(HISTORY_BYTES), &mut |_| {})
+    else {
+        return;
+    };
+    assert_eq!(history.processes.len(), replayed.processes.len());
+    for process in &history.processes {
+        assert!(process.pages.bytes() + process.touches.bytes() <= 2 * HISTORY_BYTES, "a history keeps to its limits");
+        let Some(moment) = process.moments.last() else { continue };
+        let run = moment.pages.iter().flatten().next();
+        let page = run.map_or(0, |run| run.first.saturating_mul(BLOCK_PAGES));
+        let known = pages_in_detail(trace, process.process, &[page, page.saturating_add(1)], moment.time);
+        assert!(known.is_ok(), "a trace with a history has processes");
     }
 }
 
