@@ -181,7 +181,8 @@ impl HistoryRecorder {
         let lanes = self.streams.into_iter().zip(self.lanes).filter(|(_, parts)| !parts.is_empty());
         let lanes: Vec<Lane> = lanes.map(|(stream, parts)| Lane { stream, parts }).collect();
         let times = if lanes.is_empty() { 0 } else { LANE_PARTS + 1 };
-        let lane_times = (0..times).map(|part| TraceNanos(self.start + self.part_ns * part)).collect();
+        let time_of = |part| TraceNanos(self.start.saturating_add(self.part_ns.saturating_mul(part)));
+        let lane_times = (0..times).map(time_of).collect();
         let processes = self.processes.into_iter().map(|recorded| recorded.finish(metadata)).collect();
         History { processes, lanes, lane_times }
     }
