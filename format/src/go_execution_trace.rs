@@ -10,7 +10,7 @@
 //! event       type · time since the last event of the batch · arguments
 //! ```
 //! A trace is a sequence of generations, each with its own tables, which come last. So a reader goes over the batches of
-//! a generation for the tables first ([`generation`](self::generation)), then over the events of all Ms by time
+//! a generation for the tables first (`generation.rs`), then over the events of all Ms by time
 //! ([`GoEvents`]). Which P and which goroutine an M ran when it wrote an event follows from the scheduler's events.
 //!
 //! Example: an allocation at the tenth heap word, of type 3, 5 clock units after the event before: `84 01 05 0a 03`.

@@ -54,6 +54,7 @@ pub fn go_heap_to_native<W: Write>(bytes: &[u8], out: W) -> Result<W, ReplayErro
         error: None,
         start: first.time,
         last: first.time,
+        is_begun: false,
     };
     native.writer.records(first.time, &first_records(first.time))?;
     let mut next = Some(first);
@@ -97,17 +98,22 @@ struct Native<W: Write> {
     sites: Sites,
     error: Option<FormatError>,
     start: TraceNanos,
+    /// Time of the last event, or of the start.
     last: TraceNanos,
+    is_begun: bool,
 }
 
 impl<W: Write> Native<W> {
     fn push(&mut self, event: &GoEvent, kind: EventKind) {
-        self.last = event.time;
+        // Streams are merged by time: no two events have the same, so that they stay in the order in which they were followed.
+        let after = if self.is_begun { self.last.0.saturating_add(1) } else { 0 };
+        self.last = event.time.max(TraceNanos(after));
+        self.is_begun = true;
         let is_new = !self.streams.contains_key(&event.processor);
         let p = if is_new && self.streams.len() >= STREAMS_MAX { i64::MAX } else { event.processor };
         let number = self.streams.len() as u32 + 1;
         let (stream, columns) = self.streams.entry(p).or_insert_with(|| (StreamId(number), EventColumns::new()));
-        columns.push(Event { time: event.time, kind });
+        columns.push(Event { time: self.last, kind });
         if columns.len() >= CHUNK_EVENTS {
             self.error = self.error.take().or(self.writer.events(*stream, columns).err());
             columns.clear();
