@@ -9,6 +9,7 @@ use pagetrace_format::event::kind_number as number;
 use pagetrace_format::records::ProcessOrigin;
 use pagetrace_format::{Origin, PageCount, PageRun, PageShift, Trace, TraceNanos};
 
+use crate::address_space::AddressSpace;
 use crate::analyses::peak::peak_of_rss;
 use crate::copies::Copies;
 use crate::error::ReplayError;
@@ -26,6 +27,7 @@ use crate::results::{
     RssPoint, ShownMoment,
 };
 use crate::timeline::Timeline;
+use crate::write_states::WriteStates;
 
 /// Events between two calls of `progress`.
 const PROGRESS_EVENTS: u64 = 1 << 16;
@@ -62,19 +64,22 @@ pub fn replay(trace: &Trace<'_>, at: Moment, progress: &mut dyn FnMut(u64)) -> R
         }
     });
     progress(done);
-    let (Found { events, pages, peak, final_pages, anomalies, outcomes }, not_followed, kernel) = replay.finish();
+    let (Found { events, pages, peak, final_pages, anomalies, outcomes }, not_followed, kernel, writes) =
+        replay.finish();
     let (page_events, damaged_kernel_events) = kernel.finish();
+    let (writes, damaged_accesses) = writes.finish(&metadata);
 
     let damaged_events = timeline.into_defects();
     metadata.defects.extend(damaged_events);
     metadata.defects.extend(damaged_kernel_events);
+    metadata.defects.extend(damaged_accesses);
     metadata.defects.extend(not_followed);
     let lost = lost_events(&metadata);
     let dropped = metadata.dropped();
     let processes = outcomes
         .into_iter()
-        .zip(page_events)
-        .map(|(outcome, page_events)| outcome.into_process(&metadata, &shown, page_events))
+        .zip(page_events.into_iter().zip(writes))
+        .map(|(outcome, (page_events, writes))| outcome.into_process(&metadata, &shown, page_events, writes))
         .collect();
     let mut moment = shown;
     if moment.rule == MomentRule::PeakPages {
@@ -173,6 +178,7 @@ struct Replay<'t, 'b> {
     /// Events before this time have nothing due before them.
     next_due: TraceNanos,
     kernel: KernelStates<'t, 'b>,
+    writes: WriteStates<'t, 'b>,
     states: Vec<Option<ProcessState>>,
     copies: Copies,
     /// Where not all of the checkpoint was taken up.
@@ -220,6 +226,7 @@ impl<'t, 'b> Replay<'t, 'b> {
             next_due: due.last().map_or(TraceNanos(u64::MAX), |next| next.time).min(kernel.next_time()),
             due,
             kernel,
+            writes: WriteStates::new(trace, metadata),
             states: metadata.processes.iter().map(|_| None).collect(),
             copies: Copies::new(metadata),
             oversized_checkpoint: None,
@@ -325,8 +332,7 @@ impl<'t, 'b> Replay<'t, 'b> {
         let goes_first = |action| matches!(action, Action::Start(_) | Action::Resume(_));
         while let Some(next) = self.due.pop_if(|next| next.time < time || next.time == time && goes_first(next.action))
         {
-            self.kernel.run_until(next.time, self.metadata);
-            self.run(next.action);
+            self.run(next);
         }
         self.kernel.run_until(time, self.metadata);
         // What is due at this very time comes after all its events.
@@ -334,8 +340,10 @@ impl<'t, 'b> Replay<'t, 'b> {
         self.next_due = next_due.min(self.kernel.next_time());
     }
 
-    fn run(&mut self, action: Action) {
-        match action {
+    fn run(&mut self, due: Due) {
+        self.kernel.run_until(due.time, self.metadata);
+        self.writes.run_until(due.time, self.metadata);
+        match due.action {
             Action::Start(process) => self.fork(process),
             Action::Pause(gap) => self.forget(gap),
             Action::Resume(gap) => {
@@ -353,11 +361,12 @@ impl<'t, 'b> Replay<'t, 'b> {
             Action::Snapshot(snapshot) => self.snapshot(snapshot),
             Action::ShownMoment => {
                 self.kernel.capture();
+                (0..self.states.len()).for_each(|process| self.capture_writes(process, due.time));
                 for (outcome, state) in self.found.outcomes.iter_mut().zip(&self.states) {
                     outcome.capture(state.as_ref());
                 }
             }
-            Action::End(process) => self.end(process),
+            Action::End(process) => self.end(process, due.time),
         }
     }
 
@@ -409,7 +418,13 @@ impl<'t, 'b> Replay<'t, 'b> {
         }
     }
 
-    fn end(&mut self, process: usize) {
+    fn capture_writes(&mut self, process: usize, now: TraceNanos) {
+        let resident = self.kernel.space(process).map(AddressSpace::resident);
+        self.writes.capture(process, now, resident, self.states[process].as_ref());
+    }
+
+    fn end(&mut self, process: usize, now: TraceNanos) {
+        self.capture_writes(process, now);
         self.kernel.end(process, self.metadata);
         self.copies.give_back(process);
         let state = self.states[process].take();
@@ -423,17 +438,16 @@ impl<'t, 'b> Replay<'t, 'b> {
         self.found.anomalies.add(&state.page_states.anomalies);
     }
 
-    fn finish(mut self) -> (Found, Vec<Defect>, KernelStates<'t, 'b>) {
+    fn finish(mut self) -> (Found, Vec<Defect>, KernelStates<'t, 'b>, WriteStates<'t, 'b>) {
         while let Some(next) = self.due.pop() {
-            self.kernel.run_until(next.time, self.metadata);
-            self.run(next.action);
+            self.run(next);
         }
         // Events after a process's end, by the times of a damaged trace, have made states again.
         for process in 0..self.states.len() {
-            self.end(process);
+            self.end(process, self.metadata.processes[process].last);
         }
         let defects = self.copies.defect().into_iter().chain(self.oversized_checkpoint).collect();
-        (self.found, defects, self.kernel)
+        (self.found, defects, self.kernel, self.writes)
     }
 }
 

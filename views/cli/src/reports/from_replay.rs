@@ -15,7 +15,7 @@ use super::report_model::{
     At, Buffer, Cgroup, Classes, Defect, Dropped, EventCounts, Final, Gap, Gaps, KernelFigures, Leak, Lost, NamedBytes,
     Objects, PageCounts, Peak, Process, Report, Rss, Site, SnapshotFacts, Source, StackShares, Stacks, TimelinePoint,
 };
-use super::{from_go_pages, from_page_events, give_back, go_text};
+use super::{from_go_pages, from_page_events, from_writes, give_back, go_text};
 use crate::symbols::{SymbolOptions, Symbols};
 
 /// Makes the report of a replayed trace; `asked` is the moment's name on the command line. Without `options` no function is
@@ -34,7 +34,8 @@ pub fn report_of(
     let symbols = match options {
         Some(options) => {
             let mut symbols = Symbols::new(&replayed.metadata.modules, options).with_embedded(&replayed.metadata);
-            symbols.resolve(frames.copied().chain(from_page_events::frames_of(replayed)));
+            let others = from_page_events::frames_of(replayed).chain(from_writes::frames_of(replayed));
+            symbols.resolve(frames.copied().chain(others));
             symbols
         }
         None => Symbols::new(&replayed.metadata.modules, &SymbolOptions::default()),
@@ -143,6 +144,7 @@ fn process_of(replayed: &Replayed, it: &ReplayedProcess, symbols: &Symbols<'_>) 
             .page_events
             .as_ref()
             .map(|events| from_page_events::touches_of(events, it.process.id, &replayed.metadata, symbols)),
+        writes: from_writes::writes_of(replayed, it, symbols),
         objects: Objects {
             live: it.objects.map(|objects| objects.live),
             live_bytes: it.objects.map(|objects| objects.live_bytes),

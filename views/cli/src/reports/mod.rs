@@ -6,11 +6,15 @@ mod from_replay;
 
 mod from_page_events;
 
+mod from_writes;
+
 pub mod text;
 
 mod stack_text;
 
 mod touch_text;
+
+mod write_text;
 
 mod dropped_text;
 
