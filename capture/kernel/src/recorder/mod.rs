@@ -308,7 +308,7 @@ impl<W: Write> Recorder<W> {
         last.push(Record::Source(self.writes.source()));
         last.extend(self.kernel.sources().into_iter().map(Record::Source));
         last.extend(idle_tracers(header.idle_tracers.0.load(Ordering::Relaxed)));
-        last.extend(processes::refused_loss(refused));
+        last.extend(drain::refused_loss(refused));
         last.push(Record::End(End { time: now(), unix_ns: unix_ns() }));
         self.kernel.close();
         let unseen = self.processes.unseen();

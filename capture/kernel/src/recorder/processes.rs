@@ -4,9 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use pagetrace_format::records::{
-    EndStatus, Loss, LossReason, Process, ProcessEnd, ProcessOrigin, Record, Source, TracerMemory,
-};
+use pagetrace_format::records::{EndStatus, Loss, Process, ProcessEnd, ProcessOrigin, Record, Source, TracerMemory};
 use pagetrace_format::session::{ProcessSlot, Session, slot_state};
 use pagetrace_format::snapshot::SnapshotReason;
 use pagetrace_format::{Address, ProcessId, Snapshot, TimeRounding, TraceNanos};
@@ -495,10 +493,4 @@ fn correct_names(records: &mut [Record], tracked: &mut Tracked, exe: String) {
 
 fn own_exe() -> String {
     std::env::current_exe().map(|path| path.to_string_lossy().into_owned()).unwrap_or_default()
-}
-
-/// A loss that concerns no process.
-pub fn refused_loss(refused: u32) -> Option<Record> {
-    let reason = LossReason::TooManyProcesses;
-    (refused > 0).then(|| Record::Loss(Loss { process: None, reason, events: 0, time: now() }))
 }
