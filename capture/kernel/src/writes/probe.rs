@@ -2,6 +2,7 @@
 
 use std::hint::black_box;
 use std::io;
+use std::os::fd::OwnedFd;
 
 use super::protection::{HowFound, WriteProtection};
 use super::sys;
@@ -14,9 +15,7 @@ const PROBED_PAGES: usize = 8;
 /// # Errors
 /// A sentence that says what was refused or wrong.
 pub fn probe() -> Result<(), String> {
-    let refused = |what: &str, error: io::Error| format!("{what}: {error}{}", setting());
-    let userfaultfd = open_userfaultfd().map_err(|error| refused("userfaultfd", error))?;
-    sys::ask_for_async_protection(&userfaultfd).map_err(|error| refused("asynchronous write protection", error))?;
+    let userfaultfd = own_descriptor().map_err(|error| format!("{error}{}", setting()))?;
     let page_bytes = rustix::param::page_size();
     let mut memory = vec![1_u8; page_bytes * (PROBED_PAGES + 1)];
     let first = memory.as_ptr().align_offset(page_bytes);
@@ -35,6 +34,17 @@ pub fn probe() -> Result<(), String> {
         [3] => Ok(()),
         ref found => Err(format!("of {PROBED_PAGES} pages the fourth was written, found were {found:?}")),
     }
+}
+
+/// A descriptor for this process's own memory, as programs offer theirs.
+///
+/// # Errors
+/// What the kernel refuses: userfaultfd(2), or asynchronous write protection before Linux 6.7.
+pub fn own_descriptor() -> io::Result<OwnedFd> {
+    let refused = |what: &str, error: io::Error| io::Error::new(error.kind(), format!("{what}: {error}"));
+    let userfaultfd = open_userfaultfd().map_err(|error| refused("userfaultfd", error))?;
+    sys::ask_for_async_protection(&userfaultfd).map_err(|error| refused("asynchronous write protection", error))?;
+    Ok(userfaultfd)
 }
 
 fn setting() -> String {
