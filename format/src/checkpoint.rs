@@ -57,6 +57,23 @@ impl TableKind {
     pub const AGREEMENT: TableKind = TableKind(13);
     /// Frees just before the moment of objects that nobody knew, whose allocs may come yet: address, time, stream.
     pub const EARLY_FREES: TableKind = TableKind(14);
+    /// Tracked writes of a process, in one row: page shift; source; epochs, begin of the first, end of the last; pages that were written,
+    /// without a writer, in the epoch with the most, in the last that has ended, discarded, new; watched reads, writes, foreign
+    /// ones; the last epoch's number plus one or 0, begin, end, written pages so far; pages of several threads beyond those of
+    /// table 17.
+    pub const WRITES: TableKind = TableKind(15);
+    /// Written pages: first page, pages, milliseconds from the first epoch's begin to the end of the last in which they were
+    /// written, its length in milliseconds, whether its first writer is known, epochs, the last writer known.
+    pub const WRITTEN_PAGES: TableKind = TableKind(16);
+    /// Pages of several threads: page, hand-overs, four threads, 0 for none.
+    pub const CONTENDED_PAGES: TableKind = TableKind(17);
+    /// From where pages were written: instruction, stack, pages.
+    pub const WRITE_SITES: TableKind = TableKind(18);
+    /// Forked children that were told of: process, start, end, pages, unclear pages.
+    pub const FORK_COPIES: TableKind = TableKind(19);
+    /// What was written while children live that have not ended: process, 0 written, 1 unclear, 2
+    /// forked in the epoch that goes on, first page, pages; with no pages for a child alone.
+    pub const FORK_PAGES: TableKind = TableKind(20);
 }
 
 /// Sets of pages in [`TableKind::PAGES`]: pages of the kernel's size, those of allocators of the trace's.
@@ -95,6 +112,8 @@ pub enum PageSet {
     ScanPredicted = 14,
     /// Pages of files of that scan.
     ScanFiles = 15,
+    /// Whose writes are tracked.
+    Armed = 16,
 }
 
 /// One table of one process, or a part of its rows.

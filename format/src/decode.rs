@@ -1,5 +1,6 @@
 //! Reads a trace from any prefix of its bytes: finds the chunks, steps over damaged ones and says what it stepped over.
 
+use crate::access::AccessCursor;
 use crate::checkpoint::CheckpointTable;
 use crate::checksum::crc32;
 use crate::columns::ColumnPositions;
@@ -237,6 +238,19 @@ impl<'a> Trace<'a> {
         let mut payload = Vec::new();
         self.payload(chunk, &mut payload)?;
         KernelCursor::open(payload, chunk.header.count, chunk.header.first)
+    }
+
+    /// Who wrote and who read: what a chunk of kind [`ChunkKind::ACCESSES`] holds.
+    ///
+    /// # Errors
+    /// [`FormatError::Payload`] for damaged chunks and for chunks of other kinds.
+    pub fn accesses(&self, chunk: &Chunk) -> Result<AccessCursor, FormatError> {
+        if chunk.header.kind != ChunkKind::ACCESSES {
+            return Err(FormatError::Payload("a chunk of another kind than accesses"));
+        }
+        let mut payload = Vec::new();
+        self.payload(chunk, &mut payload)?;
+        AccessCursor::open(payload, chunk.header.count, chunk.header.first)
     }
 
     /// A table of a checkpoint.

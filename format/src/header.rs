@@ -145,6 +145,9 @@ impl ChunkKind {
     /// A table of the state at the moment before which events were dropped, see [`crate::checkpoint`]. The header's stream
     /// is the number of the process.
     pub const CHECKPOINT: ChunkKind = ChunkKind(7);
+    /// Who wrote and who read which memory of one process, see [`crate::access`]. The header's stream is the number of the
+    /// process.
+    pub const ACCESSES: ChunkKind = ChunkKind(8);
 
     /// Whether chunks of this kind hold events of a stream: what [`crate::Trace::events`] reads.
     #[must_use]

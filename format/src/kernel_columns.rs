@@ -12,10 +12,11 @@
 //!                of a call, its arguments, its result as zigzag, file and stack
 //! ```
 
+use crate::access::ColumnInputs;
 use crate::error::FormatError;
 use crate::kernel_event::{FaultAccess, KernelEvent, KernelEventKind, MappedRange, PageCall, PageFault, SystemCall};
 use crate::units::{Address, FileId, ProcessId, StackId, TraceNanos};
-use crate::varint::{Input, put, unzigzag, zigzag};
+use crate::varint::{put, unzigzag, zigzag};
 
 const COLUMNS: usize = 6;
 const EXEC: u8 = 0;
@@ -144,9 +145,7 @@ fn put_difference(column: &mut Vec<u8>, last: &mut u64, value: u64) {
 /// The kernel events of one chunk, one after the other.
 #[derive(Debug)]
 pub struct KernelCursor {
-    payload: Vec<u8>,
-    at: [usize; COLUMNS],
-    end: [usize; COLUMNS],
+    inputs: ColumnInputs<COLUMNS>,
     last: Last,
     left: u32,
 }
@@ -157,26 +156,11 @@ impl KernelCursor {
     /// # Errors
     /// [`FormatError::Payload`] where the lengths do not fit the payload or the count.
     pub fn open(payload: Vec<u8>, count: u32, first: TraceNanos) -> Result<KernelCursor, FormatError> {
-        let mut input = Input::new(&payload);
-        let short = || FormatError::Payload("the columns end early");
-        if input.byte().ok_or_else(short)? != 0 || input.byte() != Some(COLUMNS as u8) {
+        if payload.get(..2) != Some(&[0, COLUMNS as u8]) {
             return Err(FormatError::Payload("unknown layout of columns of kernel events"));
         }
-        let mut lengths = [0_usize; COLUMNS];
-        for length in &mut lengths {
-            *length = input.number().and_then(|n| usize::try_from(n).ok()).ok_or_else(short)?;
-        }
-        let (mut at, mut end) = ([0; COLUMNS], [0; COLUMNS]);
-        let mut offset = payload.len() - input.rest().len();
-        for column in 0..COLUMNS {
-            at[column] = offset;
-            offset = offset.checked_add(lengths[column]).filter(|&end| end <= payload.len()).ok_or_else(short)?;
-            end[column] = offset;
-        }
-        if lengths[0] != count as usize || offset != payload.len() {
-            return Err(FormatError::Payload("the columns do not hold the number of events that the header gives"));
-        }
-        Ok(KernelCursor { payload, at, end, last: Last { time: first.0, ..Last::default() }, left: count })
+        let inputs = ColumnInputs::open(payload, 2, count)?;
+        Ok(KernelCursor { inputs, last: Last { time: first.0, ..Last::default() }, left: count })
     }
 
     /// The next event, `None` after the last.
@@ -206,22 +190,21 @@ impl KernelCursor {
     }
 
     fn decode(&mut self) -> Option<KernelEvent> {
-        let kind = *self.payload.get(self.at[0])?;
-        self.at[0] += 1;
-        self.last.time = self.last.time.checked_add(self.number(1)?)?;
-        self.last.tid = self.difference(2, self.last.tid)?;
+        let kind = self.inputs.kind()?;
+        self.last.time = self.last.time.checked_add(self.inputs.number(1)?)?;
+        self.last.tid = self.inputs.difference(2, self.last.tid)?;
         let kind = match kind {
             EXEC => KernelEventKind::Exec { arguments: self.range()?, table: self.range()? },
-            FORK => KernelEventKind::Fork { parent: ProcessId(self.small()?) },
+            FORK => KernelEventKind::Fork { parent: ProcessId(self.inputs.small(5)?) },
             MAPPED => {
-                self.last.address = self.difference(3, self.last.address)?;
+                self.last.address = self.inputs.difference(3, self.last.address)?;
                 KernelEventKind::Mapped(MappedRange {
                     start: Address(self.last.address),
-                    bytes: self.number(5)?,
-                    file_offset: self.number(5)?,
-                    protection: self.small()?,
-                    flags: self.small()?,
-                    file: FileId(self.small()?),
+                    bytes: self.inputs.number(5)?,
+                    file_offset: self.inputs.number(5)?,
+                    protection: self.inputs.small(5)?,
+                    flags: self.inputs.small(5)?,
+                    file: FileId(self.inputs.small(5)?),
                 })
             }
             FAULT..CALL => KernelEventKind::Fault(self.fault(kind - FAULT)?),
@@ -240,12 +223,12 @@ impl KernelCursor {
         if bits >= 2 * IN_KERNEL {
             return None;
         }
-        self.last.address = self.difference(3, self.last.address)?;
-        self.last.instruction = self.difference(4, self.last.instruction)?;
+        self.last.address = self.inputs.difference(3, self.last.address)?;
+        self.last.instruction = self.inputs.difference(4, self.last.instruction)?;
         Some(PageFault {
             address: Address(self.last.address),
             instruction: Address(self.last.instruction),
-            stack: StackId(self.small()?),
+            stack: StackId(self.inputs.small(5)?),
             access,
             in_kernel: bits & IN_KERNEL != 0,
         })
@@ -255,31 +238,22 @@ impl KernelCursor {
         let call = *PageCall::ALL.get(usize::from(number))?;
         let mut arguments = [0; 6];
         for argument in &mut arguments[..call.arguments()] {
-            *argument = self.number(5)?;
+            *argument = self.inputs.number(5)?;
         }
-        let result = unzigzag(self.number(5)?);
-        Some(SystemCall { call, arguments, result, file: FileId(self.small()?), stack: StackId(self.small()?) })
-    }
-
-    fn number(&mut self, column: usize) -> Option<u64> {
-        let mut input = Input::new(self.payload.get(self.at[column]..self.end[column])?);
-        let number = input.number()?;
-        self.at[column] = self.end[column] - input.rest().len();
-        Some(number)
+        let result = unzigzag(self.inputs.number(5)?);
+        Some(SystemCall {
+            call,
+            arguments,
+            result,
+            file: FileId(self.inputs.small(5)?),
+            stack: StackId(self.inputs.small(5)?),
+        })
     }
 
     /// Two addresses, the second of which is 0 where the range is not known.
     fn range(&mut self) -> Option<Option<(Address, Address)>> {
-        let range = (Address(self.number(5)?), Address(self.number(5)?));
+        let range = (Address(self.inputs.number(5)?), Address(self.inputs.number(5)?));
         Some((range.1.0 != 0).then_some(range))
-    }
-
-    fn small(&mut self) -> Option<u32> {
-        u32::try_from(self.number(5)?).ok()
-    }
-
-    fn difference(&mut self, column: usize, last: u64) -> Option<u64> {
-        Some(last.wrapping_add(unzigzag(self.number(column)?) as u64))
     }
 }
 

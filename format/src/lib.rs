@@ -33,6 +33,8 @@ pub mod units;
 
 pub mod event;
 
+pub mod access;
+
 pub mod header;
 
 pub mod checksum;
@@ -74,12 +76,18 @@ pub mod writer;
 #[cfg(feature = "std")]
 mod zstd_contexts;
 
+pub use access::{
+    Access, AccessChunk, AccessSource, FirstWriter, Modification, PageRange, WatchedAccess, WriteEpoch, WriteLabel,
+    WrittenRun,
+};
 pub use event::{Event, EventKind, ObjectAlloc, ObjectFree, ObjectFunction, PageRun};
 pub use header::{ChunkHeader, ChunkKind, Compression, FileHeader, Origin, VERSION};
 pub use kernel_event::{KernelEvent, KernelEventKind, MappedRange, PageCall, PageFault, SystemCall};
 pub use record_chunk::RecordChunk;
 pub use units::{Address, FileId, ObjectId, PageCount, PageIndex, PageShift, ProcessId, StackId, StreamId, TraceNanos};
 
+#[cfg(feature = "std")]
+pub use access::AccessCursor;
 #[cfg(feature = "std")]
 pub use checkpoint::{CheckpointTable, PageSet, TableKind};
 #[cfg(feature = "std")]

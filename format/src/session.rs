@@ -118,6 +118,10 @@ pub struct SessionHeader {
     pub clock_line: [AtomicU64; 3],
     /// The file that the programs write to: device, inode, bytes written so far, and the error that ended the writing.
     pub file: FileState,
+    /// 1 where the recorder wants a descriptor of each program by which it learns of writes, see [`handover`].
+    pub track_writes: AtomicU32,
+    /// 1 where no events are wanted of programs that join: their hooks do nothing.
+    pub hooks_idle: AtomicU32,
 }
 
 /// See [`SessionHeader::file`].
@@ -168,6 +172,22 @@ pub mod slot_state {
     pub const RELEASED: u32 = 4;
 }
 
+/// How far a process's userfaultfd(2) is on its way to the recorder, which learns by it which pages are written. A futex.
+pub mod handover {
+    /// There is none.
+    pub const NONE: u32 = 0;
+    /// It lies in the slot; the process waits a moment for the recorder to take it.
+    pub const OFFERED: u32 = 1;
+    /// The recorder has it, or never will: the process has closed its own.
+    pub const TAKEN: u32 = 2;
+    /// The kernel has refused it, with the error number in its place.
+    pub const REFUSED: u32 = 3;
+    /// The program is about to use userfaultfd(2) itself, and waits for the recorder to let go.
+    pub const ASKED_BACK: u32 = 4;
+    /// The recorder has let go.
+    pub const LET_GO: u32 = 5;
+}
+
 /// Ranges of its own memory that a process can name.
 pub const TRACER_RANGES: usize = 4;
 
@@ -201,6 +221,12 @@ pub struct ProcessSlot {
     pub buckets_announced: AtomicU32,
     /// As before: the losses that are in the trace, in the order of the counters above.
     pub lost_written: [AtomicU64; 3],
+    /// See [`handover`].
+    pub handover: AtomicU32,
+    /// The descriptor's number in the process, or the error number.
+    pub userfaultfd: AtomicU32,
+    /// Its inode, since the number may be another file's by the time it is looked at.
+    pub userfaultfd_inode: AtomicU64,
 }
 
 /// The states of a block.

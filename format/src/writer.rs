@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use crate::access::{Access, put_accesses, times_of};
 use crate::checkpoint::CheckpointTable;
 use crate::checksum::crc32;
 use crate::columns::EventColumns;
@@ -13,7 +14,7 @@ use crate::kernel_columns::KernelColumns;
 use crate::object_columns::{ObjectColumns, ObjectPositions, TimeRounding};
 use crate::records::Record;
 use crate::snapshot::Snapshot;
-use crate::units::{ProcessId, StreamId, TraceNanos};
+use crate::units::{PageShift, ProcessId, StreamId, TraceNanos};
 use crate::zstd_contexts::{Compressor, Decompressor};
 
 /// Smaller payloads are stored as they are.
@@ -99,6 +100,25 @@ impl<W: Write> TraceWriter<W> {
     pub fn kernel_events(&mut self, process: ProcessId, events: &KernelColumns) -> Result<(), FormatError> {
         let Some(times) = events.times() else { return Ok(()) };
         self.chunk(ChunkKind::KERNEL_EVENTS, StreamId(process.0), events.len(), times, &events.encode())
+    }
+
+    /// Writes who accessed memory of one process as one chunk, the items being as [`AccessChunk::write`] takes them. Nothing is
+    /// written for none.
+    ///
+    /// # Errors
+    /// What the output gives, or [`FormatError::TooLarge`].
+    ///
+    /// [`AccessChunk::write`]: crate::access::AccessChunk::write
+    pub fn accesses(
+        &mut self,
+        process: ProcessId,
+        page_shift: PageShift,
+        accesses: &[Access],
+    ) -> Result<(), FormatError> {
+        let Some(times) = times_of(accesses) else { return Ok(()) };
+        let mut payload = Vec::new();
+        put_accesses(&mut payload, page_shift, accesses);
+        self.chunk(ChunkKind::ACCESSES, StreamId(process.0), accesses.len(), times, &payload)
     }
 
     /// Writes records as one chunk. `time` is the recorder's present.

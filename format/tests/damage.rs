@@ -28,6 +28,12 @@ fn contents(trace: &Trace, chunk: &Chunk) -> Result<String, FormatError> {
                 out += &format!(" {event:?}");
             }
         }
+        ChunkKind::ACCESSES => {
+            let mut cursor = trace.accesses(chunk)?;
+            while let Some(access) = cursor.next_access()? {
+                out += &format!(" {access:?}");
+            }
+        }
         _ => {}
     }
     Ok(out)
@@ -188,6 +194,13 @@ fn forged_payloads_are_typed_errors() {
         ("a stream of a kind of a later version", 3, &[3, 6, 1, 0, 3, 0, 0, 0], "field of a record"),
         ("a cut record", 3, &[1, 9, 0], "a record is cut"),
         ("a record with too few fields", 3, &[1, 1, 0], "field of a record"),
+        ("accesses of another layout", 8, &[2, 12, 8, 0, 0, 0, 0, 0, 0, 0, 0], "unknown layout"),
+        ("accesses with pages of no size", 8, &[1, 63, 8, 0, 0, 0, 0, 0, 0, 0, 0], "unknown layout"),
+        ("accesses without columns", 8, &[1, 12, 8, 0, 0], "columns end early"),
+        ("fewer accesses than the count", 8, &[1, 12, 8, 0, 0, 0, 0, 0, 0, 0, 0], "number of events"),
+        ("a range without an epoch", 8, &[1, 12, 8, 1, 0, 1, 1, 0, 0, 0, 0, 2, 2, 1], "kind or a number"),
+        ("an epoch that begins before time", 8, &[1, 12, 8, 1, 1, 0, 0, 0, 0, 0, 3, 0, 0, 1, 9, 1], "kind or a number"),
+        ("an unknown access", 8, &[1, 12, 8, 1, 1, 0, 0, 1, 0, 1, 1, 36, 0, 0, 0, 0], "kind or a number"),
         ("a snapshot of no version", 4, &[9], "snapshot"),
         ("an empty snapshot", 4, &[], "snapshot"),
     ];

@@ -61,7 +61,8 @@ fn the_listing_covers_all_there_is() {
         Malformed Interval Growth Exit Asked PagemapScan Pagemap EVENTS PACKED_EVENTS RECORDS SNAPSHOT zstd stored \
         StackFrames Gap Bucket Buffer ObjectId KERNEL_EVENTS Machine MappedFile Symbol KernelBufferFull ThreadStart Cut \
         Fault Mapped Call Read Write Mmap Munmap Mremap Madvise Brk Mprotect Mlock Mlock2 Munlock Mlockall Munlockall \
-        ProcessMadvise Filled OBJECT_EVENTS";
+        ProcessMadvise Filled OBJECT_EVENTS ACCESSES Epoch Armed Written Watched Discarded New AsyncWriteProtection \
+        WriteProtection MissingPages NoPermission";
     for word in words.split_whitespace() {
         let whole = |found: &str| found == word;
         assert!(listing.split(|c: char| !c.is_alphanumeric() && c != '_').any(whole), "{word} is not in the listing");
@@ -100,6 +101,7 @@ fn write_trace() -> Vec<u8> {
     writer.events(StreamId(2), &times_going_back).expect("memory takes it");
     writer.objects(StreamId(5), &objects(), TimeRounding::Exact).expect("memory takes it");
     writer.kernel_events(ProcessId(0), &kernel_events()).expect("memory takes it");
+    writer.accesses(ProcessId(0), PageShift::KIB_4, &accesses()).expect("memory takes it");
     snapshots().iter().for_each(|snapshot| writer.snapshot(snapshot).expect("memory takes it"));
     let mut bytes = writer.into_inner().expect("memory takes it");
 
@@ -111,6 +113,8 @@ fn write_trace() -> Vec<u8> {
     }
     bytes.extend_from_slice(packed.finish(StreamId(3)));
     bytes.extend(chunks_of_a_program(clock));
+    let chunk = AccessChunk::write(&mut memory, ProcessId(1), PageShift::KIB_8, &accesses()[3..]).expect("room");
+    bytes.extend_from_slice(chunk);
 
     let mut end = TraceWriter::new(Vec::new(), &header()).expect("memory takes it");
     let record = Record::End(End { time: TraceNanos(9_000_000_000), unix_ns: 1_700_000_008_000_000_000 });
@@ -311,6 +315,41 @@ fn kernel_events() -> KernelColumns {
         columns.push(KernelEvent { time: TraceNanos(2_000_000_000 + time * time * 100), tid, kind });
     }
     columns
+}
+
+/// Every kind of access, label and source.
+fn accesses() -> Vec<Access> {
+    let range = |first, pages| PageRange { first: PageIndex(first), pages: PageCount(pages) };
+    let epoch = |number, begin, end, source, ranges_follow| {
+        let (begin, end) = (TraceNanos(begin), TraceNanos(end));
+        Access::Epoch(WriteEpoch { number, begin, end, source, ranges_follow })
+    };
+    let writer = |time, span_ns, tid, task| {
+        let (instruction, stack) = (Address(0x5555_0000_0abc), StackId(tid % 2));
+        Some(FirstWriter { time: TraceNanos(time), span_ns, tid, instruction, stack, task })
+    };
+    let written = |range, label, writer| Access::Written(WrittenRun { range, label, writer });
+    let watched = |time, tid, write, source, task, foreign: Option<(u32, u64)>| {
+        let (address, instruction) = (Address(0x7f12_3000_0010), Address(0x5555_0000_0abc));
+        let foreign = foreign.map(|(tid, time)| Modification { tid, time: TraceNanos(time) });
+        let (time, stack) = (TraceNanos(time), StackId(tid));
+        Access::Watched(WatchedAccess { time, tid, address, instruction, stack, task, write, source, foreign })
+    };
+    vec![
+        epoch(1, 3_000_000_000, 4_000_000_000, AccessSource::AsyncWriteProtection, true),
+        Access::Armed(range(0x5_5550_0000, 33)),
+        Access::Armed(range(0x7_f123_0000, 1 << 20)),
+        epoch(2, 3_999_000_000, 5_000_000_000, AccessSource::WriteProtection, false),
+        written(range(0x5_5550_0003, 1), WriteLabel::Written, writer(4_000_000_500, 0, 100, None)),
+        written(range(0x5_5550_0004, 9), WriteLabel::Written, None),
+        written(range(0x7_f123_0000, 512), WriteLabel::Written, writer(4_000_000_100, 80_000, 101, Some(u64::MAX - 1))),
+        written(range(0x7_f123_0200, 2), WriteLabel::Discarded, None),
+        written(range(0x7_f123_0300, 1), WriteLabel::New, writer(4_100_000_000, 0, 101, Some(0))),
+        watched(5_000_000_000, 100, true, AccessSource::MissingPages, Some(17), None),
+        watched(5_000_010_000, 101, false, AccessSource::NoPermission, None, Some((100, 5_000_000_000))),
+        watched(5_000_020_000, 0, true, AccessSource::Unknown, None, Some((u32::MAX, 0))),
+        epoch(u64::MAX, 0, 6_000_000_000, AccessSource::Unknown, false),
+    ]
 }
 
 fn snapshots() -> Vec<Snapshot> {

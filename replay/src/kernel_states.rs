@@ -12,9 +12,9 @@ use pagetrace_format::{
 use crate::address_space::{AddressSpace, TouchCause, TouchSite};
 use crate::analyses::agreement::AgreementTally;
 use crate::copies::Copies;
-use crate::kernel_timeline::KernelTimeline;
 use crate::metadata::Metadata;
 use crate::page_events::{FaultCounts, FirstTouch, PageEvents};
+use crate::process_timeline::KernelTimeline;
 use crate::results::{Defect, Frame};
 
 /// Address spaces, and the events that are still to come.

@@ -57,6 +57,9 @@ pub use metadata::Metadata;
 pub mod page_events;
 pub use page_events::PageEvents;
 
+pub mod page_writes;
+pub use page_writes::PageWrites;
+
 mod checkpoint;
 pub use checkpoint::{Dropped, compact};
 
@@ -74,8 +77,8 @@ pub use prediction::{predicted_anonymous_pages, predicted_file_pages};
 pub mod timeline;
 pub use timeline::Timeline;
 
-pub mod kernel_timeline;
-pub use kernel_timeline::KernelTimeline;
+pub mod process_timeline;
+pub use process_timeline::{AccessTimeline, KernelTimeline};
 
 mod error;
 pub use error::ReplayError;
@@ -100,3 +103,4 @@ mod page_states;
 mod page_table;
 mod process_state;
 mod read_ahead;
+mod write_states;

@@ -141,7 +141,7 @@ impl Metadata {
                 kind if kind.has_events() => {
                     widen(event_times.entry(chunk.header.stream).or_insert(times), times);
                 }
-                ChunkKind::KERNEL_EVENTS => {
+                ChunkKind::KERNEL_EVENTS | ChunkKind::ACCESSES => {
                     widen(kernel_times.entry(ProcessId(chunk.header.stream.0)).or_insert(times), times);
                 }
                 ChunkKind::CHECKPOINT => match trace.checkpoint(chunk) {

@@ -15,6 +15,7 @@ use crate::intervals::Intervals;
 use crate::metadata::{Metadata, ProcessInfo};
 use crate::objects::{ObjectTotals, SiteId};
 use crate::page_events::PageEvents;
+use crate::page_writes::PageWrites;
 use crate::process_state::ProcessState;
 use crate::results::{Leak, MomentRule, ObjectState, ReplayedProcess, RssState, ShownMoment, Site};
 use crate::stack_shares::StackShares;
@@ -156,6 +157,7 @@ impl Outcome {
         metadata: &Metadata,
         moment: &ShownMoment,
         page_events: Option<PageEvents>,
+        writes: Option<PageWrites>,
     ) -> ReplayedProcess {
         let info = &metadata.processes[self.process];
         let each_end = matches!(moment.rule, MomentRule::EachEnd | MomentRule::PeakPages);
@@ -207,6 +209,7 @@ impl Outcome {
             peak_rss,
             objects,
             page_events,
+            writes,
             leaks,
             sites,
             dropped_stacks,

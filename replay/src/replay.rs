@@ -10,6 +10,7 @@ use pagetrace_format::event::kind_number as number;
 use pagetrace_format::records::ProcessOrigin;
 use pagetrace_format::{Origin, PageCount, PageRun, PageShift, Trace, TraceNanos};
 
+use crate::address_space::AddressSpace;
 use crate::analyses::peak::peak_of_rss;
 use crate::copies::Copies;
 use crate::error::ReplayError;
@@ -29,6 +30,7 @@ use crate::results::{
     RssPoint, ShownMoment,
 };
 use crate::timeline::Timeline;
+use crate::write_states::WriteStates;
 
 /// Events between two calls of `progress`.
 const PROGRESS_EVENTS: u64 = 1 << 16;
@@ -94,20 +96,23 @@ fn run(
     });
     progress(done);
     let history = replay.finish();
-    let (Found { events, pages, peak, final_pages, anomalies, outcomes }, not_followed, kernel) = replay.into_found();
+    let (Found { events, pages, peak, final_pages, anomalies, outcomes }, not_followed, kernel, writes) =
+        replay.into_found();
     let history = history.map(|history| history.finish(&metadata)).unwrap_or_default();
     let (page_events, damaged_kernel_events) = kernel.finish();
+    let (writes, damaged_accesses) = writes.finish(&metadata);
 
     let damaged_events = timeline.into_defects();
     metadata.defects.extend(damaged_events);
     metadata.defects.extend(damaged_kernel_events);
+    metadata.defects.extend(damaged_accesses);
     metadata.defects.extend(not_followed);
     let lost = lost_events(&metadata);
     let dropped = metadata.dropped();
     let processes = outcomes
         .into_iter()
-        .zip(page_events)
-        .map(|(outcome, page_events)| outcome.into_process(&metadata, &shown, page_events))
+        .zip(page_events.into_iter().zip(writes))
+        .map(|(outcome, (page_events, writes))| outcome.into_process(&metadata, &shown, page_events, writes))
         .collect();
     let mut moment = shown;
     if moment.rule == MomentRule::PeakPages {
@@ -209,6 +214,7 @@ struct Replay<'t, 'b> {
     /// Events before this time have nothing due before them.
     next_due: TraceNanos,
     kernel: KernelStates<'t, 'b>,
+    writes: WriteStates<'t, 'b>,
     states: Vec<Option<ProcessState>>,
     copies: Copies,
     /// Where not all of the checkpoint was taken up.
@@ -265,6 +271,7 @@ impl<'t, 'b> Replay<'t, 'b> {
             next_due: due.last().map_or(TraceNanos(u64::MAX), |next| next.time).min(kernel.next_time()),
             due,
             kernel,
+            writes: WriteStates::new(trace, metadata),
             states: metadata.processes.iter().map(|_| None).collect(),
             copies: Copies::new(metadata),
             oversized_checkpoint: None,
@@ -374,7 +381,6 @@ impl<'t, 'b> Replay<'t, 'b> {
         let goes_first = |action| matches!(action, Action::Start(_) | Action::Resume(_));
         while let Some(next) = self.due.pop_if(|next| next.time < time || next.time == time && goes_first(next.action))
         {
-            self.kernel.run_until(next.time, self.metadata);
             self.run(next);
         }
         self.kernel.run_until(time, self.metadata);
@@ -384,6 +390,8 @@ impl<'t, 'b> Replay<'t, 'b> {
     }
 
     fn run(&mut self, due: Due) {
+        self.kernel.run_until(due.time, self.metadata);
+        self.writes.run_until(due.time, self.metadata);
         match due.action {
             Action::Start(process) => self.fork(process),
             Action::Pause(gap) => self.forget(gap),
@@ -403,11 +411,12 @@ impl<'t, 'b> Replay<'t, 'b> {
             Action::Picture => self.picture(due.time),
             Action::ShownMoment => {
                 self.kernel.capture();
+                (0..self.states.len()).for_each(|process| self.capture_writes(process, due.time));
                 for (outcome, state) in self.found.outcomes.iter_mut().zip(&self.states) {
                     outcome.capture(state.as_ref());
                 }
             }
-            Action::End(process) => self.end(process),
+            Action::End(process) => self.end(process, due.time),
         }
     }
 
@@ -434,7 +443,13 @@ impl<'t, 'b> Replay<'t, 'b> {
         add_counts(&mut self.now, &after);
     }
 
-    fn end(&mut self, process: usize) {
+    fn capture_writes(&mut self, process: usize, now: TraceNanos) {
+        let resident = self.kernel.space(process).map(AddressSpace::resident);
+        self.writes.capture(process, now, resident, self.states[process].as_ref());
+    }
+
+    fn end(&mut self, process: usize, now: TraceNanos) {
+        self.capture_writes(process, now);
         self.kernel.end(process, self.metadata);
         self.copies.give_back(process);
         let state = self.states[process].take();
@@ -451,19 +466,18 @@ impl<'t, 'b> Replay<'t, 'b> {
     /// Does what is due after the last event, and gives the history.
     fn finish(&mut self) -> Option<HistoryRecorder> {
         while let Some(next) = self.due.pop() {
-            self.kernel.run_until(next.time, self.metadata);
             self.run(next);
         }
         // Events after a process's end, by the times of a damaged trace, have made states again.
         for process in 0..self.states.len() {
-            self.end(process);
+            self.end(process, self.metadata.processes[process].last);
         }
         self.history.take()
     }
 
-    fn into_found(self) -> (Found, Vec<Defect>, KernelStates<'t, 'b>) {
+    fn into_found(self) -> (Found, Vec<Defect>, KernelStates<'t, 'b>, WriteStates<'t, 'b>) {
         let defects = self.copies.defect().into_iter().chain(self.oversized_checkpoint).collect();
-        (self.found, defects, self.kernel)
+        (self.found, defects, self.kernel, self.writes)
     }
 }
 

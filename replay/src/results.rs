@@ -14,6 +14,7 @@ use crate::objects::SiteId;
 
 mod allocator;
 use crate::page_events::PageEvents;
+use crate::page_writes::PageWrites;
 use crate::stack_shares::StackShares;
 pub use allocator::{AllocatorKind, AllocatorState, HeapKind, HeapState};
 
@@ -208,6 +209,8 @@ pub struct ReplayedProcess {
     pub leaks: Vec<Leak>,
     /// What the kernel's events say of its pages, `None` where no source of page events was active for it.
     pub page_events: Option<PageEvents>,
+    /// Who wrote its pages, `None` where that was not tracked.
+    pub writes: Option<PageWrites>,
     /// Sites with live or pinned bytes, or that ever allocated, most live bytes first.
     pub sites: Vec<Site>,
     /// Objects of sites that are not kept: of a process that ended before the events that a bounded recording still has.

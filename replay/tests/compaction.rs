@@ -9,6 +9,10 @@ use pagetrace_format::header::FILE_HEADER_BYTES;
 use pagetrace_format::kernel_event::FaultAccess;
 use pagetrace_format::records::{EndStatus, LossReason, ProcessOrigin, Record};
 use pagetrace_format::{
+    Access, AccessSource, FirstWriter, Modification, PageIndex, PageRange, WatchedAccess, WriteEpoch, WriteLabel,
+    WrittenRun,
+};
+use pagetrace_format::{
     Address, Event, EventKind, FileId, KernelEventKind, PageCall, PageCount, PageFault, PageShift, ProcessId, Snapshot,
     StackId, SystemCall, Trace, TraceNanos,
 };
@@ -36,6 +40,8 @@ enum Step {
     End { process: usize },
     Gap { process: usize, kept: bool },
     Loss { events: u64 },
+    Epoch { process: usize, runs: Vec<(u64, u64, u32, u8)>, armed: bool },
+    Watched { process: usize, page: u64, tid: u32, other: u32 },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -60,7 +66,11 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(process, scan, rss)| Step::Snapshot { process, scan, rss: rss * PAGE }),
         2 => process.clone().prop_map(|process| Step::Fork { process }),
         1 => process.clone().prop_map(|process| Step::End { process }),
-        1 => (process, any::<bool>()).prop_map(|(process, kept)| Step::Gap { process, kept }),
+        1 => (process.clone(), any::<bool>()).prop_map(|(process, kept)| Step::Gap { process, kept }),
+        12 => (process.clone(), prop::collection::vec((0_u64..100, 1_u64..6, 0_u32..4, 0_u8..6), 0..8), any::<bool>())
+            .prop_map(|(process, runs, armed)| Step::Epoch { process, runs, armed }),
+        2 => (process, 0_u64..100, 1_u32..4, 0_u32..4)
+            .prop_map(|(process, page, tid, other)| Step::Watched { process, page, tid, other }),
         1 => (0_u64..3).prop_map(|events| Step::Loss { events }),
     ]
 }
@@ -85,6 +95,30 @@ fn call(call: PageCall, page: u64, pages: u64, more: u64) -> KernelEventKind {
     KernelEventKind::Call(SystemCall { call, arguments, result: result as i64, file, stack })
 }
 
+/// Where a run begins, how long it is, who wrote (0 for nobody that is known), and from where and with which label.
+fn epoch(number: u64, time: u64, runs: &[(u64, u64, u32, u8)], armed: bool) -> Vec<Access> {
+    let (begin, end) = (TraceNanos(time.saturating_sub(3 * STEP)), TraceNanos(time));
+    let source = AccessSource::AsyncWriteProtection;
+    let mut accesses = vec![Access::Epoch(WriteEpoch { number, begin, end, source, ranges_follow: armed })];
+    let range = |page: u64, pages| PageRange { first: PageIndex(page_at(page) / PAGE), pages: PageCount(pages) };
+    if armed {
+        accesses.extend([range(0, HEAP_PAGES), range(HEAP_PAGES, number)].map(Access::Armed));
+    }
+    for &(page, pages, tid, more) in runs {
+        let label = [WriteLabel::Written, WriteLabel::Discarded, WriteLabel::New][usize::from(more.saturating_sub(3))];
+        let writer = (tid != 0).then_some(FirstWriter {
+            time: TraceNanos(time.saturating_sub(u64::from(more) * STEP / 2)),
+            span_ns: 0,
+            tid,
+            instruction: Address(LIBC + u64::from(more)),
+            stack: StackId(u32::from(more)),
+            task: None,
+        });
+        accesses.push(Access::Written(WrittenRun { range: range(page, pages), label, writer }));
+    }
+    accesses
+}
+
 /// A trace in the making: the chunks of each stream have some events each.
 #[derive(Default)]
 struct Recording {
@@ -93,6 +127,8 @@ struct Recording {
     streams: BTreeMap<u32, Vec<Event>>,
     kernel: BTreeMap<u32, Vec<(u64, KernelEventKind)>>,
     snapshots: Vec<Snapshot>,
+    /// Those of an epoch together.
+    accesses: BTreeMap<u32, Vec<(u64, Vec<Access>)>>,
     /// Start and end of each process.
     lives: Vec<(u64, Option<u64>)>,
 }
@@ -124,7 +160,7 @@ impl Recording {
         let process = match *step {
             Alloc { process, .. } | Free { process, .. } | Fault { process, .. } | Call { process, .. } => process,
             PageRun { process, .. } | Snapshot { process, .. } | Fork { process } | End { process } => process,
-            Gap { process, .. } => process,
+            Gap { process, .. } | Epoch { process, .. } | Watched { process, .. } => process,
             Loss { .. } => 0,
         };
         if self.lives.get(process).is_none_or(|(_, end)| end.is_some()) {
@@ -177,6 +213,26 @@ impl Recording {
                 let gap = pagetrace_format::records::Gap { process: ProcessId(id), start, end, kept };
                 self.records.push((time, Record::Gap(gap)));
             }
+            Epoch { ref runs, armed, .. } => {
+                let of_process = self.accesses.entry(id).or_default();
+                let number = of_process.len() as u64 + 1;
+                of_process.push((time, epoch(number, time, runs, armed)));
+            }
+            Watched { page, tid, other, .. } => {
+                let foreign = (other != 0).then_some(Modification { tid: other, time: TraceNanos(time - 1) });
+                let access = WatchedAccess {
+                    time: TraceNanos(time),
+                    tid,
+                    address: Address(page_at(page)),
+                    instruction: Address(LIBC + page),
+                    stack: StackId::UNKNOWN,
+                    task: None,
+                    write: page % 2 == 0,
+                    source: AccessSource::MissingPages,
+                    foreign,
+                };
+                self.accesses.entry(id).or_default().push((time, vec![Access::Watched(access)]));
+            }
             Loss { events } => {
                 let (process, reason) = (None, LossReason::BufferFull);
                 let loss = pagetrace_format::records::Loss { process, reason, events, time: TraceNanos(time) };
@@ -200,6 +256,13 @@ impl Recording {
             let events: Vec<_> = events.iter().filter(|(time, _)| times.contains(time)).copied().collect();
             for events in events.chunks(chunk_events) {
                 builder = builder.kernel_events(process, events);
+            }
+        }
+        for (&process, groups) in &self.accesses {
+            let groups: Vec<_> = groups.iter().filter(|(time, _)| times.contains(time)).collect();
+            for groups in groups.chunks(chunk_events) {
+                let accesses: Vec<Access> = groups.iter().flat_map(|(_, group)| group.iter().copied()).collect();
+                builder = builder.accesses(process, &accesses);
             }
         }
         for snapshot in self.snapshots.iter().filter(|snapshot| times.contains(&snapshot.time.0)) {
@@ -275,6 +338,15 @@ fn compare(recording: &Recording, at: u64, moment: Moment, whole: &Replayed, cut
             (it.process.clone(), it.end, it.running, it.largest_rss, it.peak_rss, objects, counts)
         };
         assert_eq!(figures(cut), figures(whole), "{what}, {id:?}");
+        let of_writes = |it: &ReplayedProcess| {
+            let mut writes = it.writes.clone();
+            if ended_before && let Some(it) = &mut writes {
+                (it.hot, it.contended, it.sites, it.ages) = (Vec::new(), Vec::new(), Vec::new(), None);
+                it.armed_pages = 0;
+            }
+            writes
+        };
+        assert_eq!(of_writes(cut), of_writes(whole), "{what}, {id:?}");
         if ended_before {
             continue;
         }
@@ -302,7 +374,13 @@ fn named_modules(replayed: &Replayed) -> Vec<ReplayedProcess> {
     let mut processes = replayed.processes.clone();
     for process in &mut processes {
         let touches = process.page_events.iter_mut().flat_map(|events| &mut events.first_touches);
+        let writes = process.writes.iter_mut().flat_map(|writes| {
+            let pages = writes.hot.iter_mut().chain(&mut writes.contended);
+            let of_pages = pages.flat_map(|page| &mut page.object_frames);
+            of_pages.chain(writes.sites.iter_mut().map(|site| &mut site.frames))
+        });
         let frames = process.sites.iter_mut().map(|site| &mut site.frames).chain(touches.map(|it| &mut it.frames));
+        let frames = frames.chain(writes);
         for module in frames.flatten().filter_map(|frame| frame.module.as_mut()) {
             *module = replayed.metadata.modules[*module].process.0 as usize;
         }

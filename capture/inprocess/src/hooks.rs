@@ -156,6 +156,13 @@ pub fn hold_for_last_snapshot() {
     twin::hold_for_last_snapshot();
 }
 
+/// To be called before the program handles page faults itself (userfaultfd(2)): a recorder that watches its memory for writes
+/// lets go of it. Does nothing without one.
+#[inline]
+pub fn fault_handling_begins() {
+    twin::fault_handling_begins();
+}
+
 /// How many bytes of the tracer's own count towards RLIMIT_AS (setrlimit(2)), or towards RLIMIT_DATA.
 #[inline]
 #[must_use]

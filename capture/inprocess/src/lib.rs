@@ -109,8 +109,8 @@ mod twin {
 
 pub use error::Error;
 pub use hooks::{
-    Caller, Function, PendingFree, SandboxEntered, Ticks, attach, code_unloaded, fork_begins, fork_in_child,
-    fork_in_parent, hold_for_last_snapshot, is_recording, limits_asked, limits_noted, now, object_alloc,
+    Caller, Function, PendingFree, SandboxEntered, Ticks, attach, code_unloaded, fault_handling_begins, fork_begins,
+    fork_in_child, fork_in_parent, hold_for_last_snapshot, is_recording, limits_asked, limits_noted, now, object_alloc,
     object_alloc_in, object_free, object_free_at, object_free_begins, own_bytes, own_pid, real_malloc_is_at,
     sandbox_begins, sandbox_failed, thread_ended, thread_started,
 };

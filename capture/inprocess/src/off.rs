@@ -108,6 +108,9 @@ pub fn fork_in_child() {}
 #[inline(always)]
 pub fn hold_for_last_snapshot() {}
 
+#[inline(always)]
+pub fn fault_handling_begins() {}
+
 /// No buffer.
 #[derive(Debug)]
 pub struct PageTraceBuf;

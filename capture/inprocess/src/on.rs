@@ -32,6 +32,7 @@ mod fork_hooks;
 mod last_snapshot;
 mod limits;
 mod sandbox;
+mod write_handover;
 
 mod control;
 mod settings;
@@ -219,6 +220,10 @@ pub fn fork_in_child() {
 
 pub fn hold_for_last_snapshot() {
     last_snapshot::hold_for_last_snapshot();
+}
+
+pub fn fault_handling_begins() {
+    crate::sys::keeping_errno(write_handover::ask_back);
 }
 
 pub fn own_bytes(address_space: bool) -> u64 {

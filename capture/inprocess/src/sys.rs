@@ -8,6 +8,7 @@ mod private_memory;
 pub mod sandbox;
 mod threads;
 mod trace_descriptor;
+pub mod write_protection;
 
 pub use memory::{install_guard, map_shared, populate, protect, remove_guard, remove_shared};
 pub use private_memory::{map_populated, map_zeroed, private_bytes, reserve_addresses, reserved_addresses, unmap};

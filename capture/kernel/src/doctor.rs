@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::Ordering;
@@ -20,7 +21,7 @@ use crate::process_tree::{children_listed, state_of};
 use crate::recorder::memory_directories;
 use crate::snapshot::SnapshotTaker;
 use crate::stop::Stopped;
-use crate::sys;
+use crate::{sys, writes};
 
 /// What became of trying one mechanism.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,11 +71,12 @@ pub fn probe() -> Vec<Probe> {
         time_stamp_counter(),
         "nothing to do: CLOCK_MONOTONIC stands in, each event then costs some 15 ns more",
     ));
-    probes.push(unused(answer(
-        "userfaultfd",
-        userfaultfd(),
-        "to allow it: sysctl vm.unprivileged_userfaultfd=1, or a container profile that permits userfaultfd",
-    )));
+    probes.push(answer(
+        "page writes",
+        page_writes(),
+        "record --writes knows no writes here. To allow it: Linux 6.7 or later with userfaultfd, a container profile that permits \
+         userfaultfd and pidfd_getfd",
+    ));
     probes
 }
 
@@ -111,10 +113,6 @@ fn answer(name: &str, result: Result<String, String>, advice: &str) -> Probe {
     let detail = result.unwrap_or_else(|wrong| wrong);
     let advice = if works { String::new() } else { advice.to_owned() };
     Probe { name: name.to_owned(), works, used: true, detail, advice }
-}
-
-fn unused(probe: Probe) -> Probe {
-    Probe { used: false, detail: format!("not used yet; {}", probe.detail), ..probe }
 }
 
 /// The dynamic linker of glibc complains about a library that is not there, and so shows that it would load one.
@@ -282,11 +280,14 @@ fn page_events() -> Vec<Probe> {
     ]
 }
 
-fn userfaultfd() -> Result<String, String> {
-    match sys::open_userfaultfd() {
-        Ok(_) => Ok("faults of user mode can be handled".to_owned()),
-        Err(error) => Err(format!("faults of user mode cannot be handled: {error}")),
-    }
+/// A page of our own is written and found, and a descriptor is taken from a child as they are from programs.
+fn page_writes() -> Result<String, String> {
+    writes::probe()?;
+    let kept = File::open("/dev/null").map_err(|error| error.to_string())?;
+    let child = Child::fork().map_err(|error| error.to_string())?;
+    let taken = writes::take_descriptor(child.pid, kept.as_raw_fd() as u32);
+    taken.map_err(|error| format!("pidfd_getfd: {error}"))?;
+    Ok("a page that was written was found, and no other; who wrote is told by page faults".to_owned())
 }
 
 /// A file of one page with memory behind it; gone when dropped.

@@ -34,6 +34,8 @@ pub mod modules;
 
 pub mod elf;
 
+pub mod writes;
+
 pub mod doctor;
 
 mod sys;

@@ -17,7 +17,7 @@ use pagetrace_format::{Address, PageCount};
 
 use crate::error::KernelError;
 use crate::process_dir::ProcessDir;
-use crate::sys::{PageRegion, page_is, pagemap_scan};
+use crate::sys::{PageRegion, ScanQuery, page_is, pagemap_scan};
 
 /// Scans the pages of one process again and again.
 #[derive(Debug)]
@@ -160,7 +160,8 @@ impl ResidencyScanner {
         }
         for (mut next, end, reported) in spans {
             while next < end {
-                let count = match pagemap_scan(pagemap, (next, end), SCANNED, reported, &mut self.regions) {
+                let query = ScanQuery { any_of: SCANNED, reported, ..ScanQuery::default() };
+                let count = match pagemap_scan(pagemap, (next, end), &query, &mut self.regions) {
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                     result => result?,
                 };
@@ -234,7 +235,7 @@ fn own(mappings: &[Mapping]) -> impl Iterator<Item = &Mapping> {
 
 /// Whether no page of it can be of a file. The kernel is then not asked for that: it would look at the `struct page`
 /// of every page, which takes longer than all the rest.
-fn is_anonymous(mapping: &Mapping) -> bool {
+pub(crate) fn is_anonymous(mapping: &Mapping) -> bool {
     let memory_of_the_program = ["", "[heap]", "[stack]"].contains(&mapping.path.as_str());
     mapping.inode == 0 && memory_of_the_program && !mapping.permissions.has(Permissions::SHARED)
 }

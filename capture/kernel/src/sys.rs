@@ -37,6 +37,7 @@ struct PmScanArg {
 
 /// Categories of pages of linux/fs.h.
 pub(crate) mod page_is {
+    pub(crate) const WRITTEN: u64 = 1 << 1;
     pub(crate) const FILE: u64 = 1 << 2;
     pub(crate) const PRESENT: u64 = 1 << 3;
     pub(crate) const SWAPPED: u64 = 1 << 4;
@@ -50,32 +51,52 @@ pub(crate) mod page_is {
 const PAGEMAP_SCAN: libc::c_ulong =
     3 << 30 | (size_of::<PmScanArg>() as libc::c_ulong) << 16 | (b'f' as libc::c_ulong) << 8 | 16;
 
-/// Pages of `start..end` that are in any of the `wanted` categories, as `PAGEMAP_SCAN` fills `regions` with them: how
-/// many regions. `reported` are the categories that the regions tell. If no region is left over, go on from the end of
-/// the last one. Not from the `walk_end` that the kernel gives: it works in portions of 512 regions, and where the walk
-/// came to its end after the first portion, Linux 6.18 says where that portion ended.
+/// Which pages a scan is to find, and what is to be done with them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ScanQuery {
+    /// They are in any of these categories; all where there are none.
+    pub(crate) any_of: u64,
+    /// They are in all of these.
+    pub(crate) all_of: u64,
+    /// They are in none of these.
+    pub(crate) none_of: u64,
+    /// The categories that the regions tell.
+    pub(crate) reported: u64,
+    /// Whether those that are found are protected at once, so that the next write to each takes it into the category
+    /// [`page_is::WRITTEN`] again. Then EPERM tells of memory in the range that cannot be, before anything is changed there.
+    pub(crate) protect: bool,
+}
+
+/// Fills `regions` with the pages of `start..end` that `PAGEMAP_SCAN` finds: how many regions. If no region is left over, go
+/// on from the end of the last one. Not from the `walk_end` that the kernel gives: it works in portions of 512 regions, and
+/// where the walk came to its end after the first portion, Linux 6.18 says where that portion ended.
 ///
 /// # Errors
 /// The kernel's: ENOTTY where it has no such ioctl, EINVAL for a category that it does not know.
 pub(crate) fn pagemap_scan(
     pagemap: &File,
     (start, end): (u64, u64),
-    wanted: u64,
-    reported: u64,
+    query: &ScanQuery,
     regions: &mut [PageRegion],
 ) -> io::Result<usize> {
+    /// `PM_SCAN_WP_MATCHING` and `PM_SCAN_CHECK_WPASYNC`.
+    const PROTECT: u64 = 1 << 0 | 1 << 1;
     let mut arg = PmScanArg {
         size: size_of::<PmScanArg>() as u64,
+        flags: if query.protect { PROTECT } else { 0 },
         start,
         end,
         vec: regions.as_mut_ptr() as u64,
         vec_len: regions.len() as u64,
-        category_anyof_mask: wanted,
-        return_mask: reported,
+        category_inverted: query.none_of,
+        category_mask: query.all_of | query.none_of,
+        category_anyof_mask: query.any_of,
+        return_mask: query.reported,
         ..PmScanArg::default()
     };
     // SAFETY: the ioctl reads and writes `arg`, which has the size that it says, and writes at most `vec_len` regions
-    // to `vec`; both are exclusively borrowed here and any bits are valid in them.
+    // to `vec`; both are exclusively borrowed here and any bits are valid in them. What it protects stays as usable to its
+    // process as before.
     let count = unsafe { libc::ioctl(pagemap.as_raw_fd(), PAGEMAP_SCAN, &raw mut arg) };
     let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
     Ok(count.min(regions.len()))

@@ -17,6 +17,8 @@ mod sandboxes;
 
 mod limits;
 
+mod fault_handlers;
+
 mod roots;
 
 mod start;

@@ -89,6 +89,8 @@ real! {
     change_root = c"chroot": unsafe extern "C" fn(*const c_char) -> c_int;
     /// prlimit(2).
     limits = c"prlimit": unsafe extern "C" fn(libc::pid_t, c_uint, *const libc::rlimit64, *mut libc::rlimit64) -> c_int;
+    /// ioctl(2).
+    control_device = c"ioctl": unsafe extern "C" fn(c_int, c_ulong, c_ulong) -> c_int;
     /// syscall(2).
     system_call = c"syscall": unsafe extern "C" fn(c_long) -> c_long;
 }

@@ -19,6 +19,7 @@ pub fn listing(bytes: &[u8]) -> String {
             ChunkKind::EVENTS => ("EVENTS", events_of(&trace, chunk)),
             ChunkKind::OBJECT_EVENTS => ("OBJECT_EVENTS", events_of(&trace, chunk)),
             ChunkKind::KERNEL_EVENTS => ("KERNEL_EVENTS", kernel_events_of(&trace, chunk)),
+            ChunkKind::ACCESSES => ("ACCESSES", accesses_of(&trace, chunk)),
             other => panic!("{other:?} is not in the golden trace"),
         };
         let stored = if header.compression == Compression::Zstd { "zstd" } else { "stored" };
@@ -36,6 +37,15 @@ fn kernel_events_of(trace: &Trace<'_>, chunk: &Chunk) -> String {
         events.push(event);
     }
     lines(events)
+}
+
+fn accesses_of(trace: &Trace<'_>, chunk: &Chunk) -> String {
+    let mut cursor = trace.accesses(chunk).expect("accesses");
+    let mut items = Vec::new();
+    while let Some(item) = cursor.next_access().expect("an access") {
+        items.push(item);
+    }
+    format!("  {:?}\n", cursor.page_shift()) + &lines(items)
 }
 
 fn lines<T: std::fmt::Debug>(items: Vec<T>) -> String {

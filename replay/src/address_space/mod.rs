@@ -29,6 +29,7 @@ use pagetrace_format::{
 
 use self::areas::{Area, AreaKind, Areas, Traits};
 use self::huge::HugePlaces;
+pub(crate) use self::range_map::RangeMap;
 use self::touches::{Touch, Touches};
 pub use self::touches::{TouchCause, TouchSite};
 use crate::intervals::{INTERVAL_BYTES, Intervals};

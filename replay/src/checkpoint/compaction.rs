@@ -5,7 +5,7 @@ use std::io::Write;
 use hashbrown::{HashMap, HashSet};
 use pagetrace_format::records::{Loss, LossReason, ProcessOrigin, Record};
 use pagetrace_format::{
-    Chunk, ChunkKind, EventColumns, FileHeader, FormatError, KernelColumns, Origin, ProcessId, StreamId, Trace,
+    Access, Chunk, ChunkKind, EventColumns, FileHeader, FormatError, KernelColumns, Origin, ProcessId, StreamId, Trace,
     TraceNanos, TraceWriter, VERSION,
 };
 
@@ -96,6 +96,25 @@ fn keep_chunk<W: Write>(
                 }
             }
             writer.kernel_events(ProcessId(header.stream.0), &columns)
+        }
+        ChunkKind::ACCESSES => {
+            let mut kept = Vec::new();
+            let Ok(mut cursor) = trace.accesses(chunk) else { return Ok(()) };
+            let mut is_epoch_kept = false;
+            while let Ok(Some(access)) = cursor.next_access() {
+                let is_kept = match access {
+                    Access::Watched(access) => access.time >= at,
+                    Access::Epoch(epoch) => {
+                        is_epoch_kept = epoch.end >= at;
+                        is_epoch_kept
+                    }
+                    _ => is_epoch_kept,
+                };
+                if is_kept {
+                    kept.push(access);
+                }
+            }
+            writer.accesses(ProcessId(header.stream.0), cursor.page_shift(), &kept)
         }
         // Records and tables were written anew; a snapshot has one time.
         _ => Ok(()),

@@ -67,10 +67,10 @@ pub(crate) fn checkpoint_at(trace: &Trace<'_>, metadata: &Metadata, at: TraceNan
         }
     }
     while let Some(next) = replay.due.pop_if(|next| next.time < at) {
-        replay.kernel.run_until(next.time, metadata);
         replay.run(next);
     }
     replay.kernel.run_before(at, metadata);
+    replay.writes.run_before(at, metadata);
     let mut taken = replay.into_tables(at, &born, &streams);
     taken.defects.extend(timeline.into_defects());
     taken
@@ -108,6 +108,7 @@ impl Replay<'_, '_> {
         self.next_due = TraceNanos(0);
         let mut leaves = LeafAccount::new(metadata.payload_bytes);
         self.kernel.take_up(checkpoint, metadata, &mut leaves);
+        self.writes.take_up(checkpoint, metadata);
         let mut slots: HashMap<StreamId, u32> = HashMap::new();
         for chunk in self.trace.chunks().iter().filter(|chunk| chunk.header.kind.has_events()) {
             let next = slots.len() as u32;
@@ -197,6 +198,7 @@ impl Replay<'_, '_> {
                 ended.push(id);
             }
             self.kernel.put_into(index, &mut tables);
+            self.writes.put_into(index, &mut tables);
             before.put_into(&mut tables);
             all.extend(tables.into_tables());
         }
@@ -205,6 +207,8 @@ impl Replay<'_, '_> {
         put_rss_marks(&rss.sums, &mut tables);
         all.extend(tables.into_tables());
         let (_, mut defects) = self.kernel.finish();
+        let (_, damaged_accesses) = self.writes.finish(metadata);
+        defects.extend(damaged_accesses);
         defects.extend(self.oversized_checkpoint);
         Taken { tables: all, ended, defects }
     }

@@ -8,6 +8,10 @@ use pagetrace_format::records::{
     StreamKind, Symbol, SymbolFunction,
 };
 use pagetrace_format::{
+    Access, AccessSource, FirstWriter, Modification, PageIndex, PageRange, WatchedAccess, WriteEpoch, WriteLabel,
+    WrittenRun,
+};
+use pagetrace_format::{
     Address, ChunkKind, Compression, Event, EventKind, FileId, PageCount, PageRun, PageShift, ProcessId, StackId,
     StreamId, TraceNanos,
 };
@@ -48,6 +52,11 @@ pub const ATTACKS: &[Attack] = &[
     ("mappings by calls", mapped_ranges),
     ("names", names),
     ("counts that are not there", counts),
+    ("written pages that lie alone", lone_writes),
+    ("written runs of all memory", huge_writes),
+    ("written runs with two writers in turn", contended_writes),
+    ("written pages while children live", writes_of_forks),
+    ("watched accesses, each to a page of its own", watched),
 ];
 
 fn started() -> Builder {
@@ -346,4 +355,67 @@ fn counts() -> Vec<u8> {
         }
     }
     bytes
+}
+
+fn an_epoch(number: u64) -> Access {
+    let (begin, end, source) = (TraceNanos(number), TraceNanos(number + 2), AccessSource::AsyncWriteProtection);
+    Access::Epoch(WriteEpoch { number, begin, end, source, ranges_follow: number.is_multiple_of(2) })
+}
+
+fn a_write(first: u64, pages: u64, tid: u32) -> Access {
+    let range = PageRange { first: PageIndex(first), pages: PageCount(pages) };
+    let (time, instruction, stack) = (TraceNanos(first), Address(first), StackId(first as u32));
+    let writer = FirstWriter { time, span_ns: 0, tid, instruction, stack, task: None };
+    Access::Written(WrittenRun { range, label: WriteLabel::Written, writer: (tid != 0).then_some(writer) })
+}
+
+/// Each with the epoch in front that it needs.
+fn accesses_in_chunks(builder: Builder, items: impl IntoIterator<Item = Access>) -> Vec<u8> {
+    let builder = in_chunks(items, builder, |builder, items| builder.accesses(0, &[&[an_epoch(1)], items].concat()));
+    builder.end(10 * MANY)
+}
+
+fn lone_writes() -> Vec<u8> {
+    accesses_in_chunks(started(), (0..20 * MANY).map(|number| a_write(600 * number, 1, 0)))
+}
+
+fn huge_writes() -> Vec<u8> {
+    let items = (1..FEWER).flat_map(|number| {
+        [
+            an_epoch(number),
+            Access::Armed(PageRange { first: PageIndex(number), pages: PageCount(1 << 50) }),
+            a_write(number, 1 << 50, 0),
+        ]
+    });
+    accesses_in_chunks(started(), items)
+}
+
+fn contended_writes() -> Vec<u8> {
+    let items =
+        (1..FEWER).flat_map(|number| [an_epoch(number), a_write(number << 20, 1 << 40, 1 + (number % 2) as u32)]);
+    accesses_in_chunks(started(), items)
+}
+
+fn writes_of_forks() -> Vec<u8> {
+    let children: Vec<Record> =
+        (1..FEWER).map(|child| process(child as u32, ProcessOrigin::Fork, Some(0), 1)).collect();
+    let items = (0..FEWER).map(|number| a_write(600 * (number * 7 % FEWER), 1, 0));
+    accesses_in_chunks(started().records(&children), items)
+}
+
+fn watched() -> Vec<u8> {
+    let items = (0..20 * MANY).map(|number| {
+        Access::Watched(WatchedAccess {
+            time: TraceNanos(number),
+            tid: 1,
+            address: Address(number << 30),
+            instruction: Address(number),
+            stack: StackId(0),
+            task: None,
+            write: true,
+            source: AccessSource::MissingPages,
+            foreign: Some(Modification { tid: 2, time: TraceNanos(0) }),
+        })
+    });
+    accesses_in_chunks(started(), items)
 }

@@ -109,6 +109,9 @@ fn read_chunks(trace: &Trace, file_bytes: usize) {
         if let Ok(mut cursor) = trace.kernel_events(chunk) {
             while let Ok(Some(_)) = cursor.next_event() {}
         }
+        if let Ok(mut cursor) = trace.accesses(chunk) {
+            while let Ok(Some(_)) = cursor.next_access() {}
+        }
         drop(trace.records(chunk));
         drop(trace.snapshot(chunk));
         drop(trace.checkpoint(chunk));

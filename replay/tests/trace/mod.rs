@@ -8,9 +8,9 @@ use pagetrace_format::snapshot::{
     KernelFigures, Mapping, PageFlags, Permissions, ResidencySource, ResidentRun, SnapshotReason,
 };
 use pagetrace_format::{
-    Address, CheckpointTable, Event, EventColumns, EventKind, FileHeader, KernelColumns, KernelEvent, KernelEventKind,
-    ObjectAlloc, ObjectColumns, ObjectFree, ObjectFunction, Origin, PageCount, PageShift, ProcessId, Snapshot, StackId,
-    StreamId, TimeRounding, Trace, TraceNanos, TraceWriter, VERSION,
+    Access, Address, CheckpointTable, Event, EventColumns, EventKind, FileHeader, KernelColumns, KernelEvent,
+    KernelEventKind, ObjectAlloc, ObjectColumns, ObjectFree, ObjectFunction, Origin, PageCount, PageShift, ProcessId,
+    Snapshot, StackId, StreamId, TimeRounding, Trace, TraceNanos, TraceWriter, VERSION,
 };
 use pagetrace_replay::{Moment, Replayed, replay};
 
@@ -60,6 +60,11 @@ impl Builder {
         let tid = 100 + process;
         events.iter().for_each(|&(time, kind)| columns.push(KernelEvent { time: TraceNanos(time), tid, kind }));
         self.writer.kernel_events(ProcessId(process), &columns).unwrap();
+        self
+    }
+
+    pub fn accesses(mut self, process: u32, accesses: &[Access]) -> Builder {
+        self.writer.accesses(ProcessId(process), PageShift::KIB_4, accesses).unwrap();
         self
     }
 

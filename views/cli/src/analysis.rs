@@ -7,7 +7,7 @@ use pagetrace_replay::results::Frame;
 use pagetrace_replay::{History, HistoryLimits, Moment, Replayed, replay, replay_with_history};
 
 use crate::reports::report_model::Report;
-use crate::reports::{frames_of_touches, report_of};
+use crate::reports::{frames_of_touches, frames_of_writes, report_of};
 use crate::symbols::{SymbolOptions, Symbols};
 use crate::trace_input::TraceInput;
 
@@ -72,7 +72,8 @@ impl<'i> Analysis<'i> {
         let sites = self.replayed.processes.iter().flat_map(|process| &process.sites).flat_map(|site| &site.frames);
         let over_time = self.history.processes.iter();
         let touches = over_time.flat_map(|process| &process.touch_sites).flat_map(|touch| &touch.frames);
-        sites.chain(touches).copied().chain(frames_of_touches(&self.replayed))
+        let others = frames_of_touches(&self.replayed).chain(frames_of_writes(&self.replayed));
+        sites.chain(touches).copied().chain(others)
     }
 }
 

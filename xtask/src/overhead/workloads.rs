@@ -108,6 +108,8 @@ const RECORDED: Try = Try::Recorded { name: "recorded", options: &[] };
 const QUIET: Try = Try::Recorded { name: "quiet", options: &["--quiet"] };
 const OBJECTS: Try = Try::Recorded { name: "objects", options: &["--no-kernel-events"] };
 const PAGES: Try = Try::Recorded { name: "pages", options: &["--no-objects"] };
+/// Which pages are written and by whom, and pages.
+const WRITES: Try = Try::Recorded { name: "writes", options: &["--no-objects", "--writes=1s"] };
 
 const fn most(of: &'static str, figure: Figure, limit: f64, peer: &'static str) -> Bar {
     Bar { of, figure, limit: Limit::Most(limit), peer }
@@ -141,12 +143,14 @@ pub const WORKLOADS: &[Workload] = &[
         name: "redis",
         what: "redis-server, 1M SET and 1M GET",
         work: Work::Redis { requests: "1000000" },
-        tries: &[Try::Plain, OBJECTS, PAGES, RECORDED, Try::Heaptrack],
+        tries: &[Try::Plain, OBJECTS, PAGES, WRITES, RECORDED, Try::Heaptrack],
         bars: &[
             least("objects", Figure::SetKept, 0.75, "heaptrack 0.52"),
             least("objects", Figure::GetKept, 0.75, "heaptrack 0.88"),
             least("pages", Figure::SetKept, 0.97, "perf 1.01"),
             least("pages", Figure::GetKept, 0.97, "perf 0.99"),
+            least("writes", Figure::SetKept, 0.9, "none"),
+            least("writes", Figure::GetKept, 0.9, "none"),
         ],
     },
     Workload {

@@ -3,11 +3,12 @@
 use core::sync::atomic::Ordering;
 
 use pagetrace_format::session::{
-    PROCESS_TABLE_OFFSET, SESSION_MAGIC, SESSION_VARIABLE, Session, SessionHeader, SessionLayout, slot_state, writer,
+    PROCESS_TABLE_OFFSET, SESSION_MAGIC, SESSION_VARIABLE, Session, SessionHeader, SessionLayout, handover, slot_state,
+    writer,
 };
 
 use super::process::{INHERITED, PROCESS, active, lifecycle};
-use super::{call_stack, marks, stack_table, thread_state};
+use super::{call_stack, marks, stack_table, thread_state, write_handover};
 use crate::sys;
 
 /// Remembers where the real malloc is.
@@ -40,11 +41,14 @@ pub fn become_recording() -> bool {
     }
     let kind = sys::keeping_errno(|| match INHERITED.session() {
         Some(session) => join_again(session),
-        None => open_session().and_then(|session| join(session, 0)).map(|()| active::RECORDING),
+        None => open_session().and_then(|session| join(session, 0).map(|()| wanted_by_recorder(session))),
     });
     PROCESS.activate(kind.unwrap_or(active::IDLE));
     if kind.is_some() {
-        sys::keeping_errno(|| PROCESS.ring_doorbell());
+        sys::keeping_errno(|| {
+            PROCESS.ring_doorbell();
+            write_handover::offer();
+        });
     }
     kind == Some(active::RECORDING)
 }
@@ -75,7 +79,7 @@ pub fn fork_in_child() {
 fn join_again(session: Session) -> Option<u32> {
     let parent = INHERITED.serial.load(Ordering::Relaxed);
     if session.header().writer.load(Ordering::Relaxed) == writer::RECORDER {
-        return join(session, parent).map(|()| active::RECORDING);
+        return join(session, parent).map(|()| wanted_by_recorder(session));
     }
     let kind = match INHERITED.lifecycle.load(Ordering::Relaxed) {
         lifecycle::RECORDING => active::RECORDING,
@@ -84,6 +88,14 @@ fn join_again(session: Session) -> Option<u32> {
         _ => return None,
     };
     join(session, parent).map(|()| kind)
+}
+
+/// What a recorder wants of a program that has joined: its events, or nothing but to know of it.
+fn wanted_by_recorder(session: Session) -> u32 {
+    match session.header().hooks_idle.load(Ordering::Relaxed) {
+        0 => active::RECORDING,
+        _ => active::IDLE,
+    }
 }
 
 fn open_session() -> Option<Session> {
@@ -171,6 +183,7 @@ pub fn join(session: Session, forked_from: u32) -> Option<()> {
         range[0].store(start, Ordering::Relaxed);
         range[1].store(end, Ordering::Relaxed);
     }
+    slot.handover.store(handover::NONE, Ordering::Relaxed);
     slot.state.store(slot_state::RUNNING, Ordering::Release);
     Some(())
 }

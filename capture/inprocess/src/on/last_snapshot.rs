@@ -18,10 +18,11 @@ pub fn hold_for_last_snapshot() {
     let Some(slot) = PROCESS.slot() else { return };
     // In the child of a vfork this memory, and the slot, are still the parent's. In a sandbox that cannot be told.
     let is_own = || sys::sandbox::is_entered() || slot.pid.load(Ordering::Relaxed) == sys::getpid();
-    if !PROCESS.is_recording() || PROCESS.writes_itself() || !is_own() {
+    let Some(session) = PROCESS.session() else { return };
+    let is_looked_at = PROCESS.is_recording() || session.header().hooks_idle.load(Ordering::Relaxed) == 1;
+    if !is_looked_at || PROCESS.writes_itself() || !is_own() {
         return;
     }
-    let Some(session) = PROCESS.session() else { return };
     sys::keeping_errno(|| hold(slot, session.header()));
 }
 

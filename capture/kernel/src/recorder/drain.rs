@@ -5,13 +5,13 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use pagetrace_format::encode::{PackedItem, PackedReader};
-use pagetrace_format::records::{LossReason, Record, Stream, StreamKind};
+use pagetrace_format::records::{Loss, LossReason, Record, Stream, StreamKind};
 use pagetrace_format::session::{BUFFER_BIT, BlockHeader, Session, block_state};
 use pagetrace_format::{Address, ObjectColumns, ProcessId, StreamId};
 
 use super::stack_tree::StackTree;
 use super::stream_events::StreamEvents;
-use super::tick_mapper::TickMapper;
+use super::tick_mapper::{TickMapper, now};
 
 /// Events of a chunk: half a MiB of memory for a reader that has it open. An address is told by where it was met before, so the
 /// more the better.
@@ -265,4 +265,10 @@ pub fn loss_reasons(full: u64, reentered: u64, stacks: u64, malformed: u64) -> i
     ]
     .into_iter()
     .filter(|&(_, events)| events > 0)
+}
+
+/// A loss that concerns no process.
+pub fn refused_loss(refused: u32) -> Option<Record> {
+    let reason = LossReason::TooManyProcesses;
+    (refused > 0).then(|| Record::Loss(Loss { process: None, reason, events: 0, time: now() }))
 }

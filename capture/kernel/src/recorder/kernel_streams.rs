@@ -19,6 +19,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::perf::{
     Accesses, Body, Found, MappedRecord, PerfEvents, PerfOptions, StackSample, Timeline, Told, ToldKind,
 };
+use crate::writes::WriteFaults;
+
 use crate::unwind::{StackUnwinder, UnwoundStack, UserRegisters};
 
 use super::image::Image;
@@ -46,6 +48,8 @@ pub struct KernelStreams {
     /// What is older has left the timeline.
     told_until: u64,
     images: Images,
+    /// Of the processes whose writes are tracked.
+    write_faults: HashMap<u32, WriteFaults>,
     files: HashMap<(u64, u64, String), FileId>,
     lost: u64,
     malformed: u64,
@@ -117,6 +121,7 @@ impl KernelStreams {
             looked: now().0,
             told_until: 0,
             images: Images::default(),
+            write_faults: HashMap::new(),
             files: HashMap::new(),
             lost: 0,
             malformed: 0,
@@ -139,6 +144,21 @@ impl KernelStreams {
     /// Whether the process runs the program of the one that forked it, `None` where that is not known yet.
     pub fn is_forked(&self, pid: u32) -> Option<bool> {
         if self.perf.is_some() { self.images.is_forked(pid) } else { Some(false) }
+    }
+
+    /// From now on what concerns the writes of this process is kept.
+    pub fn watch_writes(&mut self, pid: u32) {
+        self.write_faults.entry(pid).or_default();
+    }
+
+    /// No more.
+    pub fn leave_writes(&mut self, pid: u32) {
+        self.write_faults.remove(&pid);
+    }
+
+    /// What was kept.
+    pub fn write_faults(&mut self, pid: u32) -> Option<&mut WriteFaults> {
+        self.write_faults.get_mut(&pid)
     }
 
     /// Takes what the kernel has told since the last time.
@@ -232,6 +252,9 @@ impl KernelStreams {
             ToldKind::Exec { name } => {
                 self.unwinder.executed(pid);
                 self.accesses.executed(pid);
+                if let Some(told) = self.write_faults.get_mut(&pid) {
+                    told.executed();
+                }
                 return self.images.begin_exec(pid, time, tid, name);
             }
             ToldKind::Forked { parent } => {
@@ -254,11 +277,17 @@ impl KernelStreams {
                     known => known,
                 };
                 let (address, instruction) = (Address(address), Address(instruction));
+                if let Some(told) = self.write_faults.get_mut(&pid).filter(|_| !in_kernel) {
+                    told.fault(TraceNanos(time), tid, address, instruction, stack, access);
+                }
                 KernelEventKind::Fault(PageFault { address, instruction, stack, access, in_kernel })
             }
             ToldKind::Call { call, arguments, result, mapped } => {
                 if let Some(mapped) = &mapped {
                     self.tell_code(pid, mapped);
+                }
+                if let Some(told) = self.write_faults.get_mut(&pid) {
+                    told.call(TraceNanos(time), call, &arguments, result);
                 }
                 let file = mapped.map_or(FileId::NONE, |mapped| self.file_of_call(*mapped, records));
                 let stack = StackId::UNKNOWN;

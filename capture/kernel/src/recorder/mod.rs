@@ -23,6 +23,7 @@ mod tee;
 mod tick_mapper;
 mod trace_file;
 mod tracked;
+mod write_epochs;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -46,6 +47,7 @@ pub use session_file::memory_directories;
 use stream_events::StreamEvents;
 use tick_mapper::{TickMapper, now};
 use trace_file::{TraceFile, Written};
+use write_epochs::WriteEpochs;
 
 /// What a recording is to be like.
 #[derive(Clone, Debug)]
@@ -58,10 +60,15 @@ pub struct RecorderOptions {
     pub buffer_bytes: usize,
     /// Whether the arguments of programs go into the trace.
     pub args: bool,
-    /// Whether programs are to join, for their objects. Where not, they are found from outside and nothing more.
+    /// Whether objects are wanted.
     pub objects: bool,
+    /// Whether programs are to join, for their objects or to have their writes tracked. Where not, they are found from outside
+    /// and nothing more.
+    pub joins: bool,
     /// What the kernel is to tell of pages, `None` for nothing.
     pub kernel_events: Option<PerfOptions>,
+    /// How long epochs of tracked writes are, `None` to track none.
+    pub write_epochs: Option<Duration>,
 }
 
 /// How a recording went.
@@ -88,6 +95,7 @@ pub struct Recorder<W: Write> {
     drain: Drain,
     processes: Processes,
     kernel: KernelStreams,
+    writes: WriteEpochs,
     trace: TraceFile<W>,
     options: RecorderOptions,
     doorbell_seen: u32,
@@ -117,6 +125,8 @@ impl<W: Write> Recorder<W> {
         let clock_kind = TickMapper::best_clock();
         let full = if options.lose_when_full { when_full::LOSE } else { when_full::WAIT };
         let session = SessionFile::create(options.buffer_bytes, clock_kind, full)?;
+        session.session().header().hooks_idle.store((!options.objects).into(), Ordering::Relaxed);
+        session.session().header().track_writes.store(options.write_epochs.is_some().into(), Ordering::Relaxed);
         // Where there is room for no process more, programs that wait or are held are on their own if this one is killed.
         let guardian = Guardian::start(session.session()).ok();
         let header = FileHeader {
@@ -132,9 +142,10 @@ impl<W: Write> Recorder<W> {
             session,
             clock: TickMapper::new(clock_kind),
             drain: Drain::new(),
-            processes: Processes::new(options.args, options.objects, guardian.as_ref().map(Guardian::held)),
+            processes: Processes::new(&options, guardian.as_ref().map(Guardian::held)),
             _guardian: guardian,
             kernel: KernelStreams::idle(),
+            writes: WriteEpochs::new(options.write_epochs),
             trace,
             options,
             doorbell_seen: 0,
@@ -217,6 +228,10 @@ impl<W: Write> Recorder<W> {
             records.extend(self.processes.search(&self.drain, session, self.session.blocks_ready(), &is_forked));
         }
         self.write_records(&records);
+        self.writes.hand_over(self.processes.tracked(), self.session.session(), &mut self.kernel);
+        // Before those that wait for their last snapshot are let go.
+        let accesses = self.writes.round(self.session.session(), &mut self.kernel);
+        self.trace.accesses(accesses);
         // Who ended before the events are taken has published all it ever will.
         let ended = self.processes.ended();
         // Hooks wait then, as for a slow disk.
@@ -274,10 +289,13 @@ impl<W: Write> Recorder<W> {
         end_for_hooks(session);
         self.take_events();
         self.drain.flush(None, &mut |stream, events| self.trace.events(stream, events));
+        self.writes.end();
         let records = self.processes.end_all(session);
         self.write_records(&records);
         let output = self.kernel.finish(&mut || self.processes.next_id());
         self.trace.kernel_events(output);
+        let accesses = self.writes.finish(&mut self.kernel);
+        self.trace.accesses(accesses);
         if self.trace.wants_room() {
             // Nothing is to come any more.
             self.trace.begin_cut(now());
@@ -287,9 +305,10 @@ impl<W: Write> Recorder<W> {
         let refused = self.session.session().header().processes_refused.0.load(Ordering::Relaxed);
         let mut last: Vec<Record> =
             self.processes.sources(refused).into_iter().map(|source: Source| Record::Source(source)).collect();
+        last.push(Record::Source(self.writes.source()));
         last.extend(self.kernel.sources().into_iter().map(Record::Source));
         last.extend(idle_tracers(header.idle_tracers.0.load(Ordering::Relaxed)));
-        last.extend(processes::refused_loss(refused));
+        last.extend(drain::refused_loss(refused));
         last.push(Record::End(End { time: now(), unix_ns: unix_ns() }));
         self.kernel.close();
         let unseen = self.processes.unseen();
@@ -322,6 +341,8 @@ impl<W: Write> Recorder<W> {
         let output = self.kernel.flush();
         self.trace.kernel_events(output);
         let taken = self.drained_at.0.min(self.kernel.told_until());
+        // Epochs that are still to be written have their ends for their times.
+        let taken = taken.min(self.writes.waits_from().map_or(u64::MAX, |end| end.0));
         let complete = taken.saturating_sub(LATE_WITHIN_NS);
         let waiting = self.kernel.waiting_from().unwrap_or(u64::MAX).max(now().0.saturating_sub(WAITS_WITHIN_NS));
         self.trace.begin_cut(TraceNanos(complete.min(waiting)));

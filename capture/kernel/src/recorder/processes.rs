@@ -4,9 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use pagetrace_format::records::{
-    EndStatus, Loss, LossReason, Process, ProcessEnd, ProcessOrigin, Record, Source, TracerMemory,
-};
+use pagetrace_format::records::{EndStatus, Loss, Process, ProcessEnd, ProcessOrigin, Record, Source, TracerMemory};
 use pagetrace_format::session::{ProcessSlot, Session, slot_state};
 use pagetrace_format::snapshot::SnapshotReason;
 use pagetrace_format::{Address, ProcessId, Snapshot, TimeRounding, TraceNanos};
@@ -17,6 +15,7 @@ use crate::proc_maps::read_mappings;
 use crate::process_dir::ProcessDir;
 use crate::process_tree::{args_of, descendants, exe_of, parent_of, start_time};
 
+use super::RecorderOptions;
 use super::drain::{Drain, DrainedProcess, loss_reasons};
 use super::stack_tree::StackTree;
 use super::sys;
@@ -38,7 +37,8 @@ pub struct Processes {
     joined_ids: HashMap<u32, ProcessId>,
     ids_given: u32,
     with_args: bool,
-    /// Whether programs are to join.
+    /// Whether programs are to join, and whether with their objects.
+    joins: bool,
     with_objects: bool,
     held: Option<&'static AtomicU32>,
     command: Option<Command>,
@@ -61,14 +61,15 @@ struct Command {
 
 impl Processes {
     /// None yet. The pid of the one that is held for a snapshot is noted in `held`.
-    pub fn new(with_args: bool, with_objects: bool, held: Option<&'static AtomicU32>) -> Processes {
+    pub fn new(options: &RecorderOptions, held: Option<&'static AtomicU32>) -> Processes {
         Processes {
             tracked: Vec::new(),
             drained: HashMap::new(),
             joined_ids: HashMap::new(),
             ids_given: 0,
-            with_args,
-            with_objects,
+            with_args: options.args,
+            joins: options.joins,
+            with_objects: options.objects,
             held,
             command: None,
             first_seen: HashMap::new(),
@@ -105,6 +106,11 @@ impl Processes {
     /// Whether anything followed still runs.
     pub fn any_running(&self) -> bool {
         self.tracked.iter().any(|process| process.replaced.is_none() && !process.has_ended())
+    }
+
+    /// Those that are being followed.
+    pub fn tracked(&self) -> &[Tracked] {
+        &self.tracked
     }
 
     /// The pids that are being followed.
@@ -150,7 +156,7 @@ impl Processes {
             start.0 = start.0.saturating_add(TimeRounding::UNIT_MAX.0);
         }
         self.replace(replaced, start);
-        let malloc = Address(slot.malloc.load(Ordering::Relaxed));
+        let malloc = Address(if self.with_objects { slot.malloc.load(Ordering::Relaxed) } else { 0 });
         // A forked process runs its parent's program, whatever it has become until it is looked at.
         let copied = self.tracked.iter().find(|process| Some(process.id) == parent && origin == ProcessOrigin::Fork);
         let copied_exe = copied.map(|process| process.exe.clone()).unwrap_or_default();
@@ -255,8 +261,8 @@ impl Processes {
             }
             let since = *self.first_seen.entry(pid).or_insert(present);
             // Where nothing joins it is the kernel that tells how a process began, a little later.
-            let is_forked = if self.with_objects { Some(false) } else { is_forked(pid) };
-            let may_be_told = if self.with_objects { may_join(&exe_now) } else { is_forked.is_none() };
+            let is_forked = if self.joins { Some(false) } else { is_forked(pid) };
+            let may_be_told = if self.joins { may_join(&exe_now) } else { is_forked.is_none() };
             if present.duration_since(since) < JOINS_WITHIN && may_be_told {
                 continue;
             }
@@ -415,9 +421,8 @@ impl Processes {
         let snapshot_errors: Vec<&str> = self.snapshot_errors.iter().map(String::as_str).collect();
         let source = |name: &str, active, missed: String| Source { name: name.into(), active, missed };
         vec![
-            source("objects", self.joined > 0, missed.join("; ")),
+            source("objects", self.with_objects && self.joined > 0, missed.join("; ")),
             source("residency_scans", self.snapshots > 0, snapshot_errors.join("; ")),
-            source("page_writes", false, "not recorded by this version: writers of pages are not known".into()),
         ]
     }
 
@@ -488,10 +493,4 @@ fn correct_names(records: &mut [Record], tracked: &mut Tracked, exe: String) {
 
 fn own_exe() -> String {
     std::env::current_exe().map(|path| path.to_string_lossy().into_owned()).unwrap_or_default()
-}
-
-/// A loss that concerns no process.
-pub fn refused_loss(refused: u32) -> Option<Record> {
-    let reason = LossReason::TooManyProcesses;
-    (refused > 0).then(|| Record::Loss(Loss { process: None, reason, events: 0, time: now() }))
 }

@@ -39,7 +39,8 @@ pub struct Missed {
 impl Missed {
     /// What is in a chunk. One snapshot more or less is nothing that is missed.
     pub fn of_chunk(header: &ChunkHeader) -> Missed {
-        let has_events = header.kind.has_events() || header.kind == ChunkKind::KERNEL_EVENTS;
+        let has_events =
+            header.kind.has_events() || [ChunkKind::KERNEL_EVENTS, ChunkKind::ACCESSES].contains(&header.kind);
         let events = if has_events { u64::from(header.count) } else { 0 };
         Missed { events, records: header.kind == ChunkKind::RECORDS }
     }

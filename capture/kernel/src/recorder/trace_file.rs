@@ -2,9 +2,14 @@
 
 use std::io::Write;
 
+use pagetrace_format::access::Access;
 use pagetrace_format::header::CHUNK_HEADER_BYTES;
 use pagetrace_format::records::{Loss, LossReason, Record};
-use pagetrace_format::{ChunkHeader, FileHeader, FormatError, Snapshot, StreamId, TraceEnd, TraceNanos, TraceWriter};
+use pagetrace_format::{
+    ChunkHeader, FileHeader, FormatError, ProcessId, Snapshot, StreamId, TraceEnd, TraceNanos, TraceWriter,
+};
+
+use crate::writes::WriteProtection;
 
 use super::bounds::{Bounding, Bounds, CutError, CutOrder, Shortened, Shortener};
 use super::kernel_streams::Output;
@@ -191,6 +196,14 @@ impl<W: Write> TraceFile<W> {
         self.records(&output.records);
         for (process, columns) in output.chunks {
             self.write_events(columns.len() as u64, |writer| writer.kernel_events(process, &columns));
+        }
+    }
+
+    /// Writes who accessed memory of processes.
+    pub fn accesses(&mut self, chunks: Vec<(ProcessId, Vec<Access>)>) {
+        for (process, accesses) in chunks {
+            let shift = WriteProtection::page_shift();
+            self.write_events(accesses.len() as u64, |writer| writer.accesses(process, shift, &accesses));
         }
     }
 

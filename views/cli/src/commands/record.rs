@@ -1,6 +1,7 @@
 //! `pagetrace record`: runs a command and records where its memory goes.
 
 mod bounds;
+mod durations;
 mod group_witness;
 mod library;
 mod output;
@@ -56,7 +57,8 @@ pub struct RecordArgs {
     /// The most memory that buffers take beside 64 KiB a thread, in MiB
     #[arg(long, value_name = "MIB", default_value_t = 16, value_parser = clap::value_parser!(u32).range(2..=65_536))]
     buffer: u32,
-    /// Leave objects out: nothing is loaded into the programs, their pages are recorded alone
+    /// Leave objects out: nothing is loaded into the programs, their pages are recorded alone. With --writes the library is
+    /// loaded, and does nothing but hand over what that needs
     #[arg(long)]
     no_objects: bool,
     /// Take no page faults and system calls from the kernel, only snapshots
@@ -65,6 +67,9 @@ pub struct RecordArgs {
     /// Memory of each processor for what the kernel tells, in KiB; less where the user may not lock as much
     #[arg(long, value_name = "KIB", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(16..=1_048_576))]
     kernel_buffer: u32,
+    /// Find out which pages are written and by whom, once in each epoch of so long (100ms, 1s) [default: 1s]
+    #[arg(long, value_name = "EPOCH", num_args = 0..=1, require_equals = true, default_missing_value = "1s", value_parser = durations::epoch)]
+    writes: Option<Duration>,
     #[command(flatten)]
     bounds: BoundsArgs,
     /// Leave the programs' arguments out of the trace
@@ -142,14 +147,16 @@ fn start(args: &RecordArgs) -> Result<Recording, Failure> {
         buffer_bytes: args.bounds.buffer_bytes((args.buffer as usize) << 20),
         args: !args.no_args,
         objects: !args.no_objects,
+        joins: joins(args),
         kernel_events: (!args.no_kernel_events).then(|| kernel_events(args)),
+        write_epochs: args.writes,
     };
     let mut recorder = Recorder::new(output.writer()?, options)
         .with_context(|| format!("failed to write page trace: {}", output.shown().display()))?;
     let name = &args.command[0];
     let mut command = Command::new(name);
     command.args(&args.command[1..]);
-    let library = if args.no_objects { None } else { Some(Library::install(&recorder.directory())?) };
+    let library = if joins(args) { Some(Library::install(&recorder.directory())?) } else { None };
     if let Some(library) = &library {
         command.env(SESSION_VARIABLE, recorder.session_path());
         command.env("LD_PRELOAD", library::preload_list(&library.path, std::env::var_os("LD_PRELOAD")));
@@ -162,6 +169,11 @@ fn start(args: &RecordArgs) -> Result<Recording, Failure> {
         recorder.bound(bounds, Box::new(Compactor::new(output.shown(), output.written())));
     }
     Ok(Recording { child, output, recorder, library, signals })
+}
+
+/// Whether programs are to join the recording from inside.
+fn joins(args: &RecordArgs) -> bool {
+    !args.no_objects || args.writes.is_some()
 }
 
 fn kernel_events(args: &RecordArgs) -> PerfOptions {

@@ -2,6 +2,7 @@
 
 mod text;
 
+mod access_lines;
 mod kernel_lines;
 
 mod go;

@@ -14,7 +14,7 @@
 //! An event line is: nanoseconds since the start of the recording (the trace's clock, where the start is unknown),
 //! thread (Go: P0, P1, … and P-1 for none; buffers of an allocator: B0, B1, …), kind, address, count, unit, and where
 //! the trace has it the word `id` with the object's id. The events of all processes of a tree are there; the name and
-//! the pid are those of the first. Lines of what the kernel said of pages are those of `kernel_lines`. What is not known says `unknown`.
+//! the pid are those of the first. Lines of what the kernel said of pages are those of `kernel_lines`, of who wrote and read those of `access_lines`. What is not known says `unknown`.
 
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -22,9 +22,10 @@ use std::path::Path;
 
 use jiff::{Timestamp, tz::TimeZone};
 use pagetrace_format::records::{Stream, StreamKind};
-use pagetrace_format::{Address, Event, EventKind, ObjectId, ProcessId};
-use pagetrace_replay::{KernelTimeline, Metadata, Timeline};
+use pagetrace_format::{Address, Event, EventKind, ObjectId, ProcessId, Trace, TraceNanos};
+use pagetrace_replay::{AccessTimeline, KernelTimeline, Metadata, Timeline};
 
+use super::access_lines::AccessLines;
 use super::kernel_lines::write_kernel_event;
 use super::{Export, ExportOptions};
 use crate::trace_input::TraceInput;
@@ -57,23 +58,55 @@ impl Export for TextExport {
         sizes.0.extend(metadata.objects_before().map(|(process, address, size)| ((Some(process), address), size)));
         let mut gaps = metadata.gaps.iter().filter(|gap| !gap.kept).peekable();
         let start = trace.header().start.0;
-        let mut kernel = KernelTimeline::new(&trace);
+        let mut beside = Beside::new(&trace);
         while let Some((slot, event, id)) = timeline.next_with_id() {
-            while kernel.next_time().is_some_and(|time| time <= event.time)
-                && let Some((_, event)) = kernel.next()
-            {
-                write_kernel_event(out, start, &metadata, &event)?;
-            }
+            beside.write_until(out, start, &metadata, event.time)?;
             while let Some(gap) = gaps.next_if(|gap| gap.end <= event.time) {
                 sizes.forget(gap.process);
             }
             write_event(out, start, &threads[slot], &event, id, &mut sizes)?;
         }
-        while let Some((_, event)) = kernel.next() {
-            write_kernel_event(out, start, &metadata, &event)?;
-        }
+        beside.write_until(out, start, &metadata, TraceNanos(u64::MAX))?;
         writeln!(out, "end date: {}", date(metadata.end.and_then(|end| unix_time(end.unix_ns))))?;
-        Ok((timeline.into_defects().len() + kernel.into_defects().len()) as u64)
+        let defects = timeline.into_defects().len() + beside.kernel.into_defects().len();
+        Ok((defects + beside.accesses.into_defects().len()) as u64)
+    }
+}
+
+/// What is told beside the events of streams.
+struct Beside<'t, 'b> {
+    kernel: KernelTimeline<'t, 'b>,
+    accesses: AccessTimeline<'t, 'b>,
+    lines: AccessLines,
+}
+
+impl<'t, 'b> Beside<'t, 'b> {
+    fn new(trace: &'t Trace<'b>) -> Beside<'t, 'b> {
+        let (kernel, accesses) = (KernelTimeline::new(trace), AccessTimeline::new(trace));
+        Beside { kernel, accesses, lines: AccessLines::default() }
+    }
+
+    /// Writes what was told up to a time. What was known at the same time of the kernel's events comes first.
+    fn write_until(
+        &mut self,
+        out: &mut dyn Write,
+        start: u64,
+        metadata: &Metadata,
+        until: TraceNanos,
+    ) -> io::Result<()> {
+        loop {
+            let accessed = self.accesses.next_time().filter(|&time| time <= until);
+            let kernel_until = accessed.unwrap_or(until);
+            while self.kernel.next_time().is_some_and(|time| time <= kernel_until)
+                && let Some((_, event)) = self.kernel.next()
+            {
+                write_kernel_event(out, start, metadata, &event)?;
+            }
+            match accessed.and_then(|_| self.accesses.next()) {
+                Some(access) => self.lines.write(out, start, metadata, access)?,
+                None => return Ok(()),
+            }
+        }
     }
 }
 

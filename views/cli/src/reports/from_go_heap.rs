@@ -108,6 +108,7 @@ fn process_of(heap: &go_heap::GoHeap) -> Process {
             inherited: Some(heap.events.object),
         },
         touches: None,
+        writes: None,
         advice: Vec::new(),
         leaks: Vec::new(),
         sites: state.sites.iter().map(site).collect(),

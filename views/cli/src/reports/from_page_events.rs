@@ -77,14 +77,18 @@ fn reach_of(touch: &FirstTouch, process: ProcessId, metadata: &Metadata) -> &'st
     }
 }
 
+fn stack_of(touch: &FirstTouch, symbols: &Symbols<'_>) -> Vec<String> {
+    functions_of(&touch.frames, touch.has_stack(), symbols)
+}
+
 /// The functions of a stack. Of an instruction alone it is the function without the line, so that the many instructions
 /// of a loop are one site.
-fn stack_of(touch: &FirstTouch, symbols: &Symbols<'_>) -> Vec<String> {
-    if !touch.frames.is_empty() && touch.frames.iter().all(|frame| symbols.is_tracer(frame)) {
+pub fn functions_of(frames: &[Frame], has_stack: bool, symbols: &Symbols<'_>) -> Vec<String> {
+    if !frames.is_empty() && frames.iter().all(|frame| symbols.is_tracer(frame)) {
         return vec!["(pagetrace itself)".into()];
     }
-    let functions = touch.frames.iter().flat_map(|frame| symbols.functions(frame));
-    if touch.has_stack() {
+    let functions = frames.iter().flat_map(|frame| symbols.functions(frame));
+    if has_stack {
         return functions.map(ToString::to_string).collect();
     }
     functions.last().map(without_line).into_iter().collect()

@@ -15,7 +15,7 @@ use super::report_model::{
     At, Buffer, Cgroup, Classes, Defect, Dropped, EventCounts, Final, Gap, Gaps, KernelFigures, Leak, Lost, NamedBytes,
     Objects, PageCounts, Peak, Process, Report, Rss, Site, SnapshotFacts, Source, StackShares, Stacks,
 };
-use super::{from_go_pages, from_history, from_page_events, give_back, go_text};
+use super::{from_go_pages, from_history, from_page_events, from_writes, give_back, go_text};
 use crate::symbols::Symbols;
 
 /// Makes the report of a replayed trace; `asked` is the moment's name on the command line.
@@ -126,6 +126,7 @@ fn process_of(replayed: &Replayed, it: &ReplayedProcess, symbols: &Symbols<'_>) 
             .page_events
             .as_ref()
             .map(|events| from_page_events::touches_of(events, it.process.id, &replayed.metadata, symbols)),
+        writes: from_writes::writes_of(replayed, it, symbols),
         objects: Objects {
             live: it.objects.map(|objects| objects.live),
             live_bytes: it.objects.map(|objects| objects.live_bytes),

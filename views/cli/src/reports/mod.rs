@@ -7,6 +7,7 @@ pub mod from_replay;
 mod from_page_events;
 
 mod from_history;
+mod from_writes;
 
 pub mod text;
 
@@ -15,6 +16,7 @@ mod stack_text;
 mod touch_text;
 
 mod timeline_text;
+mod write_text;
 
 mod dropped_text;
 
@@ -43,3 +45,4 @@ mod quantities;
 pub use from_go_heap::report_of_go_heap;
 pub use from_page_events::{cause_of, frames_of as frames_of_touches};
 pub use from_replay::report_of;
+pub use from_writes::frames_of as frames_of_writes;

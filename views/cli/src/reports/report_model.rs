@@ -7,6 +7,8 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 
 mod account;
 pub use account::{Advice, Allocator, Cgroup, Heap, Leak};
+mod writes;
+pub use writes::{Cold, Fork, ObjectsOnPage, Watched, WriteSite, Writes, WrittenPage, WrittenResident};
 
 mod go_pages;
 pub use go_pages::{GoGoal, GoPagePoint, GoPages, GoReuse, GoReuseShare, GoScavengerPace};
@@ -211,6 +213,8 @@ pub struct Process {
     pub objects: Objects,
     /// `None` where no source of page events was active.
     pub touches: Option<Touches>,
+    /// Who wrote its pages, `None` where that was not tracked.
+    pub writes: Option<Writes>,
     /// What would give memory back, and how much, most bytes first.
     pub advice: Vec<Advice>,
     /// Sites that look as if they leaked, at the process's end, most bytes first.

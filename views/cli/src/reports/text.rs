@@ -15,6 +15,7 @@ use super::report_model::{NamedBytes, Process, Report, Rss, Site};
 use super::stack_text::write_object_stacks;
 use super::timeline_text::write_timeline;
 use super::touch_text::{write_agreement, write_touches};
+use super::write_text::write_writes;
 use super::{go_heap_text, go_text};
 
 /// How headings look.
@@ -152,6 +153,7 @@ fn write_process(report: &Report, process: &Process, out: &mut dyn Write) -> io:
     write_sites("Who holds the live memory", SiteOrder::Live, &process.sites, out)?;
     write_sites("Who pins sparse pages", SiteOrder::Pinned, &process.sites, out)?;
     write_touches(process, &format!("{HEADING}Who touched resident anonymous pages first{HEADING:#}"), out)?;
+    write_writes(process, out)?;
     let Some((rss, whole)) = known else { return Ok(()) };
     write_largest("Largest runs of free pages that the allocator keeps", &rss.largest_retained, out)?;
     if classes_of(rss).iter().any(|(class, part)| *class == "other_anonymous" && *part * 20 > whole as i64) {

@@ -32,4 +32,6 @@ mod stacks;
 
 mod kernel_events;
 
+mod writes;
+
 mod symbols;

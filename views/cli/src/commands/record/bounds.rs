@@ -11,12 +11,12 @@ use pagetrace_format::{Chunk, FormatError, Trace, TraceNanos};
 use pagetrace_kernel::recorder::{Bounds, CutError, CutOrder, Shortened, Shortener};
 use pagetrace_replay::compact;
 
+use super::durations::{keep_last, number_and_unit};
 use super::output::{Place, WrittenFile};
 use crate::trace_input::TraceInput;
 
 /// With less there would be no room for what programs hold beside what happens.
 const MAX_SIZE_LEAST: u64 = 1 << 20;
-const KEEP_LAST_LEAST: Duration = Duration::from_secs(1);
 /// Events after the cut take one in so many of the bytes that the shorter trace may have.
 const EVENTS_ONE_IN: u64 = 3;
 const NOT_THERE: &str = "the trace is not where it was written any more";
@@ -29,7 +29,7 @@ pub struct BoundsArgs {
     #[arg(long, value_name = "SIZE", value_parser = size)]
     max_size: Option<u64>,
     /// Keep at least so much of the end, and not much more than twice that, such as 30s, 10m or 2h; at least 1s
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", value_parser = keep_last)]
     keep_last: Option<Duration>,
 }
 
@@ -66,30 +66,6 @@ fn size(text: &str) -> Result<u64, String> {
         return Err(format!("expected at least 1MiB (1048576 bytes), found {bytes} bytes: choose a larger size"));
     }
     Ok(bytes)
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    let expected = || format!("expected a duration such as 30s, 10m or 2h, found {text:?}");
-    let (number, unit) = number_and_unit(text);
-    let seconds: u64 = match unit {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        "d" => 86_400,
-        _ => return Err(expected()),
-    };
-    let seconds = number.parse::<u64>().ok().and_then(|number| number.checked_mul(seconds)).ok_or_else(expected)?;
-    let duration = Duration::from_secs(seconds);
-    // Times of a trace are nanoseconds in 64 bits.
-    if duration < KEEP_LAST_LEAST || seconds > u64::MAX / 4_000_000_000 {
-        return Err(format!("expected at least 1s and at most some centuries, found {text:?}"));
-    }
-    Ok(duration)
-}
-
-fn number_and_unit(text: &str) -> (&str, &str) {
-    let text = text.trim();
-    text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()))
 }
 
 /// Makes the shorter trace beside the one that is written.
@@ -255,21 +231,5 @@ mod tests {
         let made = Compactor::new(&path, written).shorten(&order);
         assert!(matches!(&made, Err(CutError::Failed(why)) if why == NOT_THERE), "{made:?}");
         assert_eq!(fs::read(&path).expect("it is left"), b"something else");
-    }
-
-    #[test]
-    fn durations_are_written_so() {
-        fn check(text: &str, expected: Option<u64>) {
-            assert_eq!(duration(text).ok(), expected.map(Duration::from_secs), "{text}");
-        }
-        check("30s", Some(30));
-        check("10m", Some(600));
-        check("2h", Some(7200));
-        check("1d", Some(86_400));
-        check("0s", None);
-        check("30", None);
-        check("1.5h", None);
-        check("99999999999999h", None);
-        check("", None);
     }
 }
