@@ -5,10 +5,12 @@ import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { chromium } from "playwright-core";
 
+// As root there is no sandbox, and what a browser asks of its makers in the background is no part of the test.
+const FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"];
 const settings = JSON.parse(readFileSync(process.argv[2], "utf8"));
 const { report } = settings;
 const process0 = report.processes[0];
-const browser = await chromium.launch({ executablePath: settings.chromium, args: ["--no-sandbox", "--disable-gpu"] });
+const browser = await chromium.launch({ executablePath: settings.chromium, args: FLAGS });
 
 /** Opens a page; whatever it complains of, or asks of the network, fails the test. */
 async function open(url, viewport = { width: 1280, height: 800 }, colorScheme = "light") {
