@@ -36,7 +36,7 @@ pub struct HistoryLimits {
 
 impl HistoryLimits {
     /// Classes over time, for a small part of the time that the replay takes.
-    pub const CLASSES: HistoryLimits = HistoryLimits { moments: 120, work: 1 << 18, events_for_work: 32, bytes: 0 };
+    pub const CLASSES: HistoryLimits = HistoryLimits { moments: 120, work: 1 << 18, events_for_work: 64, bytes: 0 };
 
     /// Everything, with so many bytes of pages and sites.
     #[must_use]

@@ -8,6 +8,8 @@ import { category, PAGE_COLOURS, PAGE_WORDS, ramp, rgb } from "./palette";
 import type { State } from "./state";
 
 const LABEL_PIXELS = 190;
+/** Narrower maps have no room for labels: what is under the pointer is named below. */
+const LABELS_FROM = 500;
 const LABEL_HEIGHT = 13;
 
 export class PageMap {
@@ -136,7 +138,7 @@ export class PageMap {
   }
 
   private get plotWidth(): number {
-    return Math.max(this.canvas.clientWidth - (this.canvas.clientWidth > 560 ? LABEL_PIXELS : 0), 50);
+    return Math.max(this.canvas.clientWidth - (this.canvas.clientWidth > LABELS_FROM ? LABEL_PIXELS : 0), 50);
   }
 
   private draw(): void {

@@ -120,7 +120,7 @@ async function aPageIsPicked(page) {
     tiles.push(Number(await page.locator("[data-tile-ms]").getAttribute("data-tile-ms")));
   }
   const columns = 12;
-  const width = size.width > 560 ? size.width - 190 : size.width;
+  const width = size.width > 500 ? size.width - 190 : size.width;
   // The moment of the report is the last but one.
   await page.mouse.click(size.x + (width * (columns - 1.5)) / columns, size.y + size.height * 0.5);
   const detail = page.locator("#page-detail");
