@@ -23,11 +23,13 @@ pub fn write_go_pages(report: &Report, pages: &GoPages, out: &mut dyn Write) -> 
     ];
     write_lines(&lines, true, out)?;
     write_lanes(&pages.lanes, report.duration_ns, out)?;
-    if pages.pace.runs == 0 {
-        return writeln!(out, "\nThe scavenger gave nothing back.");
+    match pages.pace.runs {
+        0 => writeln!(out, "\nThe scavenger gave nothing back.")?,
+        _ => {
+            write_pace(report, pages, out)?;
+            write_reuse(pages, out)?;
+        }
     }
-    write_pace(report, pages, out)?;
-    write_reuse(pages, out)?;
     write_goals(pages, out)
 }
 
