@@ -90,6 +90,9 @@ mod objects;
 
 mod traced;
 
+mod page_writes;
+
+mod access_error;
 mod error;
 
 #[cfg(not(feature = "enabled"))]
@@ -107,6 +110,7 @@ mod twin {
     pub use crate::on::*;
 }
 
+pub use access_error::AccessError;
 pub use error::Error;
 pub use hooks::{
     Caller, Function, PendingFree, SandboxEntered, Ticks, attach, code_unloaded, fault_handling_begins, fork_begins,
@@ -119,5 +123,9 @@ pub use objects::{
     object_containing, page_bytes, page_of, statistics,
 };
 pub use page_trace_buf::{EventMask, PageEventKind, PageTraceBuf, ThreadBuf, TracedRun, shared_buf, thread_buf};
+pub use page_writes::{
+    Interval, MonotonicNanos, PageInfo, Thread, WriteStatistics, WriteTracking, end_write_epoch, page_info,
+    stop_tracking_writes, task_begins, track_writes, write_statistics,
+};
 pub use recording::{Builder, Guard, Off, State, TraceFormat, WhenFull, finish, flush, init, off, on, reset, state};
 pub use traced::Traced;

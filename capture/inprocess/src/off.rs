@@ -3,10 +3,12 @@
 use std::path::Path;
 use std::time::Duration;
 
+use crate::access_error::AccessError;
 use crate::error::Error;
 use crate::hooks::{Caller, Function};
 use crate::objects::{BucketId, FrameError, Object, PageFrame, Statistics};
 use crate::page_trace_buf::{EventMask, PageEventKind, TracedRun};
+use crate::page_writes::{PageInfo, WriteStatistics, WriteTracking};
 use crate::recording::{Off, State, TraceFormat, WhenFull};
 
 #[inline(always)]
@@ -302,3 +304,34 @@ pub fn frame_of(_address: usize) -> Result<PageFrame, FrameError> {
 pub fn statistics() -> Statistics {
     Statistics::default()
 }
+
+#[inline(always)]
+pub fn current_thread() -> u32 {
+    0
+}
+
+#[inline(always)]
+pub fn track_writes(_what: WriteTracking) -> Result<(), AccessError> {
+    Ok(())
+}
+
+#[inline(always)]
+pub fn stop_tracking_writes() {}
+
+#[inline(always)]
+pub fn page_info(_address: usize) -> Option<PageInfo> {
+    None
+}
+
+#[inline(always)]
+pub fn end_write_epoch() -> Result<(), AccessError> {
+    Ok(())
+}
+
+#[inline(always)]
+pub fn write_statistics() -> WriteStatistics {
+    WriteStatistics::default()
+}
+
+#[inline(always)]
+pub fn task_begins(_task: Option<u64>) {}

@@ -61,11 +61,22 @@ mod snapshot;
 mod path_buffer;
 mod trace_file;
 
+mod access_chunks;
+mod locked;
+mod mapped_array;
+mod tasks;
+mod tracer_threads;
+mod watched_ranges;
+mod writes;
+
 use core::sync::atomic::Ordering;
 
+use crate::access_error::AccessError;
 use crate::hooks::{Caller, Function};
 use crate::objects::{BucketId, FrameError, Object, ObjectId, PageFrame, Statistics};
 use crate::page_trace_buf::PageEventKind;
+use crate::page_writes::{PageInfo, WriteStatistics, WriteTracking};
+use crate::sys;
 
 use event_buffer::{EventBuffer, Identity};
 use object_table::{Entry, ObjectTable};
@@ -190,6 +201,7 @@ pub fn code_unloaded() {
 }
 
 pub fn thread_ended() {
+    tasks::thread_ended();
     if PROCESS.is_recording()
         && let Some(guard) = RecursionGuard::enter()
     {
@@ -346,6 +358,35 @@ pub fn statistics() -> Statistics {
         lost_events: lost,
         bytes_written: PROCESS.session().map_or(0, |session| session.header().file.bytes.load(Ordering::Relaxed)),
     }
+}
+
+pub fn current_thread() -> u32 {
+    sys::gettid()
+}
+
+pub fn track_writes(what: WriteTracking) -> Result<(), AccessError> {
+    writes::start(&what)
+}
+
+pub fn stop_tracking_writes() {
+    writes::stop();
+}
+
+pub fn page_info(address: usize) -> Option<PageInfo> {
+    writes::page_info(address)
+}
+
+pub fn end_write_epoch() -> Result<(), AccessError> {
+    writes::end_epoch()
+}
+
+pub fn write_statistics() -> WriteStatistics {
+    writes::statistics()
+}
+
+#[inline]
+pub fn task_begins(task: Option<u64>) {
+    tasks::begins(task);
 }
 
 /// A part of the preload library's name.

@@ -15,7 +15,7 @@ use super::switch_lock::SwitchLock;
 use super::thread_state::{self, busy};
 use super::{
     OBJECTS, SHARED_BUFFER, announcements, attach, call_stack, catch_up, drain, flusher, fork_hooks, go_buffers, marks,
-    modules, own_session, page_sets, self_snapshot, tick_line, trace_file,
+    modules, own_session, page_sets, self_snapshot, tick_line, trace_file, writes,
 };
 use crate::error::Error;
 use crate::recording::{Off, State, TraceFormat, WhenFull};
@@ -61,6 +61,7 @@ pub fn init(builder: Builder) -> Result<(), Error> {
         return Err(Error::Memory(std::io::Error::last_os_error()));
     }
     at_first_init();
+    at_first_start();
     PROCESS.modules_seen.forget();
     PROCESS.last_snapshot.iter().for_each(|figure| figure.store(0, Ordering::Relaxed));
     with_scratch(session, |scratch| {
@@ -133,6 +134,7 @@ pub fn on() -> Result<(), Error> {
     PROCESS.resumed_since.store(PROCESS.off_since.load(Ordering::Relaxed), Ordering::Relaxed);
     PROCESS.resumed_kept.store(kept.into(), Ordering::Relaxed);
     PROCESS.resumed_at.store(resumed, Ordering::Release);
+    writes::resume();
     if flusher::somebody_flushes(session.header()) && PROCESS.flusher.load(Ordering::Relaxed) != 0 {
         PROCESS.ring_doorbell();
         return Ok(());
@@ -154,6 +156,7 @@ pub fn off(mode: Off) -> Result<(), Error> {
         _ => return Err(Error::NotInitialized),
     }
     let keeps = mode == Off::Keep && PROCESS.has_table();
+    writes::pause();
     // What an earlier gap has left is written first: its objects are then as the trace knows them.
     with_scratch(session, |scratch| catch_up::announce(session, scratch))?;
     OBJECTS.set_keeping(keeps);
@@ -234,6 +237,7 @@ fn finish_locked() -> Result<(), Error> {
         return Ok(());
     }
     let session = PROCESS.session().ok_or(Error::NotInitialized)?;
+    writes::stop();
     let was = lifecycle();
     OBJECTS.set_keeping(true);
     set_lifecycle(lifecycle::FINISHED);
@@ -331,14 +335,21 @@ fn set_lifecycle(to: u32) {
     INHERITED.lifecycle.store(to, Ordering::Release);
 }
 
-/// What is registered with the C library once and stays.
+/// What is registered with the C library once and stays: for a recording, or for accesses alone.
+pub fn at_first_start() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        sys::at_fork(fork_hooks::prepare, fork_hooks::parent, fork_hooks::child);
+        sys::watch_thread_ends(at_thread_end);
+    });
+}
+
+/// The same for recordings.
 fn at_first_init() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         sys::register_barrier();
         sys::at_exit(at_exit);
-        sys::at_fork(fork_hooks::prepare, fork_hooks::parent, fork_hooks::child);
-        sys::watch_thread_ends(at_thread_end);
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
             before(info);

@@ -9,7 +9,7 @@ use pagetrace_format::session::{Session, SessionHeader, block_state, when_full};
 
 use super::flush_lock::{self, FlushLock};
 use super::process::{INHERITED, PROCESS, lifecycle};
-use super::{announcements, catch_up, drain, object_ids, own_session, scratch, self_snapshot};
+use super::{announcements, catch_up, drain, own_session, scratch, self_snapshot, tracer_threads};
 use crate::error::Error;
 use crate::sys;
 
@@ -111,8 +111,7 @@ fn forget() {
 }
 
 extern "C" fn run(argument: *mut c_void) -> *mut c_void {
-    // Its own allocations, if the C library makes any, are none of the program's.
-    object_ids::never_trace_this_thread();
+    let _own = tracer_threads::enter();
     let Some(session) = PROCESS.session() else { return core::ptr::null_mut() };
     let header = session.header();
     let run = argument.addr() as u32;

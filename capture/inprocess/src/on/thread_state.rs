@@ -4,6 +4,7 @@ use core::cell::Cell;
 
 use super::call_stack::LastWalk;
 use super::event_buffer::EventBuffer;
+use super::tasks::TaskLog;
 
 /// One thread's state. All zero at first.
 #[repr(C)]
@@ -20,6 +21,8 @@ pub struct ThreadState {
     pub object_ids: Cell<(u64, u64)>,
     /// Its last call stack, null before the first.
     pub last_walk: Cell<*const LastWalk>,
+    /// What it said that it is at, null before it said anything.
+    pub tasks: Cell<*const TaskLog>,
 }
 
 /// What [`ThreadState::busy`] is besides, in bits that no address of a stack has; 0 for free.

@@ -31,6 +31,7 @@ struct PmScanArg {
 
 /// Categories of pages of linux/fs.h.
 pub mod page_is {
+    pub const WRITTEN: u64 = 1 << 1;
     pub const FILE: u64 = 1 << 2;
     pub const PRESENT: u64 = 1 << 3;
     pub const SWAPPED: u64 = 1 << 4;
@@ -95,6 +96,39 @@ pub fn pagemap_scan(
     };
     // SAFETY: the ioctl reads and writes `arg`, which has the size that it says, and writes at most `vec_len` regions
     // to `vec`; both are exclusively borrowed here and any bits are valid in them.
+    let count = unsafe { libc::ioctl(pagemap.descriptor(), PAGEMAP_SCAN, &raw mut arg) };
+    // SAFETY: errno is the calling thread's own.
+    let count = usize::try_from(count).map_err(|_| unsafe { *libc::__errno_location() })?;
+    Ok(count.min(regions.len()))
+}
+
+/// Flags of `PAGEMAP_SCAN`: found pages are write-protected anew; memory that is not registered for that is EPERM.
+const PM_SCAN_WP_MATCHING: u64 = 1 << 0;
+const PM_SCAN_CHECK_WPASYNC: u64 = 1 << 1;
+
+/// As [`pagemap_scan`], and those of the pages that were written are protected again in the same step, so that no write is
+/// missed or told twice. Pages that are neither present nor swapped are left out and stay unprotected.
+///
+/// # Errors
+/// EPERM where a part of the range is not registered with userfaultfd for asynchronous write protection.
+pub fn pagemap_scan_and_protect(
+    pagemap: &ReadFile,
+    (start, end): (u64, u64),
+    reported: u64,
+    regions: &mut [PageRegion],
+) -> Result<usize, i32> {
+    let mut arg = PmScanArg {
+        size: size_of::<PmScanArg>() as u64,
+        flags: PM_SCAN_WP_MATCHING | PM_SCAN_CHECK_WPASYNC,
+        start,
+        end,
+        vec: regions.as_mut_ptr() as u64,
+        vec_len: regions.len() as u64,
+        category_anyof_mask: page_is::PRESENT | page_is::SWAPPED,
+        return_mask: reported,
+        ..PmScanArg::default()
+    };
+    // SAFETY: as in `pagemap_scan`; write protection that the kernel resolves by itself changes nothing for the program.
     let count = unsafe { libc::ioctl(pagemap.descriptor(), PAGEMAP_SCAN, &raw mut arg) };
     // SAFETY: errno is the calling thread's own.
     let count = usize::try_from(count).map_err(|_| unsafe { *libc::__errno_location() })?;

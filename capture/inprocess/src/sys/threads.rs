@@ -123,6 +123,41 @@ pub fn start_thread(
     })
 }
 
+/// Starts a thread that gets no signals, on a stack of the tracer's own memory, for [`join_thread`].
+///
+/// # Safety
+/// The stack is mapped, page aligned, and nobody else's until the thread has been joined.
+pub unsafe fn start_thread_on(
+    stack: (*const u8, usize),
+    run: extern "C" fn(*mut c_void) -> *mut c_void,
+) -> io::Result<libc::pthread_t> {
+    with_signals_blocked(|| {
+        let mut attributes = MaybeUninit::<libc::pthread_attr_t>::zeroed();
+        let mut thread = MaybeUninit::<libc::pthread_t>::zeroed();
+        // SAFETY: attributes are initialized before they are used and destroyed after; the routine is a function, the
+        // stack the caller's promise. Where the call succeeds it has written the thread.
+        unsafe {
+            libc::pthread_attr_init(attributes.as_mut_ptr());
+            libc::pthread_attr_setstack(attributes.as_mut_ptr(), stack.0 as *mut _, stack.1);
+            let result = libc::pthread_create(thread.as_mut_ptr(), attributes.as_ptr(), run, ptr::null_mut());
+            libc::pthread_attr_destroy(attributes.as_mut_ptr());
+            if result == 0 { Ok(thread.assume_init()) } else { Err(io::Error::from_raw_os_error(result)) }
+        }
+    })
+}
+
+/// Waits until a thread of [`start_thread_on`] has ended.
+pub fn join_thread(thread: libc::pthread_t) {
+    // SAFETY: started joinable, and joined once by the callers.
+    without_cancellation(|| unsafe { libc::pthread_join(thread, ptr::null_mut()) });
+}
+
+/// Waits until one of the descriptors can be read, or the time is over (poll(2)).
+pub fn wait_for_any(polled: &mut [libc::pollfd], timeout_ms: u32) {
+    // SAFETY: the entries are exclusively borrowed, and as many as given.
+    unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, timeout_ms.min(60_000) as c_int) };
+}
+
 /// Runs `work` with all signals held back from this thread, and takes away those that its writes have caused: a broken
 /// pipe or a file that is too large is the tracer's affair, not the program's.
 pub fn with_signals_blocked<T>(work: impl FnOnce() -> T) -> T {

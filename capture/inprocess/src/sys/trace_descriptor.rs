@@ -141,7 +141,24 @@ unsafe fn strerror_text(error: i32) -> *const libc::c_char {
     unsafe { libc::strerror(error) }
 }
 
-fn errno() -> i32 {
+/// Whether the descriptor is the kernel's anonymous file of this name, in brackets.
+pub(super) fn is_anonymous(descriptor: i32, name: &[u8]) -> bool {
+    // "/proc/self/fd/", ten digits, and the end of the string.
+    let mut path = *b"/proc/self/fd/0000000000\0";
+    let Ok(mut rest) = u32::try_from(descriptor) else { return false };
+    for digit in path[14..24].iter_mut().rev() {
+        *digit = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+    let first = path[14..23].iter().take_while(|&&digit| digit == b'0').count();
+    path.copy_within(14 + first..25, 14);
+    let mut target = [0; 64];
+    let path = CStr::from_bytes_until_nul(&path).unwrap_or_default();
+    let length = super::files::read_link(path, &mut target).unwrap_or(0);
+    target[..length].strip_prefix(b"anon_inode:") == Some(name)
+}
+
+pub(super) fn errno() -> i32 {
     // SAFETY: the calling thread's own (errno(3)).
     unsafe { *libc::__errno_location() }
 }
