@@ -91,6 +91,7 @@ mod objects;
 mod traced;
 
 mod page_writes;
+mod watch;
 
 mod access_error;
 mod error;
@@ -129,3 +130,4 @@ pub use page_writes::{
 };
 pub use recording::{Builder, Guard, Off, State, TraceFormat, WhenFull, finish, flush, init, off, on, reset, state};
 pub use traced::Traced;
+pub use watch::{Access, AccessKind, Decision, Watch, WatchStatistics, Watching, watch};

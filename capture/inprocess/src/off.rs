@@ -10,6 +10,7 @@ use crate::objects::{BucketId, FrameError, Object, PageFrame, Statistics};
 use crate::page_trace_buf::{EventMask, PageEventKind, TracedRun};
 use crate::page_writes::{PageInfo, WriteStatistics, WriteTracking};
 use crate::recording::{Off, State, TraceFormat, WhenFull};
+use crate::watch::{Watch, WatchStatistics};
 
 #[inline(always)]
 pub fn caller() -> Caller {
@@ -223,6 +224,11 @@ impl Builder {
     }
 
     #[inline(always)]
+    pub fn track_writes(self, _what: WriteTracking) -> Builder {
+        self
+    }
+
+    #[inline(always)]
     pub fn init(self) -> Result<(), Error> {
         Ok(())
     }
@@ -303,6 +309,28 @@ pub fn frame_of(_address: usize) -> Result<PageFrame, FrameError> {
 #[inline(always)]
 pub fn statistics() -> Statistics {
     Statistics::default()
+}
+
+/// Nothing that is watched.
+#[derive(Debug)]
+pub struct Watching;
+
+impl Watching {
+    #[inline(always)]
+    pub fn start(_watch: &Watch) -> Result<Watching, AccessError> {
+        Ok(Watching)
+    }
+
+    #[inline(always)]
+    pub fn statistics(&self) -> WatchStatistics {
+        WatchStatistics::default()
+    }
+}
+
+// As for `FinishWhenDropped`.
+impl Drop for Watching {
+    #[inline(always)]
+    fn drop(&mut self) {}
 }
 
 #[inline(always)]

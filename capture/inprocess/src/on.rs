@@ -67,6 +67,7 @@ mod mapped_array;
 mod tasks;
 mod tracer_threads;
 mod watched_ranges;
+mod watches;
 mod writes;
 
 use core::sync::atomic::Ordering;
@@ -88,6 +89,7 @@ pub use control::{FinishWhenDropped, finish, flush, off, on, reset, state};
 pub use object_events::PendingFree;
 pub use owned_buffer::PageTraceBuf;
 pub use settings::Builder;
+pub use watches::Watching;
 
 /// The live objects of this process.
 static OBJECTS: ObjectTable = ObjectTable::new();

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::error::Error;
+use crate::page_writes::WriteTracking;
 use crate::twin;
 
 /// The format of the file.
@@ -86,6 +87,7 @@ impl Builder {
     /// | `table=no` | see [`Builder::live_table`] |
     /// | `snapshots=no` | see [`Builder::snapshots`] |
     /// | `args=no` | see [`Builder::args`] |
+    /// | `writes`, `writes=100ms` | all writable memory in epochs of 1 s, or so long: see [`Builder::track_writes`] |
     /// | `off` | see [`Builder::start_off`] |
     ///
     /// # Errors
@@ -152,6 +154,13 @@ impl Builder {
     #[inline]
     pub fn start_off(self, off: bool) -> Builder {
         Builder(self.0.start_off(off))
+    }
+
+    /// Tracks writes from the start on, as [`WriteTracking::start`] does. Where they cannot be tracked, that is said on standard
+    /// error and in the trace, and the rest is recorded.
+    #[inline]
+    pub fn track_writes(self, what: WriteTracking) -> Builder {
+        Builder(self.0.track_writes(what))
     }
 
     /// Starts recording. The trace is finished when the guard is dropped; also at exit, if the guard has leaked, and

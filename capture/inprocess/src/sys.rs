@@ -15,9 +15,10 @@ pub mod userfaultfd;
 pub use memory::{install_guard, map_shared, populate, protect, remove_guard, remove_shared};
 pub use private_memory::{map_populated, map_zeroed, private_bytes, reserve_addresses, reserved_addresses, unmap};
 pub use threads::{
-    alternate_stack, at_exit, at_fork, barrier_on_all_processors, join_thread, main_stack_mark, register_barrier,
-    sleep_ns, stack_pointer, start_thread, start_thread_on, thread_pointer, thread_runs, unix_ns, wait_for_any,
-    watch_this_thread, watch_thread_ends, with_signals_blocked, without_cancellation, yield_processor,
+    abort, alternate_stack, at_exit, at_fork, barrier_on_all_processors, join_thread, main_stack_mark,
+    register_barrier, sleep_ns, stack_pointer, start_thread, start_thread_on, stop_process, thread_pointer,
+    thread_runs, unix_ns, wait_for_any, watch_this_thread, watch_thread_ends, with_signals_blocked,
+    without_cancellation, yield_processor,
 };
 pub use trace_descriptor::{
     close, file_identity, is_regular, is_removed, lock_file, move_descriptor_up, open_again, open_for_trace,

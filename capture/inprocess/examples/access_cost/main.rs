@@ -46,7 +46,8 @@ fn main() {
 /// Rounds of writes by four threads, each held against what is known after it.
 fn pattern(memory: usize, pages: usize) {
     let before = write_statistics();
-    let (mut written, mut right, mut wrong, mut nobody, mut missing, mut false_ones) = (0_u64, 0_u64, 0_u64, 0_u64, 0, 0);
+    let (mut written, mut right, mut wrong, mut nobody, mut missing, mut false_ones) =
+        (0_u64, 0_u64, 0_u64, 0_u64, 0, 0);
     for round in 0..4_usize {
         let barrier = Arc::new(Barrier::new(THREADS));
         let begun = Instant::now();
@@ -63,9 +64,8 @@ fn pattern(memory: usize, pages: usize) {
             .collect();
         let threads: Vec<Thread> = handles.into_iter().map(|handle| handle.join().expect("it writes")).collect();
         let lasted = begun.elapsed();
-        let counts: HashMap<usize, u32> = (0..pages)
-            .filter_map(|page| Some((page, page_info(memory + page * PAGE)?.epochs_written)))
-            .collect();
+        let counts: HashMap<usize, u32> =
+            (0..pages).filter_map(|page| Some((page, page_info(memory + page * PAGE)?.epochs_written))).collect();
         end_write_epoch().expect("it is tracked");
         for page in 0..pages {
             let info = page_info(memory + page * PAGE).expect("it is tracked");

@@ -20,13 +20,22 @@ pub fn are_wanted() -> bool {
 
 /// Appends a chunk of them, built in `memory`.
 pub fn append(memory: &mut [u8], items: &[Access]) {
-    if items.is_empty() {
-        return;
-    }
-    let process = process_id(PROCESS.serial());
-    if let Some(chunk) = AccessChunk::write(memory, process, PageShift::KIB_4, items) {
+    if let Some(chunk) = chunk_of(memory, items) {
         append_bytes(chunk);
     }
+}
+
+/// The same for who has the lock for writing.
+pub fn append_locked(memory: &mut [u8], items: &[Access]) {
+    if let Some(chunk) = chunk_of(memory, items)
+        && are_wanted()
+    {
+        trace_file::append(chunk);
+    }
+}
+
+fn chunk_of<'m>(memory: &'m mut [u8], items: &[Access]) -> Option<&'m [u8]> {
+    AccessChunk::write(memory, process_id(PROCESS.serial()), PageShift::KIB_4, items)
 }
 
 /// Says of a source of accesses whether it is active, and what it misses.

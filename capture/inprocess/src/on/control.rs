@@ -15,7 +15,7 @@ use super::switch_lock::SwitchLock;
 use super::thread_state::{self, busy};
 use super::{
     OBJECTS, SHARED_BUFFER, announcements, attach, call_stack, catch_up, drain, flusher, fork_hooks, go_buffers, marks,
-    modules, own_session, page_sets, self_snapshot, tick_line, trace_file, writes,
+    modules, own_session, page_sets, self_snapshot, tick_line, trace_file, watches, writes,
 };
 use crate::error::Error;
 use crate::recording::{Off, State, TraceFormat, WhenFull};
@@ -82,6 +82,9 @@ pub fn init(builder: Builder) -> Result<(), Error> {
         set_lifecycle(lifecycle::RECORDING);
         PROCESS.activate(active::RECORDING);
     }
+    if let Some(what) = builder.writes {
+        writes::start_with_recording(&what, builder.start_off);
+    }
     Ok(())
 }
 
@@ -135,6 +138,7 @@ pub fn on() -> Result<(), Error> {
     PROCESS.resumed_kept.store(kept.into(), Ordering::Relaxed);
     PROCESS.resumed_at.store(resumed, Ordering::Release);
     writes::resume();
+    watches::rest(false);
     if flusher::somebody_flushes(session.header()) && PROCESS.flusher.load(Ordering::Relaxed) != 0 {
         PROCESS.ring_doorbell();
         return Ok(());
@@ -157,6 +161,7 @@ pub fn off(mode: Off) -> Result<(), Error> {
     }
     let keeps = mode == Off::Keep && PROCESS.has_table();
     writes::pause();
+    watches::rest(true);
     // What an earlier gap has left is written first: its objects are then as the trace knows them.
     with_scratch(session, |scratch| catch_up::announce(session, scratch))?;
     OBJECTS.set_keeping(keeps);
@@ -238,6 +243,7 @@ fn finish_locked() -> Result<(), Error> {
     }
     let session = PROCESS.session().ok_or(Error::NotInitialized)?;
     writes::stop();
+    watches::end_all();
     let was = lifecycle();
     OBJECTS.set_keeping(true);
     set_lifecycle(lifecycle::FINISHED);
@@ -274,6 +280,7 @@ fn write_rest(session: Session, scratch: &mut Scratch, quiet: bool) {
         drain::fill_blocks_of(session, PROCESS.serial());
     }
     announcements::all(session, scratch);
+    watches::write_accesses(scratch.chunk);
     drain::drain(session, scratch, drain::of_whom(session));
     // Losses are counted before the hook leaves: these are all.
     announcements::all(session, scratch);

@@ -9,7 +9,7 @@ use pagetrace_format::session::{Session, SessionHeader, block_state, when_full};
 
 use super::flush_lock::{self, FlushLock};
 use super::process::{INHERITED, PROCESS, lifecycle};
-use super::{announcements, catch_up, drain, own_session, scratch, self_snapshot, tracer_threads};
+use super::{announcements, catch_up, drain, own_session, scratch, self_snapshot, tracer_threads, watches};
 use crate::error::Error;
 use crate::sys;
 
@@ -71,6 +71,7 @@ pub fn pass(session: Session, _lock: &FlushLock) -> u32 {
     announcements::all(session, scratch);
     catch_up::announce(session, scratch);
     let drained = drain::drain(session, scratch, drain::of_whom(session));
+    watches::write_accesses(scratch.chunk);
     announcements::modules(false, scratch);
     if INHERITED.lifecycle.load(Ordering::Relaxed) == lifecycle::RECORDING {
         self_snapshot::take_if_due(scratch);

@@ -4,7 +4,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use super::process::{INHERITED, PROCESS, lifecycle};
 use super::thread_state::{self, busy};
-use super::{OBJECTS, attach, page_sets, writes};
+use super::{OBJECTS, attach, page_sets, watches, writes};
 
 /// Whether the fork that is going on holds the live table. Forks are one after the other, by the table's locks.
 static LOCKED: AtomicBool = AtomicBool::new(false);
@@ -13,6 +13,7 @@ static LOCKED: AtomicBool = AtomicBool::new(false);
 pub extern "C" fn prepare() {
     // First: who ends an epoch waits for the right to write, whose holder may wait for the live table.
     writes::fork_begins();
+    watches::fork_begins();
     if is_on() {
         // Handlers of others, which run while the table is locked, may allocate, and signals may come.
         thread_state::current().busy.set(thread_state::current().busy.get() | busy::AROUND_FORK);
@@ -27,6 +28,7 @@ pub extern "C" fn prepare() {
 /// In the parent, after.
 pub extern "C" fn parent() {
     attach::fork_in_parent();
+    watches::fork_in_parent();
     writes::fork_in_parent();
     if LOCKED.swap(false, Ordering::Relaxed) {
         // SAFETY: `prepare` has locked them all, in this thread: another one that forks waits there for the locks.
@@ -44,6 +46,7 @@ pub extern "C" fn child() {
     page_sets::forget_readers_in_child();
     leave();
     attach::fork_in_child();
+    watches::fork_in_child();
     writes::fork_in_child();
 }
 

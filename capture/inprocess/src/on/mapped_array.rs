@@ -70,6 +70,15 @@ impl<T: Copy> MappedArray<T> {
         self.length - self.used
     }
 
+    /// Forgets all, and the room for it.
+    pub fn unmap(&mut self) {
+        if !self.base.is_null() {
+            // SAFETY: mapped by `make`, and no reference into it is left.
+            unsafe { sys::unmap(self.base.cast_const().cast(), self.length * size_of::<T>()) };
+        }
+        *self = MappedArray::new();
+    }
+
     /// Forgets all and gives their memory back to the kernel.
     pub fn release(&mut self) {
         self.used = 0;

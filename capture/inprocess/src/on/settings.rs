@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::control;
 use crate::error::Error;
+use crate::page_writes::WriteTracking;
 use crate::recording::{TraceFormat, WhenFull};
 
 /// The environment variable that asks for a recording.
@@ -34,6 +35,7 @@ pub struct Builder {
     pub snapshots: bool,
     pub args: bool,
     pub start_off: bool,
+    pub writes: Option<WriteTracking>,
 }
 
 impl Builder {
@@ -49,6 +51,7 @@ impl Builder {
             snapshots: true,
             args: true,
             start_off: false,
+            writes: None,
         }
     }
 
@@ -88,9 +91,14 @@ impl Builder {
                 ("args", "yes" | "no") => builder.args(value == "yes"),
                 ("table" | "snapshots" | "args", _) => return Err(refused("yes or no behind the =")),
                 ("off", "") => builder.start_off(true),
+                ("writes", "") => builder.track_writes(WriteTracking::all_writable()),
+                ("writes", time) => builder.track_writes(
+                    WriteTracking::all_writable()
+                        .epoch(duration_of(time).ok_or_else(|| refused("writes, or an epoch as in writes=100ms"))?),
+                ),
                 _ => {
                     return Err(refused(
-                        "one of format=, page_size=, interval=, buffer=, full=, table=, snapshots=, args=, off",
+                        "one of format=, page_size=, interval=, buffer=, full=, table=, snapshots=, args=, writes, off",
                     ));
                 }
             })
@@ -131,6 +139,10 @@ impl Builder {
 
     pub fn start_off(self, start_off: bool) -> Builder {
         Builder { start_off, ..self }
+    }
+
+    pub fn track_writes(self, what: WriteTracking) -> Builder {
+        Builder { writes: Some(what), ..self }
     }
 
     pub fn init(self) -> Result<(), Error> {

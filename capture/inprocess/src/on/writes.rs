@@ -47,7 +47,7 @@ static SETTINGS: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
 static PERIOD_NS: AtomicU64 = AtomicU64::new(0);
 
 /// The thread naps no longer than this, so that it ends soon when it is to.
-const NAP_MS_MAX: u64 = 20;
+const NAP_NS_MAX: u64 = 20_000_000;
 const STACK_BYTES: usize = 256 << 10;
 /// Processors whose rings wake the thread; those beyond are looked at after each nap.
 const POLLED_MAX: usize = 256;
@@ -126,6 +126,18 @@ pub fn start(what: &WriteTracking) -> Result<(), AccessError> {
         .unwrap_or(Err(AccessError::Busy))
 }
 
+/// The same with a recording, which goes on without where it cannot be; at once, or when it is switched on.
+pub fn start_with_recording(what: &WriteTracking, later: bool) {
+    match start(what) {
+        Ok(()) if later => pause(),
+        Ok(()) | Err(AccessError::AlreadyTracking) => {}
+        Err(error) => {
+            access_chunks::append_source(SOURCE, false, &error.to_string());
+            eprintln!("pagetrace: writes are not tracked: {error}");
+        }
+    }
+}
+
 /// See [`crate::stop_tracking_writes`].
 pub fn stop() {
     RESUMES.store(false, Ordering::Relaxed);
@@ -195,6 +207,13 @@ pub fn end_epoch() -> Result<(), AccessError> {
         return Err(AccessError::NotTracking);
     }
     TRACKER.with(Tracker::end_epoch).unwrap_or(Err(AccessError::Busy))
+}
+
+/// A range is to be watched by others: ends the tracking of it, until the list of such ranges has it no more.
+pub fn let_go_of((start, end): (usize, usize)) {
+    if TRACKING.load(Ordering::Acquire) {
+        TRACKER.with(|tracker| tracker.let_go_of(start, end));
+    }
 }
 
 /// See [`crate::page_info`].
@@ -275,8 +294,8 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
     });
     let count = polled.iter().filter(|entry| entry.fd >= 0).count();
     while TRACKING.load(Ordering::Acquire) {
-        let left_ms = next.saturating_sub(sys::monotonic_ns()).div_ceil(1_000_000);
-        sys::wait_for_any(&mut polled[..count], left_ms.min(NAP_MS_MAX) as u32);
+        let left = next.saturating_sub(sys::monotonic_ns());
+        sys::wait_for_any(&mut polled[..count], left.clamp(1, NAP_NS_MAX));
         // A descriptor that the program has closed would wake at once, each time.
         polled[..count].iter_mut().filter(|entry| entry.revents & libc::POLLIN == 0).for_each(|entry| {
             if entry.revents != 0 {

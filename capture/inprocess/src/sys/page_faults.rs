@@ -167,11 +167,6 @@ impl FaultRing {
         }
     }
 
-    /// Bytes for records.
-    pub fn data_bytes(&self) -> usize {
-        self.data_bytes
-    }
-
     /// Takes what is in it now. How many records the kernel says were lost before.
     pub fn take(&mut self, each: &mut dyn FnMut(&Fault)) -> u64 {
         // SAFETY: both words are in the first page of the mapping, which lasts as long as this.

@@ -152,10 +152,26 @@ pub fn join_thread(thread: libc::pthread_t) {
     without_cancellation(|| unsafe { libc::pthread_join(thread, ptr::null_mut()) });
 }
 
-/// Waits until one of the descriptors can be read, or the time is over (poll(2)).
-pub fn wait_for_any(polled: &mut [libc::pollfd], timeout_ms: u32) {
-    // SAFETY: the entries are exclusively borrowed, and as many as given.
-    unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, timeout_ms.min(60_000) as c_int) };
+/// Waits until one of the descriptors can be read, or the time is over (ppoll(2)).
+pub fn wait_for_any(polled: &mut [libc::pollfd], timeout_ns: u64) {
+    let seconds = (timeout_ns / 1_000_000_000) as i64;
+    let timeout = libc::timespec { tv_sec: seconds, tv_nsec: (timeout_ns % 1_000_000_000) as i64 };
+    // SAFETY: the entries are exclusively borrowed, and as many as given; the time is valid, and no signals change.
+    unsafe { libc::ppoll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, &raw const timeout, ptr::null()) };
+}
+
+/// Stops this process (SIGSTOP) until somebody has it go on.
+pub fn stop_process() {
+    // SAFETY: takes no pointers.
+    unsafe { libc::kill(libc::getpid(), libc::SIGSTOP) };
+}
+
+/// Says why on standard error, and aborts (abort(3)).
+pub fn abort(why: &[u8]) -> ! {
+    // Nothing can be done if nobody listens.
+    let _ = super::write_all(libc::STDERR_FILENO, why);
+    // SAFETY: does not return.
+    unsafe { libc::abort() }
 }
 
 /// Runs `work` with all signals held back from this thread, and takes away those that its writes have caused: a broken

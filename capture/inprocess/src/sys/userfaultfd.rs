@@ -12,6 +12,7 @@ const UFFD_API: u64 = 0xaa;
 
 /// Features, and modes of registration, of linux/userfaultfd.h.
 pub mod feature {
+    pub const EVENT_REMAP: u64 = 1 << 2;
     pub const EVENT_REMOVE: u64 = 1 << 3;
     pub const EVENT_UNMAP: u64 = 1 << 6;
     pub const THREAD_ID: u64 = 1 << 8;
@@ -98,6 +99,8 @@ pub enum Event {
     Fault { address: usize, write: bool, protected: bool, tid: u32 },
     /// The program gave this range back, by madvise(2) or munmap(2).
     Removed { start: usize, end: usize },
+    /// The program moved this many bytes, by mremap(2).
+    Remapped { from: usize, to: usize, bytes: usize },
     /// Nothing that was asked for.
     Other,
 }
@@ -106,6 +109,7 @@ impl Message {
     /// What it says.
     pub fn event(&self) -> Event {
         const PAGEFAULT: u8 = 0x12;
+        const REMAP: u8 = 0x14;
         const REMOVE: u8 = 0x15;
         const UNMAP: u8 = 0x16;
         let [first, second, third] = self.arguments;
@@ -117,6 +121,7 @@ impl Message {
                 tid: third as u32,
             },
             REMOVE | UNMAP => Event::Removed { start: first as usize, end: second as usize },
+            REMAP => Event::Remapped { from: first as usize, to: second as usize, bytes: third as usize },
             _ => Event::Other,
         }
     }
@@ -184,13 +189,11 @@ impl Userfaultfd {
         self.ioctl(number(0x04, size_of::<ZeroPage>()), &mut argument)
     }
 
-    /// Moves pages, those that are there, and wakes nobody. How many bytes were gone through before an error, if one came.
-    pub fn move_pages(&self, from: usize, to: usize, bytes: usize) -> (usize, Result<(), i32>) {
-        let mode = MOVE_ALLOW_SRC_HOLES | DONTWAKE;
+    /// Moves pages from one range to another, and wakes nobody. With `holes` those that are there, else all must be.
+    pub fn move_pages(&self, (from, to): (usize, usize), bytes: usize, holes: bool) -> Result<(), i32> {
+        let mode = DONTWAKE | if holes { MOVE_ALLOW_SRC_HOLES } else { 0 };
         let mut argument = Move { dst: to as u64, src: from as u64, len: bytes as u64, mode, moved: 0 };
-        let result = self.ioctl(number(0x05, size_of::<Move>()), &mut argument);
-        let moved = if result.is_ok() { bytes } else { usize::try_from(argument.moved).unwrap_or(0) };
-        (moved, result)
+        self.ioctl(number(0x05, size_of::<Move>()), &mut argument)
     }
 
     /// Takes messages: how many, 0 where there is none.

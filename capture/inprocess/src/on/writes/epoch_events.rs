@@ -3,7 +3,7 @@
 use pagetrace_format::access::{
     Access, AccessChunk, AccessSource, FirstWriter, PageRange, WriteEpoch, WriteLabel, WrittenRun,
 };
-use pagetrace_format::{Address, PageCount, PageIndex, PageShift, StackId, TraceNanos};
+use pagetrace_format::{Address, PageCount, PageIndex, StackId, TraceNanos};
 
 use super::super::access_chunks;
 use super::super::mapped_array::MappedArray;
@@ -126,6 +126,3 @@ fn joined(run: &mut WrittenRun, page: usize, label: WriteLabel, by: Option<&Note
     run.range.pages.0 += 1;
     true
 }
-
-/// The kernel's pages.
-pub const PAGE_SHIFT: PageShift = PageShift::KIB_4;

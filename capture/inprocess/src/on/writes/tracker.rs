@@ -296,6 +296,15 @@ impl Tracker {
         record.set_written(self.epoch, writer);
     }
 
+    /// Ends the tracking of a range that is in the list of those to leave out.
+    pub fn let_go_of(&mut self, start: usize, end: usize) {
+        // What was written until here is told, and the range is left out from here on.
+        let _ = self.end_epoch();
+        if let Some(userfaultfd) = &self.userfaultfd {
+            let _ = userfaultfd.unregister(start, end);
+        }
+    }
+
     /// Disarms everything and gives all back.
     pub fn close(&mut self) {
         if let Some(userfaultfd) = self.userfaultfd.take()

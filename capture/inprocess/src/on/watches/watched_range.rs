@@ -1,0 +1,302 @@
+//! One watched range: its pages are moved to a stash that nobody knows, and moved back one by one as somebody comes for them.
+//!
+//! ```text
+//!            moved away                     somebody reads: moved back, write-protected
+//!   open ────────────────▶ armed ──────────────────────────────────────────────▶ open to reads
+//!    ▲  ▲                    │ somebody writes: moved back                            │
+//!    │  └────────────────────┘                                                        │
+//!    └────────────────────────────────────────────────────── somebody writes ─────────┘
+//!   open, and cannot be moved (shared with a forked child, or pinned): write-protected, so that writes alone are seen
+//! ```
+
+use super::super::mapped_array::MappedArray;
+use crate::sys::userfaultfd::{Userfaultfd, mode};
+use crate::sys::{self, PAGE_BYTES};
+
+/// A page is armed again before its period is over, so often, to see who else comes for it…
+const EARLY_MAX: u8 = 8;
+/// …after so long.
+pub const EARLY_AFTER_NS: u64 = 200_000;
+
+/// Where a page is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Open,
+    Armed,
+    OpenToReads,
+}
+
+/// What is known of a page.
+#[derive(Clone, Copy, Debug)]
+struct Page {
+    state: State,
+    /// Whether it is among those that are to be armed again.
+    touched: bool,
+    /// How often it was armed early in this period.
+    early: u8,
+    /// Who was seen at it last in this period, 0 for nobody.
+    seen: u32,
+    /// Whether that wrote.
+    seen_writing: bool,
+    /// Who was seen writing last, 0 for nobody, and when.
+    modified_by: u32,
+    modified_at: u64,
+}
+
+const NEW: Page =
+    Page { state: State::Open, touched: true, early: 0, seen: 0, seen_writing: false, modified_by: 0, modified_at: 0 };
+
+/// The range.
+pub struct WatchedRange {
+    start: usize,
+    end: usize,
+    stash: usize,
+    pages: MappedArray<Page>,
+    /// Pages that were accessed since they were armed.
+    touched: MappedArray<u32>,
+}
+
+/// What an access was, for those who are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Who modified the page last and when, if that was another thread.
+    pub modified: Option<(u32, u64)>,
+    /// Whether it is news: not what the same thread was seen doing before in this period.
+    pub is_news: bool,
+    /// By protection, not by absence.
+    pub protected: bool,
+    /// Whether the page should be armed early, to see who else comes.
+    pub early: bool,
+}
+
+impl WatchedRange {
+    pub const fn new() -> WatchedRange {
+        WatchedRange { start: 0, end: 0, stash: 0, pages: MappedArray::new(), touched: MappedArray::new() }
+    }
+
+    /// Takes a range over: registers it, and makes room for what is to be known and for its pages.
+    ///
+    /// # Errors
+    /// The kernel's number.
+    pub fn begin(&mut self, userfaultfd: &Userfaultfd, start: usize, end: usize) -> Result<(), i32> {
+        let count = (end - start) / PAGE_BYTES;
+        let mut pages = MappedArray::new();
+        let mut touched = MappedArray::new();
+        // SAFETY: anywhere.
+        let stash = unsafe { sys::map_zeroed(core::ptr::null(), end - start) };
+        let (Some(stash), true) = (stash, pages.make(count) && touched.make(count)) else { return Err(libc::ENOMEM) };
+        *self = WatchedRange { start, end, stash: stash as usize, pages, touched };
+        for index in 0..count {
+            self.pages.push(NEW);
+            self.touched.push(index as u32);
+        }
+        let registered = userfaultfd
+            .register(self.stash, self.stash + (end - start), mode::MISSING)
+            .and_then(|()| userfaultfd.register(start, end, mode::MISSING | mode::WRITE_PROTECT));
+        registered.inspect_err(|_| self.unmap())
+    }
+
+    /// Gives all pages back, and everything that was taken for them.
+    pub fn end(&mut self, userfaultfd: &Userfaultfd) {
+        self.restore(userfaultfd);
+        let _ = userfaultfd.unregister(self.start, self.end);
+        let _ = userfaultfd.unregister(self.stash, self.stash + (self.end - self.start));
+        let _ = userfaultfd.wake(self.start, self.end);
+        self.unmap();
+    }
+
+    /// Whether an address lies in it.
+    pub fn holds(&self, address: usize) -> bool {
+        (self.start..self.end).contains(&address)
+    }
+
+    /// Moves all pages back. Whoever comes then finds them.
+    pub fn restore(&mut self, userfaultfd: &Userfaultfd) {
+        for index in 0..self.pages.values().len() {
+            match self.pages.values()[index].state {
+                State::Open => continue,
+                State::Armed => {
+                    self.move_back(userfaultfd, index, false);
+                }
+                State::OpenToReads => {}
+            }
+            let start = self.address(index);
+            let _ = userfaultfd.write_protect(start, start + PAGE_BYTES, false);
+            let _ = userfaultfd.wake(start, start + PAGE_BYTES);
+            self.open(index, State::Open);
+        }
+    }
+
+    /// A period begins: arms all pages that were accessed.
+    pub fn arm(&mut self, userfaultfd: &Userfaultfd) {
+        let count = self.pages.values().len();
+        let all_open = || self.pages.values().iter().all(|page| page.state == State::Open);
+        if self.touched.values().len() == count
+            && all_open()
+            && userfaultfd.move_pages((self.start, self.stash), self.end - self.start, true).is_ok()
+        {
+            self.pages.values_mut().iter_mut().for_each(|page| page.state = State::Armed);
+        }
+        let mut kept = 0;
+        for at in 0..self.touched.values().len() {
+            let index = self.touched.values()[at];
+            self.pages.values_mut()[index as usize].early = 0;
+            self.pages.values_mut()[index as usize].seen = 0;
+            if self.arm_page(userfaultfd, index as usize) {
+                self.pages.values_mut()[index as usize].touched = false;
+            } else {
+                // Not now: it is tried again.
+                self.touched.values_mut()[kept] = index;
+                kept += 1;
+            }
+        }
+        self.touched.truncate(kept);
+    }
+
+    /// Arms the page of an address within its period.
+    pub fn arm_early(&mut self, userfaultfd: &Userfaultfd, address: usize) {
+        let index = (address - self.start) / PAGE_BYTES;
+        let page = &mut self.pages.values_mut()[index];
+        if page.state != State::Armed && page.early < EARLY_MAX {
+            page.early += 1;
+            // It stays among the touched ones, so that the next period finds it.
+            self.arm_page(userfaultfd, index);
+        }
+    }
+
+    /// What an access is that has come to an address.
+    pub fn seen(&mut self, address: usize, tid: u32, write: bool, time: u64) -> Seen {
+        let page = &mut self.pages.values_mut()[(address - self.start) / PAGE_BYTES];
+        let modified =
+            (page.modified_by != 0 && page.modified_by != tid).then_some((page.modified_by, page.modified_at));
+        let is_news = page.seen != tid || write && !page.seen_writing;
+        let seen =
+            Seen { modified, is_news, protected: page.state == State::OpenToReads, early: page.early < EARLY_MAX };
+        page.seen_writing = write || page.seen_writing && page.seen == tid;
+        page.seen = tid;
+        if write {
+            page.modified_by = tid;
+            page.modified_at = time;
+        }
+        seen
+    }
+
+    /// Lets who waits for an address go on.
+    pub fn resolve(&mut self, userfaultfd: &Userfaultfd, address: usize, write: bool) {
+        let index = (address - self.start) / PAGE_BYTES;
+        let (start, end) = (self.address(index), self.address(index) + PAGE_BYTES);
+        match self.pages.values()[index].state {
+            State::Armed => {
+                if self.move_back(userfaultfd, index, !write) {
+                    self.open(index, if write { State::Open } else { State::OpenToReads });
+                }
+            }
+            State::OpenToReads if write => {
+                let _ = userfaultfd.write_protect(start, end, false);
+                self.open(index, State::Open);
+            }
+            State::Open if !write => {
+                // Given back by the program since it was opened.
+                let _ = userfaultfd.zero_pages(start, end);
+            }
+            State::OpenToReads | State::Open => {
+                let _ = userfaultfd.zero_pages(start, end);
+                let _ = userfaultfd.write_protect(start, end, false);
+                self.open(index, State::Open);
+            }
+        }
+        let _ = userfaultfd.wake(start, end);
+    }
+
+    /// The program has given a range back: what is in the stash of it must not come back.
+    pub fn removed(&mut self, userfaultfd: &Userfaultfd, from: usize, to: usize) {
+        let (from, to) = (from.max(self.start), to.min(self.end));
+        if from < to {
+            let (low, high) = (self.stash + (from - self.start), self.stash + (to - self.start));
+            // Not while it is registered: the kernel would tell this very thread of it, and wait until that has heard.
+            let _ = userfaultfd.unregister(low, high);
+            // SAFETY: within the stash, whose pages nobody refers to.
+            unsafe { sys::give_pages_back(low as *const u8, high - low) };
+            let _ = userfaultfd.register(low, high, mode::MISSING);
+        }
+    }
+
+    /// The program has moved a part of it elsewhere: its pages follow, and are not watched there.
+    pub fn remapped(&mut self, userfaultfd: &Userfaultfd, from: usize, to: usize, bytes: usize) {
+        for index in 0..self.pages.values().len() {
+            let start = self.address(index);
+            if !(from..from + bytes).contains(&start) {
+                continue;
+            }
+            if self.pages.values()[index].state == State::Armed {
+                let stashed = self.stash + index * PAGE_BYTES;
+                // Nothing to move where there was no page.
+                let _ = userfaultfd.move_pages((stashed, to + (start - from)), PAGE_BYTES, true);
+            }
+            self.open(index, State::Open);
+        }
+        let _ = userfaultfd.write_protect(to, to + bytes, false);
+        let _ = userfaultfd.unregister(to, to + bytes);
+    }
+
+    /// Whether it is armed now, or open to reads alone.
+    fn arm_page(&mut self, userfaultfd: &Userfaultfd, index: usize) -> bool {
+        let start = self.address(index);
+        let stashed = self.stash + index * PAGE_BYTES;
+        if self.pages.values()[index].state == State::Armed {
+            return true;
+        }
+        let state = match userfaultfd.move_pages((start, stashed), PAGE_BYTES, true) {
+            Ok(()) => State::Armed,
+            // Shared with a child that was forked, or pinned for a device: then writes at least are seen.
+            Err(libc::EBUSY | libc::EINVAL) => match userfaultfd.write_protect(start, start + PAGE_BYTES, true) {
+                Ok(()) => State::OpenToReads,
+                Err(_) => return false,
+            },
+            Err(_) => return false,
+        };
+        self.pages.values_mut()[index].state = state;
+        true
+    }
+
+    /// False where the kernel is about to change the mapping: who waits is to come again.
+    fn move_back(&mut self, userfaultfd: &Userfaultfd, index: usize, protect: bool) -> bool {
+        let start = self.address(index);
+        let stashed = self.stash + index * PAGE_BYTES;
+        let moved = match userfaultfd.move_pages((stashed, start), PAGE_BYTES, false) {
+            // There was no page, or it was given back meanwhile.
+            Err(libc::ENOENT) => userfaultfd.zero_pages(start, start + PAGE_BYTES),
+            other => other,
+        };
+        match moved {
+            Ok(()) | Err(libc::EEXIST) => {}
+            Err(libc::EAGAIN) => return false,
+            Err(_) => {}
+        }
+        if protect {
+            let _ = userfaultfd.write_protect(start, start + PAGE_BYTES, true);
+        }
+        true
+    }
+
+    fn open(&mut self, index: usize, state: State) {
+        let page = &mut self.pages.values_mut()[index];
+        page.state = state;
+        if !page.touched {
+            page.touched = true;
+            self.touched.push(index as u32);
+        }
+    }
+
+    fn address(&self, index: usize) -> usize {
+        self.start + index * PAGE_BYTES
+    }
+
+    fn unmap(&mut self) {
+        // SAFETY: mapped by `begin`; its pages were moved back, and nobody else knows of it.
+        unsafe { sys::unmap(self.stash as *const u8, self.end - self.start) };
+        self.pages.unmap();
+        self.touched.unmap();
+        (self.start, self.end) = (0, 0);
+    }
+}

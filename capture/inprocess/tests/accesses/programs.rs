@@ -1,0 +1,7 @@
+//! The programs: each does one thing to its memory, and asserts what the tracer says of it.
+
+pub mod lifecycle;
+pub mod maps;
+pub mod stops;
+pub mod watches;
+pub mod writes;
