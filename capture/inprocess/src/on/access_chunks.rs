@@ -25,10 +25,11 @@ pub fn append(memory: &mut [u8], items: &[Access]) {
     }
 }
 
-/// The same for who has the lock for writing.
+/// The same for who has the lock for writing, also when recording has just gone off.
 pub fn append_locked(memory: &mut [u8], items: &[Access]) {
     if let Some(chunk) = chunk_of(memory, items)
-        && are_wanted()
+        && PROCESS.writes_itself()
+        && !go_buffers::wanted()
     {
         trace_file::append(chunk);
     }

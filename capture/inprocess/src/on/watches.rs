@@ -180,7 +180,11 @@ impl Drop for Watching {
 fn begin(switch: &mut Switch, watch: &Watch, range: (usize, usize)) -> Result<Watching, AccessError> {
     let free_slot = SLOTS.iter().position(|slot| slot.state.load(Ordering::Relaxed) == slot::FREE);
     let index = free_slot.ok_or(AccessError::TooManyWatches)?;
-    if !is_private_memory(range) {
+    let taken = |slot: &Slot| {
+        let (start, end) = slot.range();
+        slot.state.load(Ordering::Acquire) != slot::FREE && start < range.1 && range.0 < end
+    };
+    if !is_private_memory(range) || SLOTS.iter().any(taken) {
         return Err(AccessError::NotPrivateMemory);
     }
     if switch.thread.is_none() {

@@ -7,7 +7,7 @@ use pagetrace_format::access::{AccessSource, Modification, WatchedAccess};
 use pagetrace_format::{Address, StackId, TraceNanos};
 
 use super::super::writes::FaultRings;
-use super::super::{tasks, tracer_threads};
+use super::super::{access_chunks, tasks, tracer_threads};
 use super::watched_range::{EARLY_AFTER_NS, WatchedRange};
 use super::{COMMAND, SLOTS, Slot, command, slot};
 use crate::page_writes::{MonotonicNanos, Thread};
@@ -26,6 +26,10 @@ const MESSAGES: usize = 16;
 const FAULTS: usize = 64;
 /// Pages that wait to be armed early.
 const EARLY: usize = 64;
+/// Moves of memory that wait for the kernel to be done with them: as many as threads that move watched memory at once.
+const MOVES: usize = 64;
+/// Between two tries of what the kernel refuses while it changes mappings.
+const RETRY_NS: u64 = 20_000;
 
 /// What the thread works with. It is in static memory and the thread's own from its start to its end.
 pub struct Handler {
@@ -37,6 +41,8 @@ pub struct Handler {
     faults_seen: usize,
     /// Addresses, each with its time; 0 for a free place.
     early: [(usize, u64); EARLY],
+    /// Memory that the program has moved and whose pages have to follow: from, to, bytes.
+    moves: [Option<(usize, usize, usize)>; MOVES],
     paused: bool,
 }
 
@@ -50,6 +56,7 @@ impl Handler {
             faults: [Fault { instruction: 0, tid: 0, time: 0, address: 0 }; FAULTS],
             faults_seen: 0,
             early: [(0, 0); EARLY],
+            moves: [None; MOVES],
             paused: false,
         }
     }
@@ -82,7 +89,7 @@ impl Handler {
     fn obey(&mut self, userfaultfd: &Userfaultfd) -> bool {
         match COMMAND.load(Ordering::Acquire) {
             command::PAUSE => {
-                self.ranges.iter_mut().for_each(|range| range.restore(userfaultfd));
+                (0..WATCHES_MAX).for_each(|index| self.restore(userfaultfd, index));
                 self.paused = true;
                 COMMAND.store(command::PAUSED, Ordering::Release);
             }
@@ -124,8 +131,17 @@ impl Handler {
     }
 
     fn end(&mut self, userfaultfd: &Userfaultfd, index: usize, slot: &Slot) {
+        self.restore(userfaultfd, index);
         self.ranges[index].end(userfaultfd);
         slot.state.store(slot::ENDED, Ordering::Release);
+    }
+
+    /// Moves all pages of a range back.
+    fn restore(&mut self, userfaultfd: &Userfaultfd, index: usize) {
+        while !self.ranges[index].restore(userfaultfd) {
+            self.answer(userfaultfd);
+            sys::sleep_ns(RETRY_NS);
+        }
     }
 
     /// Arms what is due; when the next is.
@@ -169,22 +185,48 @@ impl Handler {
             for message in &messages[..count] {
                 match message.event() {
                     Event::Fault { address, write, tid, .. } => self.fault(userfaultfd, address, write, tid),
-                    Event::Removed { start, end } => {
-                        self.ranges.iter_mut().for_each(|range| range.removed(userfaultfd, start, end));
-                    }
+                    Event::Removed { start, end } => self.removed(userfaultfd, start, end),
                     Event::Remapped { from, to, bytes } => {
-                        let moved = self.ranges.iter_mut().find(|range| range.holds(from));
-                        if let Some(range) = moved {
-                            range.remapped(userfaultfd, from, to, bytes);
+                        if let Some(place) = self.moves.iter_mut().find(|place| place.is_none()) {
+                            *place = Some((from, to, bytes));
                         }
                     }
                     Event::Other => {}
                 }
             }
-            if count < MESSAGES {
+            let waits = self.follow_moves(userfaultfd);
+            if count < MESSAGES && !waits {
                 return;
             }
+            if count == 0 {
+                sys::sleep_ns(RETRY_NS);
+            }
         }
+    }
+
+    fn removed(&mut self, userfaultfd: &Userfaultfd, start: usize, end: usize) {
+        // The old place of memory that was moved is told to be removed, too; its pages are on their way.
+        let moved = self.moves.iter().flatten().any(|&(from, _, bytes)| from < end && start < from + bytes);
+        if !moved {
+            self.ranges.iter_mut().for_each(|range| range.removed(userfaultfd, start, end));
+        }
+    }
+
+    /// Whether some have to wait.
+    fn follow_moves(&mut self, userfaultfd: &Userfaultfd) -> bool {
+        let mut waits = false;
+        for place in 0..MOVES {
+            let Some((from, to, bytes)) = self.moves[place] else { continue };
+            let mut done = true;
+            for range in self.ranges.iter_mut().filter(|range| range.overlaps(from, from + bytes)) {
+                done &= range.remapped(userfaultfd, from, to, bytes);
+            }
+            if done {
+                self.moves[place] = None;
+            }
+            waits |= !done;
+        }
+        waits
     }
 
     fn fault(&mut self, userfaultfd: &Userfaultfd, address: usize, write: bool, tid: u32) {
@@ -221,17 +263,18 @@ impl Handler {
         let (instruction, task) = (self.instruction(address, tid), tasks::at(tid, time));
         if write { &slot.writes } else { &slot.reads }.fetch_add(1, Ordering::Relaxed);
         slot.foreign.fetch_add(seen.modified.is_some().into(), Ordering::Relaxed);
-        let put = access_queue::put(&WatchedAccess {
-            time: TraceNanos(time),
-            tid,
-            address: Address(address as u64),
-            instruction: Address(instruction.unwrap_or(0)),
-            stack: StackId(0),
-            task,
-            write,
-            source: if seen.protected { AccessSource::WriteProtection } else { AccessSource::MissingPages },
-            foreign: seen.modified.map(|(tid, time)| Modification { tid, time: TraceNanos(time) }),
-        });
+        let put = !access_chunks::are_wanted()
+            || access_queue::put(&WatchedAccess {
+                time: TraceNanos(time),
+                tid,
+                address: Address(address as u64),
+                instruction: Address(instruction.unwrap_or(0)),
+                stack: StackId(0),
+                task,
+                write,
+                source: if seen.protected { AccessSource::WriteProtection } else { AccessSource::MissingPages },
+                foreign: seen.modified.map(|(tid, time)| Modification { tid, time: TraceNanos(time) }),
+            });
         slot.lost.fetch_add((!put).into(), Ordering::Relaxed);
         let Some(callback) = slot.callback() else { return };
         let decision = callback(&Access {

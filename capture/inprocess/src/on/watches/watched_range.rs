@@ -96,9 +96,8 @@ impl WatchedRange {
         registered.inspect_err(|_| self.unmap())
     }
 
-    /// Gives all pages back, and everything that was taken for them.
+    /// Gives back everything that was taken for it, once its pages are back.
     pub fn end(&mut self, userfaultfd: &Userfaultfd) {
-        self.restore(userfaultfd);
         let _ = userfaultfd.unregister(self.start, self.end);
         let _ = userfaultfd.unregister(self.stash, self.stash + (self.end - self.start));
         let _ = userfaultfd.wake(self.start, self.end);
@@ -110,21 +109,29 @@ impl WatchedRange {
         (self.start..self.end).contains(&address)
     }
 
-    /// Moves all pages back. Whoever comes then finds them.
-    pub fn restore(&mut self, userfaultfd: &Userfaultfd) {
+    /// Whether a part of a range lies in it.
+    pub fn overlaps(&self, from: usize, to: usize) -> bool {
+        self.start < to && from < self.end
+    }
+
+    /// Moves all pages back. Whoever comes then finds them. False while the kernel is changing mappings, since it waits for its
+    /// messages to be read: then it is to be tried again.
+    pub fn restore(&mut self, userfaultfd: &Userfaultfd) -> bool {
         for index in 0..self.pages.values().len() {
-            match self.pages.values()[index].state {
+            let state = self.pages.values()[index].state;
+            match state {
                 State::Open => continue,
-                State::Armed => {
-                    self.move_back(userfaultfd, index, false);
-                }
-                State::OpenToReads => {}
+                State::Armed if !self.move_back(userfaultfd, index, false) => return false,
+                State::Armed | State::OpenToReads => {}
             }
             let start = self.address(index);
-            let _ = userfaultfd.write_protect(start, start + PAGE_BYTES, false);
+            if userfaultfd.write_protect(start, start + PAGE_BYTES, false) == Err(libc::EAGAIN) {
+                return false;
+            }
             let _ = userfaultfd.wake(start, start + PAGE_BYTES);
             self.open(index, State::Open);
         }
+        true
     }
 
     /// A period begins: arms all pages that were accessed.
@@ -221,8 +228,9 @@ impl WatchedRange {
         }
     }
 
-    /// The program has moved a part of it elsewhere: its pages follow, and are not watched there.
-    pub fn remapped(&mut self, userfaultfd: &Userfaultfd, from: usize, to: usize, bytes: usize) {
+    /// The program has moved a part of it elsewhere: its pages follow, and are not watched there. False while the kernel is still
+    /// changing mappings: then it is to be tried again.
+    pub fn remapped(&mut self, userfaultfd: &Userfaultfd, from: usize, to: usize, bytes: usize) -> bool {
         for index in 0..self.pages.values().len() {
             let start = self.address(index);
             if !(from..from + bytes).contains(&start) {
@@ -231,12 +239,15 @@ impl WatchedRange {
             if self.pages.values()[index].state == State::Armed {
                 let stashed = self.stash + index * PAGE_BYTES;
                 // Nothing to move where there was no page.
-                let _ = userfaultfd.move_pages((stashed, to + (start - from)), PAGE_BYTES, true);
+                if userfaultfd.move_pages((stashed, to + (start - from)), PAGE_BYTES, true) == Err(libc::EAGAIN) {
+                    return false;
+                }
             }
             self.open(index, State::Open);
         }
         let _ = userfaultfd.write_protect(to, to + bytes, false);
         let _ = userfaultfd.unregister(to, to + bytes);
+        true
     }
 
     /// Whether it is armed now, or open to reads alone.

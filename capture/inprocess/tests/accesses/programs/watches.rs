@@ -69,7 +69,7 @@ pub fn reads_and_writes(file: &Path) {
     for access in &found {
         let function = if access.kind == AccessKind::Read { sys::read as *const () } else { sys::write as *const () };
         let distance = access.instruction.expect("it is known").wrapping_sub(function as usize);
-        assert!(distance < 4096, "the instruction is in the function that does it: {access:?}");
+        assert!(distance < 64, "the instruction is in the function that does it: {access:?}");
         assert_eq!(access.task, (access.thread == me).then_some(77));
         assert_eq!(access.modified_by, None);
     }
