@@ -1,5 +1,6 @@
 //! The twin of `on.rs` for builds without the feature `enabled`: the same signatures, empty.
 
+use core::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
@@ -8,9 +9,9 @@ use crate::error::Error;
 use crate::hooks::{Caller, Function};
 use crate::objects::{BucketId, FrameError, Object, PageFrame, Statistics};
 use crate::page_trace_buf::{EventMask, PageEventKind, TracedRun};
-use crate::page_writes::{PageInfo, WriteStatistics, WriteTracking};
+use crate::page_writes::{PageInfo, WriteStatistics};
 use crate::recording::{Off, State, TraceFormat, WhenFull};
-use crate::watch::{Watch, WatchStatistics};
+use crate::watch::{Access, Decision, WatchStatistics};
 
 #[inline(always)]
 pub fn caller() -> Caller {
@@ -224,7 +225,7 @@ impl Builder {
     }
 
     #[inline(always)]
-    pub fn track_writes(self, _what: WriteTracking) -> Builder {
+    pub fn track_writes(self, _what: crate::WriteTracking) -> Builder {
         self
     }
 
@@ -317,11 +318,6 @@ pub struct Watching;
 
 impl Watching {
     #[inline(always)]
-    pub fn start(_watch: &Watch) -> Result<Watching, AccessError> {
-        Ok(Watching)
-    }
-
-    #[inline(always)]
     pub fn statistics(&self) -> WatchStatistics {
         WatchStatistics::default()
     }
@@ -338,9 +334,56 @@ pub fn current_thread() -> u32 {
     0
 }
 
-#[inline(always)]
-pub fn track_writes(_what: WriteTracking) -> Result<(), AccessError> {
-    Ok(())
+/// Nothing to track.
+#[derive(Clone, Debug)]
+pub struct WriteTracking;
+
+impl WriteTracking {
+    #[inline(always)]
+    pub fn new(_range: Option<Range<usize>>) -> WriteTracking {
+        WriteTracking
+    }
+
+    #[inline(always)]
+    pub fn epoch(self, _epoch: Duration) -> WriteTracking {
+        self
+    }
+
+    #[inline(always)]
+    pub fn start(self) -> Result<(), AccessError> {
+        Ok(())
+    }
+}
+
+/// Nothing to watch.
+#[derive(Clone, Debug)]
+pub struct Watch;
+
+impl Watch {
+    #[inline(always)]
+    pub fn new(_range: Range<usize>) -> Watch {
+        Watch
+    }
+
+    #[inline(always)]
+    pub fn rearm_every(self, _period: Duration) -> Watch {
+        self
+    }
+
+    #[inline(always)]
+    pub fn on_access(self, _callback: fn(&Access) -> Decision) -> Watch {
+        self
+    }
+
+    #[inline(always)]
+    pub fn system_calls_may_fail(self) -> Watch {
+        self
+    }
+
+    #[inline(always)]
+    pub fn start(self) -> Result<Watching, AccessError> {
+        Ok(Watching)
+    }
 }
 
 #[inline(always)]

@@ -76,7 +76,7 @@ use crate::access_error::AccessError;
 use crate::hooks::{Caller, Function};
 use crate::objects::{BucketId, FrameError, Object, ObjectId, PageFrame, Statistics};
 use crate::page_trace_buf::PageEventKind;
-use crate::page_writes::{PageInfo, WriteStatistics, WriteTracking};
+use crate::page_writes::{PageInfo, WriteStatistics};
 use crate::sys;
 
 use event_buffer::{EventBuffer, Identity};
@@ -89,7 +89,8 @@ pub use control::{FinishWhenDropped, finish, flush, off, on, reset, state};
 pub use object_events::PendingFree;
 pub use owned_buffer::PageTraceBuf;
 pub use settings::Builder;
-pub use watches::Watching;
+pub use watches::{Watch, Watching};
+pub use writes::WriteTracking;
 
 /// The live objects of this process.
 static OBJECTS: ObjectTable = ObjectTable::new();
@@ -364,10 +365,6 @@ pub fn statistics() -> Statistics {
 
 pub fn current_thread() -> u32 {
     sys::gettid()
-}
-
-pub fn track_writes(what: WriteTracking) -> Result<(), AccessError> {
-    writes::start(&what)
 }
 
 pub fn stop_tracking_writes() {

@@ -100,25 +100,25 @@ pub struct WriteStatistics {
 /// ```
 #[derive(Clone, Debug)]
 #[must_use = "nothing is tracked before start"]
-pub struct WriteTracking {
-    pub(crate) range: Option<Range<usize>>,
-    pub(crate) epoch: Duration,
-}
+pub struct WriteTracking(pub(crate) twin::WriteTracking);
 
 impl WriteTracking {
     /// All memory that the program may write to but for the tracer's own and for devices, also what it maps later.
+    #[inline]
     pub fn all_writable() -> WriteTracking {
-        WriteTracking { range: None, epoch: Duration::from_secs(1) }
+        WriteTracking(twin::WriteTracking::new(None))
     }
 
     /// What of a range of addresses is writable, also what is mapped there later. It is widened to whole pages.
+    #[inline]
     pub fn range(range: Range<usize>) -> WriteTracking {
-        WriteTracking { range: Some(range), epoch: Duration::from_secs(1) }
+        WriteTracking(twin::WriteTracking::new(Some(range)))
     }
 
-    /// How long an epoch is, 1 s by default, at least 1 ms. One also ends when half a million writes have come in it.
+    /// How long an epoch is, 1 s by default, at least 1 ms. One also ends when some hundred thousand writes have come in it.
+    #[inline]
     pub fn epoch(self, epoch: Duration) -> WriteTracking {
-        WriteTracking { epoch: epoch.max(Duration::from_millis(1)), ..self }
+        WriteTracking(self.0.epoch(epoch))
     }
 
     /// Starts it. From here on a write to a page costs one fault an epoch, about 1.2 µs. Forked children track their own
@@ -129,7 +129,7 @@ impl WriteTracking {
     /// not permit it; [`AccessError::Range`] for an empty range; [`AccessError::Memory`], [`AccessError::ThreadNotStarted`].
     #[inline]
     pub fn start(self) -> Result<(), AccessError> {
-        twin::track_writes(self)
+        self.0.start()
     }
 }
 

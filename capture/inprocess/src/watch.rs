@@ -96,34 +96,33 @@ pub struct WatchStatistics {
 /// ```
 #[derive(Clone, Debug)]
 #[must_use = "nothing is watched before start"]
-pub struct Watch {
-    pub(crate) range: Range<usize>,
-    pub(crate) period: Duration,
-    pub(crate) callback: Option<fn(&Access) -> Decision>,
-    pub(crate) system_calls_may_fail: bool,
-}
+pub struct Watch(twin::Watch);
 
 impl Watch {
     /// Watches a range of addresses.
+    #[inline]
     pub fn range(range: Range<usize>) -> Watch {
-        Watch { range, period: Duration::from_millis(10), callback: None, system_calls_may_fail: false }
+        Watch(twin::Watch::new(range))
     }
 
     /// How often pages are armed again, each 10 ms by default, at least 1 ms.
+    #[inline]
     pub fn rearm_every(self, period: Duration) -> Watch {
-        Watch { period: period.max(Duration::from_millis(1)), ..self }
+        Watch(self.0.rearm_every(period))
     }
 
     /// Shows each access that is seen to `callback` before it proceeds. It runs on a thread of the tracer's, while the thread
     /// that accesses the page waits, and must not touch the range nor wait for anybody who might.
+    #[inline]
     pub fn on_access(self, callback: fn(&Access) -> Decision) -> Watch {
-        Watch { callback: Some(callback), ..self }
+        Watch(self.0.on_access(callback))
     }
 
     /// Accepts that system calls which are given an address in the range may fail with EFAULT while its page is armed. That is
     /// so for users without CAP_SYS_PTRACE where the sysctl `vm.unprivileged_userfaultfd` is 0; with it nothing fails.
+    #[inline]
     pub fn system_calls_may_fail(self) -> Watch {
-        Watch { system_calls_may_fail: true, ..self }
+        Watch(self.0.system_calls_may_fail())
     }
 
     /// Starts. It ends when the handle is dropped, and with [`finish`](crate::finish); it rests while recording is
@@ -135,7 +134,7 @@ impl Watch {
     /// [`AccessError::ThreadNotStarted`].
     #[inline]
     pub fn start(self) -> Result<Watching, AccessError> {
-        Ok(Watching(twin::Watching::start(&self)?))
+        Ok(Watching(self.0.start()?))
     }
 }
 

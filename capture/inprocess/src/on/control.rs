@@ -83,7 +83,7 @@ pub fn init(builder: Builder) -> Result<(), Error> {
         PROCESS.activate(active::RECORDING);
     }
     if let Some(what) = builder.writes {
-        writes::start_with_recording(&what, builder.start_off);
+        writes::start_with_recording(what.0, builder.start_off);
     }
     Ok(())
 }

@@ -5,7 +5,9 @@ mod handler;
 mod watched_range;
 
 use core::cell::UnsafeCell;
+use core::ops::Range;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use core::time::Duration;
 
 use pagetrace_format::snapshot::Permissions;
 
@@ -16,7 +18,7 @@ use super::{access_chunks, control, writes};
 use crate::access_error::AccessError;
 use crate::sys::userfaultfd::{Userfaultfd, feature};
 use crate::sys::{self, PAGE_BYTES};
-use crate::watch::{Access, Decision, Watch, WatchStatistics};
+use crate::watch::{Access, Decision, WatchStatistics};
 
 use handler::Handler;
 
@@ -131,18 +133,44 @@ pub struct Watching {
     generation: u32,
 }
 
-impl Watching {
-    /// See [`Watch::start`].
-    pub fn start(watch: &Watch) -> Result<Watching, AccessError> {
-        let start = watch.range.start / PAGE_BYTES * PAGE_BYTES;
-        let end = watch.range.end.checked_next_multiple_of(PAGE_BYTES).ok_or(AccessError::Range)?;
-        if watch.range.start >= watch.range.end {
+/// See [`crate::Watch`].
+#[derive(Clone, Debug)]
+pub struct Watch {
+    range: Range<usize>,
+    period: Duration,
+    callback: Option<fn(&Access) -> Decision>,
+    system_calls_may_fail: bool,
+}
+
+impl Watch {
+    pub fn new(range: Range<usize>) -> Watch {
+        Watch { range, period: Duration::from_millis(10), callback: None, system_calls_may_fail: false }
+    }
+
+    pub fn rearm_every(self, period: Duration) -> Watch {
+        Watch { period: period.max(Duration::from_millis(1)), ..self }
+    }
+
+    pub fn on_access(self, callback: fn(&Access) -> Decision) -> Watch {
+        Watch { callback: Some(callback), ..self }
+    }
+
+    pub fn system_calls_may_fail(self) -> Watch {
+        Watch { system_calls_may_fail: true, ..self }
+    }
+
+    pub fn start(self) -> Result<Watching, AccessError> {
+        let start = self.range.start / PAGE_BYTES * PAGE_BYTES;
+        let end = self.range.end.checked_next_multiple_of(PAGE_BYTES).ok_or(AccessError::Range)?;
+        if self.range.start >= self.range.end {
             return Err(AccessError::Range);
         }
         control::at_first_start();
-        SWITCH.with(|switch| begin(switch, watch, (start, end))).unwrap_or(Err(AccessError::Busy))
+        SWITCH.with(|switch| begin(switch, &self, (start, end))).unwrap_or(Err(AccessError::Busy))
     }
+}
 
+impl Watching {
     pub fn statistics(&self) -> WatchStatistics {
         let slot = &SLOTS[self.slot];
         if slot.generation.load(Ordering::Acquire) != self.generation {

@@ -15,12 +15,14 @@ mod tracker;
 mod writers;
 
 use core::ffi::c_void;
+use core::ops::Range;
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use core::time::Duration;
 
 use super::locked::Locked;
 use super::{access_chunks, control, tracer_threads};
 use crate::access_error::AccessError;
-use crate::page_writes::{PageInfo, Thread, WriteStatistics, WriteTracking};
+use crate::page_writes::{PageInfo, Thread, WriteStatistics};
 use crate::sys::{self, PAGE_BYTES};
 
 pub use fault_rings::FaultRings;
@@ -102,33 +104,49 @@ impl Counts {
     }
 }
 
-/// See [`WriteTracking::start`].
-pub fn start(what: &WriteTracking) -> Result<(), AccessError> {
-    let range = match &what.range {
-        None => (0, 0),
-        Some(range) if range.start < range.end => {
-            let end = range.end.checked_next_multiple_of(PAGE_BYTES).ok_or(AccessError::Range)?;
-            (range.start / PAGE_BYTES * PAGE_BYTES, end)
-        }
-        Some(_) => return Err(AccessError::Range),
-    };
-    control::at_first_start();
-    SWITCH
-        .with(|switch| {
-            if TRACKING.load(Ordering::Acquire) {
-                return Err(AccessError::AlreadyTracking);
-            }
-            SETTINGS[0].store(range.0, Ordering::Relaxed);
-            SETTINGS[1].store(range.1, Ordering::Relaxed);
-            PERIOD_NS.store(u64::try_from(what.epoch.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
-            begin(switch)
-        })
-        .unwrap_or(Err(AccessError::Busy))
+/// See [`crate::WriteTracking`].
+#[derive(Clone, Debug)]
+pub struct WriteTracking {
+    range: Option<Range<usize>>,
+    epoch: Duration,
 }
 
-/// The same with a recording, which goes on without where it cannot be; at once, or when it is switched on.
-pub fn start_with_recording(what: &WriteTracking, later: bool) {
-    match start(what) {
+impl WriteTracking {
+    pub fn new(range: Option<Range<usize>>) -> WriteTracking {
+        WriteTracking { range, epoch: Duration::from_secs(1) }
+    }
+
+    pub fn epoch(self, epoch: Duration) -> WriteTracking {
+        WriteTracking { epoch: epoch.max(Duration::from_millis(1)), ..self }
+    }
+
+    pub fn start(self) -> Result<(), AccessError> {
+        let range = match self.range {
+            None => (0, 0),
+            Some(range) if range.start < range.end => {
+                let end = range.end.checked_next_multiple_of(PAGE_BYTES).ok_or(AccessError::Range)?;
+                (range.start / PAGE_BYTES * PAGE_BYTES, end)
+            }
+            Some(_) => return Err(AccessError::Range),
+        };
+        control::at_first_start();
+        SWITCH
+            .with(|switch| {
+                if TRACKING.load(Ordering::Acquire) {
+                    return Err(AccessError::AlreadyTracking);
+                }
+                SETTINGS[0].store(range.0, Ordering::Relaxed);
+                SETTINGS[1].store(range.1, Ordering::Relaxed);
+                PERIOD_NS.store(u64::try_from(self.epoch.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+                begin(switch)
+            })
+            .unwrap_or(Err(AccessError::Busy))
+    }
+}
+
+/// Starts it with a recording, which goes on without where it cannot be; at once, or when it is switched on.
+pub fn start_with_recording(what: WriteTracking, later: bool) {
+    match what.start() {
         Ok(()) if later => pause(),
         Ok(()) | Err(AccessError::AlreadyTracking) => {}
         Err(error) => {

@@ -103,6 +103,31 @@ fn subject_recorded_work(work: fn() -> usize) -> usize {
 }
 
 #[inline(never)]
+fn subject_accesses(memory: &mut [u8; 64], index: usize) -> u8 {
+    #[cfg(feature = "calls")]
+    let watching = {
+        let tracking = pagetrace::WriteTracking::all_writable().epoch(std::time::Duration::from_millis(5));
+        if let Err(error) = pagetrace::track_writes(tracking) {
+            eprintln!("{error}");
+        }
+        pagetrace::task_begins(Some(7));
+        pagetrace::Watch::range(index..index).on_access(|_| pagetrace::Decision::Abort).start().ok()
+    };
+    memory[index & 63] = memory[index & 63].wrapping_add(1);
+    #[cfg(feature = "calls")]
+    {
+        let _ = pagetrace::end_write_epoch();
+        if let Some(info) = pagetrace::page_info(index) {
+            return info.epochs_written as u8;
+        }
+        if pagetrace::write_statistics().faults_lost + watching.map_or(0, |it| it.statistics().foreign) > 5 {
+            pagetrace::stop_tracking_writes();
+        }
+    }
+    memory[index & 31]
+}
+
+#[inline(never)]
 fn subject_heap_objects(count: usize) -> usize {
     let mut list = Vec::new();
     for number in 0..count {
@@ -112,7 +137,7 @@ fn subject_heap_objects(count: usize) -> usize {
 }
 
 #[cfg(feature = "calls")]
-const BUFFER_BYTES: usize = size_of::<(pagetrace::PageTraceBuf, pagetrace::Traced<std::alloc::System>, pagetrace::Guard, pagetrace::Builder)>();
+const BUFFER_BYTES: usize = size_of::<(pagetrace::PageTraceBuf, pagetrace::Traced<std::alloc::System>, pagetrace::Guard, pagetrace::Builder, pagetrace::WriteTracking, pagetrace::Watch, pagetrace::Watching)>();
 #[cfg(not(feature = "calls"))]
 const BUFFER_BYTES: usize = 0;
 
@@ -126,6 +151,7 @@ fn main() {
     black_box(subject_thread_runs(base, 2));
     black_box(subject_pool_object(black_box(&mut [8; 8]), 3, base));
     black_box(subject_recorded_work(|| subject_heap_objects(black_box(10))));
+    black_box(subject_accesses(black_box(&mut [7; 64]), black_box(3)));
     black_box(sys::subject_direct_block(&ALLOCATOR, black_box(100)));
     if std::env::args().nth(1).as_deref() == Some("panic") {
         panic!("as this program was asked to");
