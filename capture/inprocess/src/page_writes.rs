@@ -74,6 +74,8 @@ pub struct WriteStatistics {
     pub threads_unseen: u64,
     /// Bytes of memory whose writes are seen.
     pub bytes_tracked: u64,
+    /// Bytes of writable memory whose writes cannot be seen: somebody else has registered it, or the kernel refuses.
+    pub bytes_untracked: u64,
     /// How long the last look at all pages took, nanoseconds.
     pub last_scan_ns: u64,
 }

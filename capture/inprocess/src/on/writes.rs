@@ -70,6 +70,7 @@ struct Counts {
     faults_lost: AtomicU64,
     threads_unseen: AtomicU64,
     bytes_tracked: AtomicU64,
+    bytes_untracked: AtomicU64,
     last_scan_ns: AtomicU64,
 }
 
@@ -84,6 +85,7 @@ impl Counts {
             faults_lost: AtomicU64::new(0),
             threads_unseen: AtomicU64::new(0),
             bytes_tracked: AtomicU64::new(0),
+            bytes_untracked: AtomicU64::new(0),
             last_scan_ns: AtomicU64::new(0),
         }
     }
@@ -98,6 +100,7 @@ impl Counts {
             &self.faults_lost,
             &self.threads_unseen,
             &self.bytes_tracked,
+            &self.bytes_untracked,
             &self.last_scan_ns,
         ];
         all.iter().for_each(|count| count.store(0, Ordering::Relaxed));
@@ -224,7 +227,8 @@ pub fn end_epoch() -> Result<(), AccessError> {
     if !TRACKING.load(Ordering::Acquire) {
         return Err(AccessError::NotTracking);
     }
-    TRACKER.with(Tracker::end_epoch).unwrap_or(Err(AccessError::Busy))
+    // A handler that forks while its thread has the tracker would leave it to the child as it is.
+    sys::with_signals_blocked(|| TRACKER.with(Tracker::end_epoch).unwrap_or(Err(AccessError::Busy)))
 }
 
 /// A range is to be watched by others: ends the tracking of it, until the list of such ranges has it no more.
@@ -263,6 +267,7 @@ pub fn statistics() -> WriteStatistics {
         faults_lost: get(&COUNTS.faults_lost),
         threads_unseen: get(&COUNTS.threads_unseen),
         bytes_tracked: get(&COUNTS.bytes_tracked),
+        bytes_untracked: get(&COUNTS.bytes_untracked),
         last_scan_ns: get(&COUNTS.last_scan_ns),
     }
 }
@@ -281,9 +286,8 @@ pub fn fork_in_parent() {
 
 /// In the child, which has nothing of its parent's protection: it begins anew, with a thread of its own.
 pub fn fork_in_child() {
-    if FORKS.swap(false, Ordering::Relaxed) {
-        TRACKER.let_go();
-    }
+    FORKS.store(false, Ordering::Relaxed);
+    TRACKER.let_go();
     SWITCH.let_go();
     tracer_threads::forget_in_child();
     let tracked = TRACKING.swap(false, Ordering::Relaxed);

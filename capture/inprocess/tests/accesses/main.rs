@@ -44,6 +44,8 @@ const CASES: &[Case] = &[
     case("new_mappings", maps::new_mappings),
     case("heap_grows", maps::heap_grows),
     case("moved_memory", maps::moved_memory),
+    case("huge_pages", maps::huge_pages),
+    case("mapped_again", maps::mapped_again),
     case("files_and_shared_memory", maps::files_and_shared_memory),
     case("forked_child", lifecycle::forked_child),
     case("forks_under_load", lifecycle::forks_under_load),

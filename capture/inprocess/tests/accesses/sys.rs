@@ -24,6 +24,21 @@ fn map_with(bytes: usize, flags: i32, fd: i32) -> usize {
     base as usize
 }
 
+/// Maps new memory in place of other (mmap(2), MAP_FIXED).
+pub fn map_again(base: usize, bytes: usize) {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    // SAFETY: over memory of `map`, in which zeros are as good.
+    let again = unsafe { libc::mmap(base as *mut _, bytes, protection, flags, -1, 0) };
+    assert_ne!(again, libc::MAP_FAILED, "{}", Error::last_os_error());
+}
+
+/// Has memory come in huge pages (madvise(2), MADV_HUGEPAGE). False where there are none.
+pub fn want_huge_pages(base: usize, bytes: usize) -> bool {
+    // SAFETY: changes nothing in memory.
+    unsafe { libc::madvise(base as *mut _, bytes, libc::MADV_HUGEPAGE) == 0 }
+}
+
 /// munmap(2).
 pub fn unmap(base: usize, bytes: usize) {
     // SAFETY: memory of `map`, whose callers use it no more.

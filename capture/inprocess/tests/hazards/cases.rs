@@ -251,6 +251,7 @@ pub const CASES: &[Case] = &[
     },
     // Everything at once; `cargo xtask stress` runs these for longer.
     Case { name: "stress_exact", program: stress::exact, ..PLAIN },
+    Case { name: "stress_tracked", program: stress::tracked, ..PLAIN },
     Case { name: "stress_switched", program: stress::switched, left: &[left(LeftBehind::LiveAtMost)], ..PLAIN },
 ];
 

@@ -13,7 +13,7 @@ use super::fault_rings::FaultRings;
 use super::page_records::{UNIT_PAGES, units};
 use super::{COUNTS, EPOCHS, RECORDS, WRITERS};
 use crate::sys::files::ReadFile;
-use crate::sys::pagemap::{PageRegion, page_is, pagemap_scan_and_protect};
+use crate::sys::pagemap::{PageRegion, mapping_of, page_is, pagemap_scan_and_protect};
 use crate::sys::userfaultfd::{Userfaultfd, feature, mode};
 use crate::sys::{self, PAGE_BYTES};
 
@@ -39,12 +39,6 @@ pub struct Tracker {
     /// Whether a range of memory has gone in this epoch: what came new may be its contents.
     something_went: bool,
     first_look: bool,
-}
-
-/// What became of a look at a range.
-enum Looked {
-    Whole,
-    NotRegistered,
 }
 
 impl Tracker {
@@ -151,6 +145,8 @@ impl Tracker {
             // The program has closed it, and all was disarmed with it.
             self.userfaultfd =
                 Some(Userfaultfd::open(feature::WP_ASYNC, false).map_err(|errno| unavailable(ASYNC, errno))?);
+            self.rings.close();
+            self.rings.open(RING_BYTES);
             self.first_look = true;
             self.ranges.release();
         }
@@ -174,16 +170,11 @@ impl Tracker {
         self.epoch += 1;
         let mut events = core::mem::replace(&mut self.events, EpochEvents::new());
         events.begin(self.epoch, self.begun, changed.then(|| self.ranges.now()));
-        let mut bytes = 0;
+        let (mut bytes, mut untracked) = (0, 0);
         for index in 0..self.ranges.now().len() {
             let range = self.ranges.now()[index];
             bytes += ((range.to - range.from) * PAGE_BYTES) as u64;
-            if let Looked::NotRegistered = self.look_at(&pagemap, range, &new, &mut events) {
-                // It was mapped anew at the same place, or a part of it was.
-                let mut new = NewRanges::default();
-                new.arm(self.userfaultfd.as_ref(), range);
-                self.look_at(&pagemap, range, &new, &mut events);
-            }
+            untracked += self.look_at(&pagemap, range, &mut new, &mut events);
         }
         let end = sys::monotonic_ns();
         events.end(end);
@@ -191,47 +182,71 @@ impl Tracker {
         self.faults.keep_later(&RECORDS, began);
         EPOCHS.note(self.epoch, self.begun, end);
         COUNTS.epochs.store(self.epoch.into(), Ordering::Relaxed);
-        COUNTS.bytes_tracked.store(bytes, Ordering::Relaxed);
+        COUNTS.bytes_tracked.store(bytes - untracked, Ordering::Relaxed);
+        COUNTS.bytes_untracked.store(untracked, Ordering::Relaxed);
         COUNTS.last_scan_ns.store(end - began, Ordering::Relaxed);
         self.begun = began;
         self.first_look = false;
         Ok(())
     }
 
-    /// Looks at a range, step by step.
-    fn look_at(&mut self, pagemap: &ReadFile, range: ArmedRange, new: &NewRanges, events: &mut EpochEvents) -> Looked {
-        let mut from = range.from;
+    /// Looks at a range, step by step. How many bytes of it could not be looked at.
+    fn look_at(&mut self, pagemap: &ReadFile, range: ArmedRange, new: &mut NewRanges, events: &mut EpochEvents) -> u64 {
+        let (mut from, mut untracked) = (range.from, 0);
+        // Up to where a mapping has been tried to be armed on its own.
+        let mut tried = range.from;
         while from < range.to {
             // Steps end at units, whose time of the last look is one.
-            let to = ((from + STEP_PAGES) / UNIT_PAGES * UNIT_PAGES).min(range.to);
-            let began = sys::monotonic_ns();
-            let bounds = ((from * PAGE_BYTES) as u64, (to * PAGE_BYTES) as u64);
-            let reported = page_is::WRITTEN
-                | page_is::PRESENT
-                | page_is::PFNZERO
-                | if range.kind == Kind::PrivateFile { page_is::FILE } else { 0 };
-            let count = match pagemap_scan_and_protect(pagemap, bounds, reported, self.regions.values_mut()) {
-                Ok(count) => count,
-                Err(libc::EINTR) => continue,
-                // Mapped no more, or not registered.
-                Err(libc::EPERM) => return Looked::NotRegistered,
-                Err(_) => return Looked::Whole,
-            };
-            let ended = sys::monotonic_ns();
-            self.drain();
-            let mut next = from;
-            for index in 0..count {
-                let region = self.regions.values()[index];
-                let pages = (region.start as usize / PAGE_BYTES, region.end as usize / PAGE_BYTES);
-                self.absent(range.kind, (next, pages.0), events);
-                self.present(range.kind, pages, region.categories, new, ended, events);
-                next = pages.1;
+            let mut to = ((from + STEP_PAGES) / UNIT_PAGES * UNIT_PAGES).min(range.to);
+            if from < tried {
+                to = to.min(tried);
             }
-            self.absent(range.kind, (next, to), events);
-            RECORDS.set_looked_at((from, to), began);
+            match self.step(pagemap, ArmedRange { from, to, ..range }, new, events) {
+                Ok(()) => {}
+                Err(libc::EINTR) => continue,
+                Err(_) if from < tried => untracked += ((to - from) * PAGE_BYTES) as u64,
+                Err(_) => {
+                    // A part of it was mapped anew at the same place, or could not be registered with the rest.
+                    let mapped = mapping_of(from * PAGE_BYTES).map_or(to, |(_, end)| end / PAGE_BYTES);
+                    tried = mapped.clamp(from + 1, range.to);
+                    new.arm(self.userfaultfd.as_ref(), ArmedRange { from, to: tried, ..range });
+                    continue;
+                }
+            }
             from = to;
         }
-        Looked::Whole
+        untracked
+    }
+
+    /// Looks at so many pages as one call can.
+    fn step(
+        &mut self,
+        pagemap: &ReadFile,
+        range: ArmedRange,
+        new: &NewRanges,
+        events: &mut EpochEvents,
+    ) -> Result<(), i32> {
+        let began = sys::monotonic_ns();
+        let bounds = ((range.from * PAGE_BYTES) as u64, (range.to * PAGE_BYTES) as u64);
+        let reported = page_is::WRITTEN
+            | page_is::PRESENT
+            | page_is::PFNZERO
+            | page_is::HUGE
+            | if range.kind == Kind::PrivateFile { page_is::FILE } else { 0 };
+        let count = pagemap_scan_and_protect(pagemap, bounds, reported, self.regions.values_mut())?;
+        let ended = sys::monotonic_ns();
+        self.drain();
+        let mut next = range.from;
+        for index in 0..count {
+            let region = self.regions.values()[index];
+            let pages = (region.start as usize / PAGE_BYTES, region.end as usize / PAGE_BYTES);
+            self.absent(range.kind, (next, pages.0), events);
+            self.present(range.kind, pages, region.categories, new, ended, events);
+            next = pages.1;
+        }
+        self.absent(range.kind, (next, range.to), events);
+        RECORDS.set_looked_at((range.from, range.to), began);
+        Ok(())
     }
 
     /// Pages without contents: those that had some were given back. Of shared ones the contents are elsewhere.
@@ -267,10 +282,12 @@ impl Tracker {
         }
         for page in pages.0..pages.1 {
             let by = self.faults.take(&RECORDS, page, until);
-            if by.is_none() && new.hold(page) {
-                // The kernel wrote there, or it was moved from elsewhere, or only read.
+            let (is_new, huge) = (new.hold(page), is & page_is::HUGE != 0);
+            if by.is_none() && (is_new || huge) {
+                // The kernel wrote there, or it was moved from elsewhere, or only read; of a huge page it is known of the whole
+                // alone.
                 events.page(page, WriteLabel::New, None);
-                if kind == Kind::Anonymous && !self.something_went {
+                if kind == Kind::Anonymous && is_new && !huge && !self.something_went {
                     self.written(page, None);
                 }
             } else {

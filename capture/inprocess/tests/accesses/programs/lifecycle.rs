@@ -151,11 +151,12 @@ pub fn descriptors_closed(_file: &Path) {
     assert!(pages.info(1).modified);
     sys::close_descriptors_from(3);
     let files: Vec<_> = (0..600).map_while(|_| std::fs::File::open("/dev/null").ok()).collect();
-    // From here on threads are unknown, and pages are armed anew.
+    // Pages are armed anew.
     end_epoch();
     pages.write(2);
     end_epoch();
     assert!(pages.info(2).modified && !pages.info(3).modified);
+    assert_eq!(pages.info(2).first_writer_of_last_epoch, Some(Thread::current()));
     pagetrace::stop_tracking_writes();
     assert!(files.iter().all(|file| file.metadata().is_ok()), "files of the program's own stay open");
     assert_eq!(registered(), 0);

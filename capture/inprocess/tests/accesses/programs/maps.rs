@@ -115,3 +115,43 @@ pub fn files_and_shared_memory(_file: &Path) {
     assert_eq!(sys::read(shared.at(7) + 24), 7);
     assert!(write_statistics().pages_written >= 20);
 }
+
+/// A huge page comes as a whole, of which one page was written; after that each is seen by itself.
+pub fn huge_pages(_file: &Path) {
+    const HUGE: usize = 512;
+    track_all(BY_HAND);
+    let base = sys::map(3 * HUGE * PAGE).next_multiple_of(HUGE * PAGE);
+    let pages = Pages { base, count: HUGE };
+    if !sys::want_huge_pages(base, HUGE * PAGE) {
+        println!("skipped: this kernel has no huge pages");
+        return;
+    }
+    pages.write(100);
+    end_epoch();
+    let modified = |pages: &Pages| (0..HUGE).filter(|&page| pages.info(page).modified).collect::<Vec<_>>();
+    assert_eq!(modified(&pages), [100]);
+    pages.write(7);
+    pages.write(400);
+    end_epoch();
+    assert_eq!(modified(&pages), [7, 100, 400]);
+}
+
+/// Memory that is unmapped and mapped again within an epoch, at the same place.
+pub fn mapped_again(_file: &Path) {
+    let pages = Pages::written(60);
+    track_all(BY_HAND);
+    pages.write(3);
+    end_epoch();
+    sys::map_again(pages.at(20), 20 * PAGE);
+    (25..30).for_each(|page| pages.write(page));
+    pages.write(50);
+    end_epoch();
+    for page in 0..60 {
+        let expected = page == 3 || (25..30).contains(&page) || page == 50;
+        assert_eq!(pages.info(page).modified, expected, "{page}: {:?}", pages.info(page));
+    }
+    pages.write(22);
+    end_epoch();
+    assert_eq!(pages.info(22).first_writer_of_last_epoch, Some(Thread::current()));
+    assert_eq!(write_statistics().bytes_untracked, 0);
+}

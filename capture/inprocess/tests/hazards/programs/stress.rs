@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use pagetrace::{Builder, Off, PageTraceBuf};
+use pagetrace::{Builder, Off, PageTraceBuf, WriteTracking};
 
 use super::{invented_place, page_rounds, work_of};
 use crate::counts;
@@ -29,6 +29,17 @@ pub fn lasts() -> Duration {
 pub fn exact(file: &Path) {
     let guard = Builder::new(file).init().expect("a recording");
     under_stress(|| thread::sleep(FORK_INTERVAL));
+    drop(guard);
+    counts::tell();
+}
+
+/// The same while all writes are tracked, in epochs as short as can be.
+pub fn tracked(file: &Path) {
+    let writes = WriteTracking::all_writable().epoch(Duration::from_millis(1));
+    let guard = Builder::new(file).track_writes(writes).init().expect("a recording");
+    under_stress(|| thread::sleep(FORK_INTERVAL));
+    let statistics = pagetrace::write_statistics();
+    assert!(statistics.epochs > 10 && statistics.pages_written > 1000, "{statistics:?}");
     drop(guard);
     counts::tell();
 }
