@@ -8,7 +8,7 @@ use pagetrace_format::{Address, StackId, TraceNanos};
 
 use super::super::writes::FaultRings;
 use super::super::{access_chunks, tasks, tracer_threads};
-use super::watched_range::{EARLY_AFTER_NS, WatchedRange};
+use super::watched_range::{EARLY_PARTS, WatchedRange};
 use super::{COMMAND, SLOTS, Slot, command, slot};
 use crate::page_writes::{MonotonicNanos, Thread};
 use crate::sys::page_faults::Fault;
@@ -245,7 +245,8 @@ impl Handler {
         if seen.early
             && let Some(place) = self.early.iter_mut().find(|place| place.0 == 0)
         {
-            *place = (address, sys::monotonic_ns() + EARLY_AFTER_NS);
+            let period = SLOTS[index].period_ns.load(Ordering::Relaxed);
+            *place = (address, sys::monotonic_ns() + period / EARLY_PARTS);
         }
     }
 

@@ -13,10 +13,16 @@ use super::super::mapped_array::MappedArray;
 use crate::sys::userfaultfd::{Userfaultfd, mode};
 use crate::sys::{self, PAGE_BYTES};
 
-/// A page is armed again before its period is over, so often, to see who else comes for it…
-const EARLY_MAX: u8 = 8;
-/// …after so long.
-pub const EARLY_AFTER_NS: u64 = 200_000;
+/// A page is armed again before its period is over, to see who else comes for it: so often if several threads have lately…
+const EARLY_CONTESTED: u8 = 10;
+/// …so often if not, for the sake of a second one…
+const EARLY_ALONE: u8 = 2;
+/// …and of such pages so many in a period.
+const EARLY_ALONE_ALL: u32 = 32;
+/// What *lately* is, in periods.
+const LATELY: u8 = 200;
+/// The part of a period between two such armings.
+pub const EARLY_PARTS: u64 = 12;
 
 /// Where a page is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,13 +44,25 @@ struct Page {
     seen: u32,
     /// Whether that wrote.
     seen_writing: bool,
+    /// Who was seen at it last, 0 for nobody; and for how many periods more it counts as contested.
+    accessed_by: u32,
+    contested: u8,
     /// Who was seen writing last, 0 for nobody, and when.
     modified_by: u32,
     modified_at: u64,
 }
 
-const NEW: Page =
-    Page { state: State::Open, touched: true, early: 0, seen: 0, seen_writing: false, modified_by: 0, modified_at: 0 };
+const NEW: Page = Page {
+    state: State::Open,
+    touched: true,
+    early: 0,
+    seen: 0,
+    seen_writing: false,
+    accessed_by: 0,
+    contested: 0,
+    modified_by: 0,
+    modified_at: 0,
+};
 
 /// The range.
 pub struct WatchedRange {
@@ -54,6 +72,8 @@ pub struct WatchedRange {
     pages: MappedArray<Page>,
     /// Pages that were accessed since they were armed.
     touched: MappedArray<u32>,
+    /// Armings before the end of this period that pages may have of which one thread alone was seen at each.
+    early_left: u32,
 }
 
 /// What an access was, for those who are told.
@@ -71,7 +91,14 @@ pub struct Seen {
 
 impl WatchedRange {
     pub const fn new() -> WatchedRange {
-        WatchedRange { start: 0, end: 0, stash: 0, pages: MappedArray::new(), touched: MappedArray::new() }
+        WatchedRange {
+            start: 0,
+            end: 0,
+            stash: 0,
+            pages: MappedArray::new(),
+            touched: MappedArray::new(),
+            early_left: 0,
+        }
     }
 
     /// Takes a range over: registers it, and makes room for what is to be known and for its pages.
@@ -85,7 +112,7 @@ impl WatchedRange {
         // SAFETY: anywhere.
         let stash = unsafe { sys::map_zeroed(core::ptr::null(), end - start) };
         let (Some(stash), true) = (stash, pages.make(count) && touched.make(count)) else { return Err(libc::ENOMEM) };
-        *self = WatchedRange { start, end, stash: stash as usize, pages, touched };
+        *self = WatchedRange { start, end, stash: stash as usize, pages, touched, early_left: 0 };
         for index in 0..count {
             self.pages.push(NEW);
             self.touched.push(index as u32);
@@ -144,11 +171,12 @@ impl WatchedRange {
         {
             self.pages.values_mut().iter_mut().for_each(|page| page.state = State::Armed);
         }
+        self.early_left = EARLY_ALONE_ALL;
         let mut kept = 0;
         for at in 0..self.touched.values().len() {
             let index = self.touched.values()[at];
-            self.pages.values_mut()[index as usize].early = 0;
-            self.pages.values_mut()[index as usize].seen = 0;
+            let page = &mut self.pages.values_mut()[index as usize];
+            (page.early, page.seen, page.contested) = (0, 0, page.contested.saturating_sub(1));
             if self.arm_page(userfaultfd, index as usize) {
                 self.pages.values_mut()[index as usize].touched = false;
             } else {
@@ -164,7 +192,7 @@ impl WatchedRange {
     pub fn arm_early(&mut self, userfaultfd: &Userfaultfd, address: usize) {
         let index = (address - self.start) / PAGE_BYTES;
         let page = &mut self.pages.values_mut()[index];
-        if page.state != State::Armed && page.early < EARLY_MAX {
+        if page.state != State::Armed {
             page.early += 1;
             // It stays among the touched ones, so that the next period finds it.
             self.arm_page(userfaultfd, index);
@@ -177,8 +205,14 @@ impl WatchedRange {
         let modified =
             (page.modified_by != 0 && page.modified_by != tid).then_some((page.modified_by, page.modified_at));
         let is_news = page.seen != tid || write && !page.seen_writing;
-        let seen =
-            Seen { modified, is_news, protected: page.state == State::OpenToReads, early: page.early < EARLY_MAX };
+        if page.accessed_by != tid && page.accessed_by != 0 {
+            page.contested = LATELY;
+        }
+        page.accessed_by = tid;
+        let alone = page.contested == 0;
+        let early = page.early < if alone { EARLY_ALONE } else { EARLY_CONTESTED } && (!alone || self.early_left > 0);
+        self.early_left -= u32::from(early && alone);
+        let seen = Seen { modified, is_news, protected: page.state == State::OpenToReads, early };
         page.seen_writing = write || page.seen_writing && page.seen == tid;
         page.seen = tid;
         if write {

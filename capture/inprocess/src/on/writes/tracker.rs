@@ -39,6 +39,8 @@ pub struct Tracker {
     /// Whether a range of memory has gone in this epoch: what came new may be its contents.
     something_went: bool,
     first_look: bool,
+    /// The last writer and its number.
+    last_writer: ((u32, Option<u64>), u32),
 }
 
 impl Tracker {
@@ -55,6 +57,7 @@ impl Tracker {
             begun: 0,
             something_went: false,
             first_look: true,
+            last_writer: ((0, None), 0),
         }
     }
 
@@ -301,9 +304,10 @@ impl Tracker {
     /// Notes in a page's record that it was written.
     fn written(&mut self, page: usize, by: Option<&Noted>) {
         let Some(record) = RECORDS.get_or_make(page) else { return };
-        let before = WRITERS.get(record.known().writer);
-        let writer = by.map_or(0, |noted| WRITERS.number_of(noted.tid, noted.task));
-        if let (Some((before, _)), Some(by)) = (before, by)
+        let before = record.known().writer;
+        let writer = by.map_or(0, |noted| self.number_of(noted));
+        if before != writer
+            && let (Some((before, _)), Some(by)) = (WRITERS.get(before), by)
             && before != by.tid
         {
             COUNTS.by_another.fetch_add(1, Ordering::Relaxed);
@@ -311,6 +315,15 @@ impl Tracker {
         COUNTS.pages_written.fetch_add(1, Ordering::Relaxed);
         COUNTS.without_thread.fetch_add(u64::from(by.is_none()), Ordering::Relaxed);
         record.set_written(self.epoch, writer);
+    }
+
+    /// Neighbours have one writer most of the time, which is not looked up again.
+    fn number_of(&mut self, noted: &Noted) -> u32 {
+        let writer = (noted.tid, noted.task);
+        if self.last_writer.0 != writer {
+            self.last_writer = (writer, WRITERS.number_of(noted.tid, noted.task));
+        }
+        self.last_writer.1
     }
 
     /// Ends the tracking of a range that is in the list of those to leave out.
@@ -346,6 +359,7 @@ impl Tracker {
     fn forget(&mut self) {
         self.faults.release();
         self.ranges.release();
+        self.last_writer = ((0, None), 0);
         RECORDS.release();
         WRITERS.release();
     }
