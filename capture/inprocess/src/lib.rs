@@ -39,6 +39,11 @@
 //! # Arena { trace: pagetrace::PageTraceBuf::new() }.take_pages(0x1000, 4);
 //! ```
 //!
+//! # Who wrote, who read
+//! [`WriteTracking`] notes for every writable page in which epoch it was written last, by which thread first, and at what task:
+//! [`page_info`]. [`Watch`] shows single reads and writes of chosen memory before they proceed. Both work with a recording,
+//! whose trace they are in, and without one. [`AccessError`] says what the kernel or a sandbox does not let them do.
+//!
 //! # States
 //! ```text
 //!  compiled out (no feature `enabled`): every function is empty

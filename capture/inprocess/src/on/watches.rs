@@ -419,6 +419,6 @@ fn unavailable(errno: i32) -> AccessError {
     AccessError::Unavailable { what, source: std::io::Error::from_raw_os_error(errno) }
 }
 
-const SOURCE: &str = "watched accesses";
+const SOURCE: &str = "watched_accesses";
 const MISSED: &str =
     "accesses to a page between two armings but for the first of a thread, instructions of system calls";

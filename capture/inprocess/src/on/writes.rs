@@ -337,6 +337,6 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
     core::ptr::null_mut()
 }
 
-const SOURCE: &str = "write epochs";
+const SOURCE: &str = "page_writes";
 const MISSED: &str = "later writes to a page in an epoch, threads of the kernel's writes, writes to memory that came and went within \
                       an epoch";
