@@ -376,6 +376,9 @@ pub fn rest(rests: bool) {
 
 /// Ends all watches.
 pub fn end_all() {
+    if SLOTS.iter().all(|slot| slot.state.load(Ordering::Acquire) == slot::FREE) {
+        return;
+    }
     RESTING.store(false, Ordering::Relaxed);
     SWITCH.with(|switch| {
         end_thread(switch);

@@ -161,12 +161,15 @@ pub fn start_with_recording(what: WriteTracking, later: bool) {
 
 /// See [`crate::stop_tracking_writes`].
 pub fn stop() {
-    RESUMES.store(false, Ordering::Relaxed);
     pause();
+    RESUMES.store(false, Ordering::Relaxed);
 }
 
 /// Ends it, perhaps to begin again with [`resume`].
 pub fn pause() {
+    if !TRACKING.load(Ordering::Acquire) {
+        return;
+    }
     SWITCH.with(|switch| {
         if !TRACKING.swap(false, Ordering::AcqRel) {
             return;
