@@ -381,6 +381,11 @@ impl Watch {
     }
 
     #[inline(always)]
+    pub fn by_signals(self) -> Watch {
+        self
+    }
+
+    #[inline(always)]
     pub fn start(self) -> Result<Watching, AccessError> {
         Ok(Watching)
     }

@@ -7,12 +7,13 @@ pub mod page_faults;
 pub mod pagemap;
 mod private_memory;
 pub mod sandbox;
+pub mod segv;
 mod threads;
 mod trace_descriptor;
 pub mod write_protection;
 pub mod userfaultfd;
 
-pub use memory::{install_guard, map_shared, populate, protect, remove_guard, remove_shared};
+pub use memory::{install_guard, map_shared, page_rights, populate, protect, remove_guard, remove_shared, set_rights};
 pub use private_memory::{map_populated, map_zeroed, private_bytes, reserve_addresses, reserved_addresses, unmap};
 pub use threads::{
     abort, alternate_stack, at_exit, at_fork, barrier_on_all_processors, join_thread, main_stack_mark,

@@ -125,6 +125,16 @@ impl Watch {
         Watch(self.0.system_calls_may_fail())
     }
 
+    /// Where userfaultfd(2) is not to be had, as in many containers, goes by signals: pages lose their rights (mprotect(2)), and the
+    /// tracer handles SIGSEGV before the program's handler, whose place it takes as long as there is a watch. Accepts
+    /// failing system calls, too. The callback then runs in the thread that accesses the page, within the signal handler: it may
+    /// do only what that may (signal-safety(7)). Rights that the program has given to its pages itself are lost, and a thread that
+    /// holds SIGSEGV back dies of an access.
+    #[inline]
+    pub fn by_signals(self) -> Watch {
+        Watch(self.0.by_signals())
+    }
+
     /// Starts. It ends when the handle is dropped, and with [`finish`](crate::finish); it rests while recording is
     /// [`off`](crate::off).
     ///

@@ -48,8 +48,11 @@ fn armed_writes(memory: usize, pages: usize) {
     row("  with what the tracer's thread does for it, us", best.1 / 1e3, "");
 }
 
+/// What is written before a look, what was asked for, and whether a page is.
+type Case = (&'static str, &'static str, fn(usize) -> bool);
+
 fn scans(memory: usize, pages: usize) {
-    let cases: [(&str, &str, fn(usize) -> bool); 4] = [
+    let cases: [Case; 4] = [
         ("nothing written", "", |_| false),
         ("10 % written, each tenth page", "<= 5", |page| page.is_multiple_of(10)),
         ("10 % written, runs of 64", "<= 5", |page| page / 64 % 10 == 3),

@@ -92,7 +92,7 @@ fn ping_pong() {
             };
             if worked(0) && worked(1) {
                 windows += 1;
-                found += u64::from(times.iter().any(|time| within(time)));
+                found += u64::from(times.iter().any(within));
             }
         }
     }

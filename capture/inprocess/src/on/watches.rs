@@ -1,7 +1,12 @@
 //! Watches: what other threads ask of the thread that handles accesses, by words that both look at.
 
 mod access_queue;
+mod arming;
 mod handler;
+mod mechanism;
+mod orders;
+mod signals;
+mod telling;
 mod watched_range;
 
 use core::cell::UnsafeCell;
@@ -68,13 +73,15 @@ mod slot {
 }
 
 /// The handler's thread. One thread starts and ends watches at a time; the handler never waits for it.
-static SWITCH: Locked<Switch> = Locked::new(Switch { thread: None, stack: 0, kernel_faults: false });
+static SWITCH: Locked<Switch> = Locked::new(Switch { thread: None, stack: 0, kernel_faults: false, signals: false });
 
 struct Switch {
     thread: Option<libc::pthread_t>,
     stack: usize,
     /// Whether faults of system calls are handled, too.
     kernel_faults: bool,
+    /// Whether it goes by signals.
+    signals: bool,
 }
 
 struct HandlerCell(UnsafeCell<Handler>);
@@ -140,11 +147,18 @@ pub struct Watch {
     period: Duration,
     callback: Option<fn(&Access) -> Decision>,
     system_calls_may_fail: bool,
+    by_signals: bool,
 }
 
 impl Watch {
     pub fn new(range: Range<usize>) -> Watch {
-        Watch { range, period: Duration::from_millis(10), callback: None, system_calls_may_fail: false }
+        Watch {
+            range,
+            period: Duration::from_millis(10),
+            callback: None,
+            system_calls_may_fail: false,
+            by_signals: false,
+        }
     }
 
     pub fn rearm_every(self, period: Duration) -> Watch {
@@ -157,6 +171,10 @@ impl Watch {
 
     pub fn system_calls_may_fail(self) -> Watch {
         Watch { system_calls_may_fail: true, ..self }
+    }
+
+    pub fn by_signals(self) -> Watch {
+        Watch { by_signals: true, system_calls_may_fail: true, ..self }
     }
 
     pub fn start(self) -> Result<Watching, AccessError> {
@@ -216,8 +234,8 @@ fn begin(switch: &mut Switch, watch: &Watch, range: (usize, usize)) -> Result<Wa
         return Err(AccessError::NotPrivateMemory);
     }
     if switch.thread.is_none() {
-        start_thread(switch, watch.system_calls_may_fail)?;
-    } else if !switch.kernel_faults && !watch.system_calls_may_fail {
+        start_thread(switch, watch)?;
+    } else if switch.signals && !watch.by_signals || !switch.kernel_faults && !watch.system_calls_may_fail {
         return Err(AccessError::SystemCallsWouldFail);
     }
     let slot = &SLOTS[index];
@@ -244,25 +262,8 @@ fn begin(switch: &mut Switch, watch: &Watch, range: (usize, usize)) -> Result<Wa
     Err(error)
 }
 
-fn start_thread(switch: &mut Switch, system_calls_may_fail: bool) -> Result<(), AccessError> {
+fn start_thread(switch: &mut Switch, watch: &Watch) -> Result<(), AccessError> {
     sys::reserve_addresses();
-    let features = feature::MOVE
-        | feature::THREAD_ID
-        | feature::EXACT_ADDRESS
-        | feature::EVENT_REMAP
-        | feature::EVENT_REMOVE
-        | feature::EVENT_UNMAP;
-    let (userfaultfd, kernel_faults) = match Userfaultfd::open(features, true) {
-        Ok(opened) => (opened, true),
-        Err(libc::EPERM) if system_calls_may_fail => (Userfaultfd::open(features, false).map_err(unavailable)?, false),
-        // Where even that is refused, this is what to say.
-        Err(libc::EPERM) => {
-            return Err(
-                Userfaultfd::open(features, false).map_or_else(unavailable, |_| AccessError::SystemCallsWouldFail)
-            );
-        }
-        Err(errno) => return Err(unavailable(errno)),
-    };
     if switch.stack == 0 {
         // SAFETY: anywhere.
         let stack = unsafe { sys::map_zeroed(core::ptr::null(), STACK_BYTES) };
@@ -271,17 +272,27 @@ fn start_thread(switch: &mut Switch, system_calls_may_fail: bool) -> Result<(), 
     if !access_queue::make() {
         return Err(AccessError::Memory(std::io::Error::last_os_error()));
     }
-    with_handler_of_this_thread(|handler| {
-        handler.userfaultfd = Some(userfaultfd);
-        // Without them accesses have no instruction.
-        handler.rings.open(RING_BYTES);
-    });
+    let opened = open_userfaultfd(watch.system_calls_may_fail);
+    switch.signals = opened.is_err() && watch.by_signals;
+    if switch.signals {
+        if !signals::install() {
+            return Err(unavailable(libc::EPERM));
+        }
+    } else {
+        let (userfaultfd, kernel_faults) = opened?;
+        switch.kernel_faults = kernel_faults;
+        with_handler_of_this_thread(|handler| {
+            handler.userfaultfd = Some(userfaultfd);
+            // Without them accesses have no instruction.
+            handler.rings.open(RING_BYTES);
+        });
+    }
     COMMAND.store(command::RUN, Ordering::Release);
+    let run = if switch.signals { signals::run } else { handler::run };
     // SAFETY: mapped above, and the thread before was joined or is not in this process.
-    match unsafe { sys::start_thread_on((switch.stack as *const u8, STACK_BYTES), handler::run) } {
+    match unsafe { sys::start_thread_on((switch.stack as *const u8, STACK_BYTES), run) } {
         Ok(thread) => {
             switch.thread = Some(thread);
-            switch.kernel_faults = kernel_faults;
             Ok(())
         }
         Err(error) => {
@@ -289,8 +300,28 @@ fn start_thread(switch: &mut Switch, system_calls_may_fail: bool) -> Result<(), 
                 handler.userfaultfd = None;
                 handler.rings.close();
             });
+            sys::segv::remove();
             Err(AccessError::ThreadNotStarted(error))
         }
+    }
+}
+
+/// One that handles faults of system calls, too, or where that is accepted those of user mode alone.
+fn open_userfaultfd(user_mode_is_enough: bool) -> Result<(Userfaultfd, bool), AccessError> {
+    let features = feature::MOVE
+        | feature::THREAD_ID
+        | feature::EXACT_ADDRESS
+        | feature::EVENT_REMAP
+        | feature::EVENT_REMOVE
+        | feature::EVENT_UNMAP;
+    match Userfaultfd::open(features, true) {
+        Ok(opened) => Ok((opened, true)),
+        Err(libc::EPERM) => match Userfaultfd::open(features, false) {
+            Ok(opened) if user_mode_is_enough => Ok((opened, false)),
+            Ok(_) => Err(AccessError::SystemCallsWouldFail),
+            Err(errno) => Err(unavailable(errno)),
+        },
+        Err(errno) => Err(unavailable(errno)),
     }
 }
 
@@ -410,6 +441,7 @@ pub fn fork_in_child() {
     COMMAND.store(command::RUN, Ordering::Relaxed);
     SWITCH.with(|switch| switch.thread = None);
     with_handler_of_this_thread(Handler::close_in_child);
+    signals::close_in_child();
     access_queue::forget_in_child();
     for (index, slot) in SLOTS.iter().enumerate() {
         slot.generation.fetch_add(1, Ordering::AcqRel);

@@ -74,6 +74,20 @@ pub fn protect(start: *const u8, bytes: usize, accessible: bool) -> io::Result<(
     }
 }
 
+/// Rights to pages (mprotect(2)).
+pub mod page_rights {
+    pub const NONE: i32 = libc::PROT_NONE;
+    pub const READ: i32 = libc::PROT_READ;
+    pub const ALL: i32 = libc::PROT_READ | libc::PROT_WRITE;
+}
+
+/// Gives the program these rights to pages of its own, or takes others away: whoever lacks one gets SIGSEGV. Whether the kernel
+/// does it.
+pub fn set_rights(start: usize, bytes: usize, rights: i32) -> bool {
+    // SAFETY: what is in the pages stays, and the handler of the signal gives the rights back.
+    unsafe { libc::mprotect(start as *mut _, bytes, rights) == 0 }
+}
+
 /// Gives a range of shared memory back to the kernel, its contents being lost for all who share it (madvise(2),
 /// MADV_REMOVE).
 pub fn remove_shared(start: *const u8, bytes: usize) {

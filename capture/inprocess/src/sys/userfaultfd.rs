@@ -75,6 +75,15 @@ struct ZeroPage {
 }
 
 #[repr(C)]
+struct Copy {
+    dst: u64,
+    src: u64,
+    len: u64,
+    mode: u64,
+    copied: i64,
+}
+
+#[repr(C)]
 struct Move {
     dst: u64,
     src: u64,
@@ -194,6 +203,12 @@ impl Userfaultfd {
         let mode = DONTWAKE | if holes { MOVE_ALLOW_SRC_HOLES } else { 0 };
         let mut argument = Move { dst: to as u64, src: from as u64, len: bytes as u64, mode, moved: 0 };
         self.ioctl(number(0x05, size_of::<Move>()), &mut argument)
+    }
+
+    /// Copies pages to where there are none, and wakes nobody.
+    pub fn copy_pages(&self, (from, to): (usize, usize), bytes: usize) -> Result<(), i32> {
+        let mut argument = Copy { dst: to as u64, src: from as u64, len: bytes as u64, mode: DONTWAKE, copied: 0 };
+        self.ioctl(number(0x03, size_of::<Copy>()), &mut argument)
     }
 
     /// Takes messages: how many, 0 where there is none.

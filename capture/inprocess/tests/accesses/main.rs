@@ -14,7 +14,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, ExitCode, Output};
 
-use programs::{lifecycle, maps, stops, watches, writes};
+use programs::{lifecycle, maps, signals, stops, watches, writes};
 
 /// A program's arguments: this, its case's name, and a file to record to.
 const PROGRAM: &str = "--program";
@@ -61,6 +61,10 @@ const CASES: &[Case] = &[
     case("watch_and_forks", watches::forks),
     case("watch_and_memory_given_back", watches::memory_given_back),
     case("watch_refuses", watches::refuses),
+    case("watch_and_rights", watches::rights),
+    case("watch_by_signals", signals::watches),
+    case("watch_by_signals_and_handlers", signals::other_handlers),
+    Case { name: "watch_by_signals_and_real_faults", program: signals::real_faults, signal: libc::SIGSEGV },
     case("watch_beside_tracking", watches::beside_tracking),
     case("watch_ends_with_finish", watches::ends_with_finish),
     Case { name: "watch_aborts", program: stops::aborts, signal: libc::SIGABRT },

@@ -2,6 +2,7 @@
 
 pub mod lifecycle;
 pub mod maps;
+pub mod signals;
 pub mod stops;
 pub mod watches;
 pub mod writes;

@@ -178,6 +178,55 @@ pub fn close_descriptors_from(first: u32) {
     succeeded(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) } as i32);
 }
 
+/// Makes userfaultfd(2) fail with EPERM from now on, as containers do (seccomp(2)).
+pub fn forbid_userfaultfd() {
+    let statement = |code: u32, jump_true: u8, jump_false: u8, k: u32| libc::sock_filter {
+        code: code as u16,
+        jt: jump_true,
+        jf: jump_false,
+        k,
+    };
+    let number = libc::SYS_userfaultfd as u32;
+    let filter = [
+        statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
+        statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, number),
+        statement(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
+        statement(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
+    // SAFETY: the program lives for the call (prctl(2)).
+    unsafe {
+        succeeded(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+        succeeded(libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program));
+    }
+}
+
+static HANDLER: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+
+extern "C" fn on_signal(_signal: libc::c_int) {
+    // SAFETY: stored from a `fn()` before the signal was handled.
+    let handler = unsafe { std::mem::transmute::<usize, fn()>(HANDLER.load(std::sync::atomic::Ordering::Relaxed)) };
+    handler();
+}
+
+/// Has SIGSEGV handled by `handler`.
+pub fn handle_faults(handler: fn()) {
+    HANDLER.store(handler as usize, std::sync::atomic::Ordering::Relaxed);
+    // SAFETY: all zeros is a valid action; the pointers are to a local or null.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = on_signal as extern "C" fn(libc::c_int) as usize;
+        succeeded(libc::sigaction(libc::SIGSEGV, &raw const action, std::ptr::null_mut()));
+    }
+}
+
+/// Takes the right to write away from pages, or gives it back (mprotect(2)).
+pub fn set_writable(base: usize, bytes: usize, writable: bool) {
+    let rights = if writable { libc::PROT_READ | libc::PROT_WRITE } else { libc::PROT_READ };
+    // SAFETY: memory of `map`, in which nobody writes meanwhile.
+    succeeded(unsafe { libc::mprotect(base as *mut _, bytes, rights) });
+}
+
 /// Whether this runs as root.
 pub fn is_root() -> bool {
     // SAFETY: takes no pointers.

@@ -10,8 +10,9 @@
 //! ```
 
 use super::super::mapped_array::MappedArray;
-use crate::sys::userfaultfd::{Userfaultfd, mode};
-use crate::sys::{self, PAGE_BYTES};
+use super::mechanism::{Mechanism, Place, State, drop_stashed};
+use crate::sys::userfaultfd::Userfaultfd;
+use crate::sys::{self, PAGE_BYTES, page_rights};
 
 /// A page is armed again before its period is over, to see who else comes for it: so often if several threads have lately…
 const EARLY_CONTESTED: u8 = 10;
@@ -23,14 +24,6 @@ const EARLY_ALONE_ALL: u32 = 32;
 const LATELY: u8 = 200;
 /// The part of a period between two such armings.
 pub const EARLY_PARTS: u64 = 12;
-
-/// Where a page is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Open,
-    Armed,
-    OpenToReads,
-}
 
 /// What is known of a page.
 #[derive(Clone, Copy, Debug)]
@@ -101,33 +94,32 @@ impl WatchedRange {
         }
     }
 
-    /// Takes a range over: registers it, and makes room for what is to be known and for its pages.
+    /// Takes a range over, and makes room for what is to be known and for its pages.
     ///
     /// # Errors
     /// The kernel's number.
-    pub fn begin(&mut self, userfaultfd: &Userfaultfd, start: usize, end: usize) -> Result<(), i32> {
+    pub fn begin(&mut self, by: &Mechanism, start: usize, end: usize) -> Result<(), i32> {
         let count = (end - start) / PAGE_BYTES;
         let mut pages = MappedArray::new();
         let mut touched = MappedArray::new();
-        // SAFETY: anywhere.
-        let stash = unsafe { sys::map_zeroed(core::ptr::null(), end - start) };
+        let stash = if by.moves() {
+            // SAFETY: anywhere.
+            unsafe { sys::map_zeroed(core::ptr::null(), end - start) }
+        } else {
+            Some(core::ptr::null())
+        };
         let (Some(stash), true) = (stash, pages.make(count) && touched.make(count)) else { return Err(libc::ENOMEM) };
         *self = WatchedRange { start, end, stash: stash as usize, pages, touched, early_left: 0 };
         for index in 0..count {
             self.pages.push(NEW);
             self.touched.push(index as u32);
         }
-        let registered = userfaultfd
-            .register(self.stash, self.stash + (end - start), mode::MISSING)
-            .and_then(|()| userfaultfd.register(start, end, mode::MISSING | mode::WRITE_PROTECT));
-        registered.inspect_err(|_| self.unmap())
+        by.begin(self.place(0), end - start).inspect_err(|_| self.unmap())
     }
 
     /// Gives back everything that was taken for it, once its pages are back.
-    pub fn end(&mut self, userfaultfd: &Userfaultfd) {
-        let _ = userfaultfd.unregister(self.start, self.end);
-        let _ = userfaultfd.unregister(self.stash, self.stash + (self.end - self.start));
-        let _ = userfaultfd.wake(self.start, self.end);
+    pub fn end(&mut self, by: &Mechanism) {
+        by.end(self.place(0), self.end - self.start);
         self.unmap();
     }
 
@@ -141,33 +133,32 @@ impl WatchedRange {
         self.start < to && from < self.end
     }
 
-    /// Moves all pages back. Whoever comes then finds them. False while the kernel is changing mappings, since it waits for its
+    /// Puts all pages back. Whoever comes then finds them. False while the kernel is changing mappings, since it waits for its
     /// messages to be read: then it is to be tried again.
-    pub fn restore(&mut self, userfaultfd: &Userfaultfd) -> bool {
+    pub fn restore(&mut self, by: &Mechanism) -> bool {
+        if !by.moves() {
+            self.give_all_rights();
+            return true;
+        }
         for index in 0..self.pages.values().len() {
             let state = self.pages.values()[index].state;
-            match state {
-                State::Open => continue,
-                State::Armed if !self.move_back(userfaultfd, index, false) => return false,
-                State::Armed | State::OpenToReads => {}
+            if state == State::Open {
+                continue;
             }
-            let start = self.address(index);
-            if userfaultfd.write_protect(start, start + PAGE_BYTES, false) == Err(libc::EAGAIN) {
+            if !by.restore(self.place(index), state) {
                 return false;
             }
-            let _ = userfaultfd.wake(start, start + PAGE_BYTES);
             self.open(index, State::Open);
         }
         true
     }
 
     /// A period begins: arms all pages that were accessed.
-    pub fn arm(&mut self, userfaultfd: &Userfaultfd) {
-        let count = self.pages.values().len();
-        let all_open = || self.pages.values().iter().all(|page| page.state == State::Open);
-        if self.touched.values().len() == count
-            && all_open()
-            && userfaultfd.move_pages((self.start, self.stash), self.end - self.start, true).is_ok()
+    pub fn arm(&mut self, by: &Mechanism) {
+        let all = self.touched.values().len() == self.pages.values().len();
+        if all
+            && self.pages.values().iter().all(|page| page.state == State::Open)
+            && by.arm_all(self.place(0), self.end - self.start)
         {
             self.pages.values_mut().iter_mut().for_each(|page| page.state = State::Armed);
         }
@@ -177,7 +168,7 @@ impl WatchedRange {
             let index = self.touched.values()[at];
             let page = &mut self.pages.values_mut()[index as usize];
             (page.early, page.seen, page.contested) = (0, 0, page.contested.saturating_sub(1));
-            if self.arm_page(userfaultfd, index as usize) {
+            if self.arm_page(by, index as usize) {
                 self.pages.values_mut()[index as usize].touched = false;
             } else {
                 // Not now: it is tried again.
@@ -189,13 +180,13 @@ impl WatchedRange {
     }
 
     /// Arms the page of an address within its period.
-    pub fn arm_early(&mut self, userfaultfd: &Userfaultfd, address: usize) {
+    pub fn arm_early(&mut self, by: &Mechanism, address: usize) {
         let index = (address - self.start) / PAGE_BYTES;
         let page = &mut self.pages.values_mut()[index];
         if page.state != State::Armed {
             page.early += 1;
             // It stays among the touched ones, so that the next period finds it.
-            self.arm_page(userfaultfd, index);
+            self.arm_page(by, index);
         }
     }
 
@@ -223,42 +214,21 @@ impl WatchedRange {
     }
 
     /// Lets who waits for an address go on.
-    pub fn resolve(&mut self, userfaultfd: &Userfaultfd, address: usize, write: bool) {
+    pub fn resolve(&mut self, by: &Mechanism, address: usize, write: bool) {
         let index = (address - self.start) / PAGE_BYTES;
-        let (start, end) = (self.address(index), self.address(index) + PAGE_BYTES);
-        match self.pages.values()[index].state {
-            State::Armed => {
-                if self.move_back(userfaultfd, index, !write) {
-                    self.open(index, if write { State::Open } else { State::OpenToReads });
-                }
-            }
-            State::OpenToReads if write => {
-                let _ = userfaultfd.write_protect(start, end, false);
-                self.open(index, State::Open);
-            }
-            State::Open if !write => {
-                // Given back by the program since it was opened.
-                let _ = userfaultfd.zero_pages(start, end);
-            }
-            State::OpenToReads | State::Open => {
-                let _ = userfaultfd.zero_pages(start, end);
-                let _ = userfaultfd.write_protect(start, end, false);
-                self.open(index, State::Open);
-            }
+        match by.give(self.place(index), self.pages.values()[index].state, write) {
+            Some(state) => self.open(index, state),
+            None if by.moves() => {}
+            // So many mappings there cannot be: the whole range becomes one again.
+            None => self.give_all_rights(),
         }
-        let _ = userfaultfd.wake(start, end);
     }
 
     /// The program has given a range back: what is in the stash of it must not come back.
     pub fn removed(&mut self, userfaultfd: &Userfaultfd, from: usize, to: usize) {
         let (from, to) = (from.max(self.start), to.min(self.end));
         if from < to {
-            let (low, high) = (self.stash + (from - self.start), self.stash + (to - self.start));
-            // Not while it is registered: the kernel would tell this very thread of it, and wait until that has heard.
-            let _ = userfaultfd.unregister(low, high);
-            // SAFETY: within the stash, whose pages nobody refers to.
-            unsafe { sys::give_pages_back(low as *const u8, high - low) };
-            let _ = userfaultfd.register(low, high, mode::MISSING);
+            drop_stashed(userfaultfd, self.stash + (from - self.start), to - from);
         }
     }
 
@@ -285,43 +255,15 @@ impl WatchedRange {
     }
 
     /// Whether it is armed now, or open to reads alone.
-    fn arm_page(&mut self, userfaultfd: &Userfaultfd, index: usize) -> bool {
-        let start = self.address(index);
-        let stashed = self.stash + index * PAGE_BYTES;
+    fn arm_page(&mut self, by: &Mechanism, index: usize) -> bool {
         if self.pages.values()[index].state == State::Armed {
             return true;
         }
-        let state = match userfaultfd.move_pages((start, stashed), PAGE_BYTES, true) {
-            Ok(()) => State::Armed,
-            // Shared with a child that was forked, or pinned for a device: then writes at least are seen.
-            Err(libc::EBUSY | libc::EINVAL) => match userfaultfd.write_protect(start, start + PAGE_BYTES, true) {
-                Ok(()) => State::OpenToReads,
-                Err(_) => return false,
-            },
-            Err(_) => return false,
-        };
-        self.pages.values_mut()[index].state = state;
-        true
-    }
-
-    /// False where the kernel is about to change the mapping: who waits is to come again.
-    fn move_back(&mut self, userfaultfd: &Userfaultfd, index: usize, protect: bool) -> bool {
-        let start = self.address(index);
-        let stashed = self.stash + index * PAGE_BYTES;
-        let moved = match userfaultfd.move_pages((stashed, start), PAGE_BYTES, false) {
-            // There was no page, or it was given back meanwhile.
-            Err(libc::ENOENT) => userfaultfd.zero_pages(start, start + PAGE_BYTES),
-            other => other,
-        };
-        match moved {
-            Ok(()) | Err(libc::EEXIST) => {}
-            Err(libc::EAGAIN) => return false,
-            Err(_) => {}
+        let armed = by.arm(self.place(index));
+        if let Some(state) = armed {
+            self.pages.values_mut()[index].state = state;
         }
-        if protect {
-            let _ = userfaultfd.write_protect(start, start + PAGE_BYTES, true);
-        }
-        true
+        armed.is_some()
     }
 
     fn open(&mut self, index: usize, state: State) {
@@ -333,13 +275,28 @@ impl WatchedRange {
         }
     }
 
+    /// Makes one mapping of it again, all of whose pages are open.
+    fn give_all_rights(&mut self) {
+        if self.start != self.end {
+            // What the program has unmapped meanwhile has none.
+            let _ = sys::set_rights(self.start, self.end - self.start, page_rights::ALL);
+            (0..self.pages.values().len()).for_each(|index| self.open(index, State::Open));
+        }
+    }
+
+    fn place(&self, index: usize) -> Place {
+        Place { page: self.address(index), stashed: self.stash + index * PAGE_BYTES }
+    }
+
     fn address(&self, index: usize) -> usize {
         self.start + index * PAGE_BYTES
     }
 
     fn unmap(&mut self) {
-        // SAFETY: mapped by `begin`; its pages were moved back, and nobody else knows of it.
-        unsafe { sys::unmap(self.stash as *const u8, self.end - self.start) };
+        if self.stash != 0 {
+            // SAFETY: mapped by `begin`; its pages were moved back, and nobody else knows of it.
+            unsafe { sys::unmap(self.stash as *const u8, self.end - self.start) };
+        }
         self.pages.unmap();
         self.touched.unmap();
         (self.start, self.end) = (0, 0);

@@ -210,6 +210,23 @@ pub fn memory_given_back(_file: &Path) {
     assert_eq!(sys::read(moved + 24), 20);
 }
 
+/// The program takes rights to its pages away while they are watched: they keep their contents.
+pub fn rights(_file: &Path) {
+    let pages = Pages::written(40);
+    sys::discard(pages.at(35), 5 * PAGE);
+    let watching = watch(&pages, Duration::from_millis(2));
+    for round in 0..20 {
+        sys::set_writable(pages.at(10), 30 * PAGE, round % 2 == 1);
+        (0..40).for_each(|page| {
+            assert_eq!(sys::read(pages.at(page) + 24), if page < 35 { page as u8 } else { 0 }, "{page}, round {round}");
+        });
+        thread::sleep(Duration::from_millis(4));
+    }
+    (0..35).for_each(|page| pages.write(page));
+    drop(watching);
+    (0..40).for_each(|page| assert_eq!(sys::read(pages.at(page) + 24), if page < 35 { page as u8 } else { 0 }));
+}
+
 pub fn refuses(_file: &Path) {
     let pages = Pages::written(4);
     let start = |range| Watch::range(range).system_calls_may_fail().start();
