@@ -126,7 +126,7 @@ impl Watch {
     }
 
     /// Where userfaultfd(2) is not to be had, as in many containers, goes by signals: pages lose their rights (mprotect(2)), and the
-    /// tracer handles SIGSEGV before the program's handler, whose place it takes as long as there is a watch. Accepts
+    /// tracer handles SIGSEGV from then on, and hands what is not its own to the handler that was there before. Accepts
     /// failing system calls, too. The callback then runs in the thread that accesses the page, within the signal handler: it may
     /// do only what that may (signal-safety(7)). Rights that the program has given to its pages itself are lost, and a thread that
     /// holds SIGSEGV back dies of an access.

@@ -300,7 +300,6 @@ fn start_thread(switch: &mut Switch, watch: &Watch) -> Result<(), AccessError> {
                 handler.userfaultfd = None;
                 handler.rings.close();
             });
-            sys::segv::remove();
             Err(AccessError::ThreadNotStarted(error))
         }
     }

@@ -33,7 +33,8 @@ struct Before(UnsafeCell<Option<libc::sigaction>>);
 // SAFETY: written before the handler is installed, and read by it.
 unsafe impl Sync for Before {}
 
-/// Has `first` asked of every fault before the handler that is there now. Whether that could be done.
+/// Has `first` asked of every fault before the handler that is there now, for good: a thread may be on its way to ours at any
+/// moment. Whether that could be done.
 pub fn install(first: fn(&Fault) -> bool) -> bool {
     FIRST.store(first as usize, Ordering::Release);
     // SAFETY: all zeros is a valid action; the pointers are to locals, and the handler takes what SA_SIGINFO gives.
@@ -51,21 +52,6 @@ pub fn install(first: fn(&Fault) -> bool) -> bool {
         action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_RESTART;
         libc::sigfillset(&raw mut action.sa_mask);
         libc::sigaction(libc::SIGSEGV, &raw const action, ptr::null_mut()) == 0
-    }
-}
-
-/// Puts the handler from before back, unless the program has replaced ours.
-pub fn remove() {
-    // SAFETY: as in `install`.
-    unsafe {
-        let mut now: libc::sigaction = mem::zeroed();
-        let known = libc::sigaction(libc::SIGSEGV, ptr::null(), &raw mut now) == 0;
-        if known
-            && now.sa_sigaction == on_signal as *const () as usize
-            && let Some(before) = &*BEFORE.0.get()
-        {
-            libc::sigaction(libc::SIGSEGV, &raw const *before, ptr::null_mut());
-        }
     }
 }
 

@@ -198,11 +198,22 @@ impl Userfaultfd {
         self.ioctl(number(0x04, size_of::<ZeroPage>()), &mut argument)
     }
 
-    /// Moves pages from one range to another, and wakes nobody. With `holes` those that are there, else all must be.
-    pub fn move_pages(&self, (from, to): (usize, usize), bytes: usize, holes: bool) -> Result<(), i32> {
+    /// Moves pages from one range to another, and wakes nobody. With `holes` those that are there, else all must be. How many bytes
+    /// were gone through before the error, if there is one: those pages have moved.
+    pub fn move_pages(&self, (from, to): (usize, usize), bytes: usize, holes: bool) -> (usize, Result<(), i32>) {
         let mode = DONTWAKE | if holes { MOVE_ALLOW_SRC_HOLES } else { 0 };
         let mut argument = Move { dst: to as u64, src: from as u64, len: bytes as u64, mode, moved: 0 };
-        self.ioctl(number(0x05, size_of::<Move>()), &mut argument)
+        let result = self.ioctl(number(0x05, size_of::<Move>()), &mut argument);
+        let moved = if result.is_ok() { bytes } else { usize::try_from(argument.moved).unwrap_or(0).min(bytes) };
+        (moved, result)
+    }
+
+    /// The same for one page, which either moves or does not.
+    pub fn move_page(&self, from: usize, to: usize, holes: bool) -> Result<(), i32> {
+        match self.move_pages((from, to), super::PAGE_BYTES, holes) {
+            (super::PAGE_BYTES, _) => Ok(()),
+            (_, result) => result,
+        }
     }
 
     /// Copies pages to where there are none, and wakes nobody.

@@ -14,7 +14,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, ExitCode, Output};
 
-use programs::{lifecycle, maps, signals, stops, watches, writes};
+use programs::{lifecycle, maps, signals, stops, stress, watches, writes};
 
 /// A program's arguments: this, its case's name, and a file to record to.
 const PROGRAM: &str = "--program";
@@ -69,6 +69,8 @@ const CASES: &[Case] = &[
     case("watch_ends_with_finish", watches::ends_with_finish),
     Case { name: "watch_aborts", program: stops::aborts, signal: libc::SIGABRT },
     case("watch_stops", stops::stops),
+    case("stress_watched", stress::watched),
+    case("stress_watched_by_signals", stress::watched_by_signals),
 ];
 
 fn main() -> ExitCode {

@@ -4,5 +4,6 @@ pub mod lifecycle;
 pub mod maps;
 pub mod signals;
 pub mod stops;
+pub mod stress;
 pub mod watches;
 pub mod writes;

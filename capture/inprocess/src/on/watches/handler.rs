@@ -22,6 +22,8 @@ const FAULTS: usize = 64;
 const MOVES: usize = 64;
 /// Between two tries of what the kernel refuses while it changes mappings.
 const RETRY_NS: u64 = 20_000;
+/// Putting pages back is tried for so long: a program must not hang for its tracer.
+const RESTORE_NS_MAX: u64 = 10_000_000_000;
 
 /// What the thread works with. It is in static memory and the thread's own from its start to its end.
 pub struct Handler {
@@ -77,7 +79,8 @@ impl Worker for AtWork<'_> {
     }
 
     fn restore(&mut self, index: usize) {
-        while !self.handler.arming.ranges[index].restore(self.by) {
+        let until = sys::monotonic_ns() + RESTORE_NS_MAX;
+        while !self.handler.arming.ranges[index].restore(self.by) && sys::monotonic_ns() < until {
             self.answer();
             sys::sleep_ns(RETRY_NS);
         }

@@ -58,11 +58,24 @@ impl Mechanism {
         }
     }
 
-    /// Arms open pages side by side at once. False where that cannot be: then it goes one by one.
-    pub fn arm_all(&self, place: Place, bytes: usize) -> bool {
+    /// Arms open pages side by side, from the first on. How many bytes of them: the others it has to be tried with one by one.
+    pub fn arm_all(&self, place: Place, bytes: usize) -> usize {
         match self {
-            Mechanism::Moves(userfaultfd) => userfaultfd.move_pages((place.page, place.stashed), bytes, true).is_ok(),
-            Mechanism::Signals => sys::set_rights(place.page, bytes, page_rights::NONE),
+            Mechanism::Moves(userfaultfd) => {
+                userfaultfd.move_pages((place.page, place.stashed), bytes, true).0 / PAGE_BYTES * PAGE_BYTES
+            }
+            Mechanism::Signals if sys::set_rights(place.page, bytes, page_rights::NONE) => bytes,
+            Mechanism::Signals => 0,
+        }
+    }
+
+    /// Has writes to an open page come to us, and leaves it in its place. Whether it does.
+    pub fn arm_for_writes(&self, place: Place) -> bool {
+        match self {
+            Mechanism::Moves(userfaultfd) => {
+                userfaultfd.write_protect(place.page, place.page + PAGE_BYTES, true).is_ok()
+            }
+            Mechanism::Signals => sys::set_rights(place.page, PAGE_BYTES, page_rights::READ),
         }
     }
 
@@ -70,12 +83,10 @@ impl Mechanism {
     pub fn arm(&self, place: Place) -> Option<State> {
         let Place { page, stashed } = place;
         match self {
-            Mechanism::Moves(userfaultfd) => match userfaultfd.move_pages((page, stashed), PAGE_BYTES, true) {
+            Mechanism::Moves(userfaultfd) => match userfaultfd.move_page(page, stashed, true) {
                 Ok(()) => Some(State::Armed),
                 // Shared with a child that was forked, pinned, or locked: then writes at least are seen.
-                Err(libc::EBUSY | libc::EINVAL) => {
-                    userfaultfd.write_protect(page, page + PAGE_BYTES, true).is_ok().then_some(State::OpenToReads)
-                }
+                Err(libc::EBUSY | libc::EINVAL) => self.arm_for_writes(place).then_some(State::OpenToReads),
                 Err(_) => None,
             },
             Mechanism::Signals => sys::set_rights(page, PAGE_BYTES, page_rights::NONE).then_some(State::Armed),
@@ -88,6 +99,10 @@ impl Mechanism {
         let then = if write { State::Open } else { State::OpenToReads };
         let userfaultfd = match self {
             Mechanism::Moves(userfaultfd) => userfaultfd,
+            // Another thread was here before; or the program has taken the rights away.
+            Mechanism::Signals if state == State::Open => {
+                return sys::set_rights(page, PAGE_BYTES, page_rights::ALL).then_some(State::Open);
+            }
             Mechanism::Signals => {
                 let rights = if write { page_rights::ALL } else { page_rights::READ };
                 return sys::set_rights(page, PAGE_BYTES, rights).then_some(then);
@@ -99,11 +114,13 @@ impl Mechanism {
             // Given back by the program since it was opened, where it is not there at all.
             State::Open | State::OpenToReads => userfaultfd.zero_pages(page, end),
         };
-        if result == Err(libc::EAGAIN) {
+        if state == State::Armed && result.is_err() {
+            // It stays armed, and who waits comes again: whatever the reason, contents must not be given up.
             let _ = userfaultfd.wake(page, end);
             return None;
         }
-        let _ = userfaultfd.write_protect(page, end, !write);
+        let then = if state == State::Open { State::Open } else { then };
+        let _ = userfaultfd.write_protect(page, end, then == State::OpenToReads);
         let _ = userfaultfd.wake(page, end);
         Some(then)
     }
@@ -113,7 +130,7 @@ impl Mechanism {
         match self {
             Mechanism::Moves(userfaultfd) => {
                 let end = place.page + PAGE_BYTES;
-                if state == State::Armed && move_back(userfaultfd, place) == Err(libc::EAGAIN) {
+                if state == State::Armed && move_back(userfaultfd, place).is_err() {
                     return false;
                 }
                 if userfaultfd.write_protect(place.page, end, false) == Err(libc::EAGAIN) {
@@ -128,14 +145,19 @@ impl Mechanism {
 }
 
 /// Moves a page back, or puts a zero page where there was none.
+///
+/// # Errors
+/// EAGAIN while the kernel is changing mappings, and whatever else leaves the page in the stash.
 fn move_back(userfaultfd: &Userfaultfd, place: Place) -> Result<(), i32> {
     let Place { page, stashed } = place;
-    match userfaultfd.move_pages((stashed, page), PAGE_BYTES, false) {
-        Err(libc::ENOENT) => userfaultfd.zero_pages(page, page + PAGE_BYTES),
+    let moved = match userfaultfd.move_page(stashed, page, false) {
+        Err(libc::ENOENT) if !is_there(stashed) => userfaultfd.zero_pages(page, page + PAGE_BYTES),
         // The program has changed the rights to its page, or locked it: the kernel does not move pages between unlike mappings.
-        Err(libc::EINVAL) => copy_back(userfaultfd, place),
+        Err(libc::EINVAL | libc::EBUSY) => copy_back(userfaultfd, place),
         other => other,
-    }
+    };
+    // It has been put there meanwhile.
+    if moved == Err(libc::EEXIST) { Ok(()) } else { moved }
 }
 
 fn copy_back(userfaultfd: &Userfaultfd, place: Place) -> Result<(), i32> {

@@ -6,7 +6,9 @@ use core::ffi::c_void;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use pagetrace_format::access::AccessSource;
+use pagetrace_format::snapshot::Permissions;
 
+use super::super::maps::Maps;
 use super::super::tracer_threads;
 use super::arming::{Arming, NAP_NS_MAX};
 use super::mechanism::Mechanism;
@@ -46,7 +48,6 @@ pub fn install() -> bool {
 pub fn close_in_child() {
     ARMING.word.store(0, Ordering::Relaxed);
     ARMING.with(|arming| *arming = Arming::new());
-    segv::remove();
 }
 
 /// The thread that arms pages at its work.
@@ -72,7 +73,6 @@ pub extern "C" fn run(_: *mut c_void) -> *mut c_void {
         let Some(next) = next else { break };
         sys::wait_for_any(&mut [], next.saturating_sub(now).clamp(1, NAP_NS_MAX));
     }
-    segv::remove();
     core::ptr::null_mut()
 }
 
@@ -89,7 +89,8 @@ fn on_fault(fault: &segv::Fault) -> bool {
         }
         Some((index, seen))
     });
-    let Some((index, seen)) = seen else { return false };
+    // Of a range whose watch has ended since, pages have their rights again: the instruction only has to run once more.
+    let Some((index, seen)) = seen else { return is_permitted(address, write) };
     // Without the lock: it may take its time, and touch other watched memory.
     if seen.is_news {
         telling::ask(index, &coming, &seen);
@@ -100,4 +101,17 @@ fn on_fault(fault: &segv::Fault) -> bool {
         }
     });
     true
+}
+
+/// Whether the mapping at an address permits the access now. Makes system calls that signal handlers may.
+fn is_permitted(address: usize, write: bool) -> bool {
+    let mut text = [0; 512];
+    let Some(mut maps) = Maps::open(&mut text) else { return false };
+    let wanted = Permissions::READ | if write { Permissions::WRITE } else { 0 };
+    while let Some(mapping) = maps.next() {
+        if (mapping.start.0..mapping.end.0).contains(&(address as u64)) {
+            return mapping.permissions.has(wanted);
+        }
+    }
+    false
 }

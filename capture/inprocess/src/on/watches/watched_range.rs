@@ -22,6 +22,8 @@ const EARLY_ALONE: u8 = 2;
 const EARLY_ALONE_ALL: u32 = 32;
 /// What *lately* is, in periods.
 const LATELY: u8 = 200;
+/// The kernel tells that a page is to be given back before it is: by then it is, unless its thread stands still.
+const GIVING_BACK_NS: u64 = 1_000_000_000;
 /// The part of a period between two such armings.
 pub const EARLY_PARTS: u64 = 12;
 
@@ -43,6 +45,8 @@ struct Page {
     /// Who was seen writing last, 0 for nobody, and when.
     modified_by: u32,
     modified_at: u64,
+    /// When the program gave it back, 0 for never.
+    given_back_at: u64,
 }
 
 const NEW: Page = Page {
@@ -55,6 +59,7 @@ const NEW: Page = Page {
     contested: 0,
     modified_by: 0,
     modified_at: 0,
+    given_back_at: 0,
 };
 
 /// The range.
@@ -155,12 +160,12 @@ impl WatchedRange {
 
     /// A period begins: arms all pages that were accessed.
     pub fn arm(&mut self, by: &Mechanism) {
-        let all = self.touched.values().len() == self.pages.values().len();
-        if all
-            && self.pages.values().iter().all(|page| page.state == State::Open)
-            && by.arm_all(self.place(0), self.end - self.start)
+        if self.touched.values().len() == self.pages.values().len()
+            && self.pages.values().iter().all(|page| page.state == State::Open && page.given_back_at == 0)
         {
-            self.pages.values_mut().iter_mut().for_each(|page| page.state = State::Armed);
+            // Those that have moved are armed, whatever became of the rest.
+            let armed = by.arm_all(self.place(0), self.end - self.start) / PAGE_BYTES;
+            self.pages.values_mut()[..armed].iter_mut().for_each(|page| page.state = State::Armed);
         }
         self.early_left = EARLY_ALONE_ALL;
         let mut kept = 0;
@@ -218,17 +223,24 @@ impl WatchedRange {
         let index = (address - self.start) / PAGE_BYTES;
         match by.give(self.place(index), self.pages.values()[index].state, write) {
             Some(state) => self.open(index, state),
+            // It stays as it is, and who waits comes again.
             None if by.moves() => {}
             // So many mappings there cannot be: the whole range becomes one again.
             None => self.give_all_rights(),
         }
     }
 
-    /// The program has given a range back: what is in the stash of it must not come back.
+    /// The program is giving a range back: what is in the stash of it must not come back.
     pub fn removed(&mut self, userfaultfd: &Userfaultfd, from: usize, to: usize) {
         let (from, to) = (from.max(self.start), to.min(self.end));
-        if from < to {
-            drop_stashed(userfaultfd, self.stash + (from - self.start), to - from);
+        if from >= to {
+            return;
+        }
+        drop_stashed(userfaultfd, self.stash + (from - self.start), to - from);
+        let now = sys::monotonic_ns();
+        for index in (from - self.start) / PAGE_BYTES..(to - self.start) / PAGE_BYTES {
+            self.pages.values_mut()[index].given_back_at = now;
+            self.open(index, State::Open);
         }
     }
 
@@ -243,7 +255,7 @@ impl WatchedRange {
             if self.pages.values()[index].state == State::Armed {
                 let stashed = self.stash + index * PAGE_BYTES;
                 // Nothing to move where there was no page.
-                if userfaultfd.move_pages((stashed, to + (start - from)), PAGE_BYTES, true) == Err(libc::EAGAIN) {
+                if userfaultfd.move_page(stashed, to + (start - from), true) == Err(libc::EAGAIN) {
                     return false;
                 }
             }
@@ -256,9 +268,18 @@ impl WatchedRange {
 
     /// Whether it is armed now, or open to reads alone.
     fn arm_page(&mut self, by: &Mechanism, index: usize) -> bool {
-        if self.pages.values()[index].state == State::Armed {
+        let page = &self.pages.values()[index];
+        if page.state == State::Armed {
             return true;
         }
+        if page.given_back_at != 0 && sys::monotonic_ns() < page.given_back_at + GIVING_BACK_NS {
+            // Moved away now, its contents would escape the thread that is about to drop them. It is tried again later.
+            if by.arm_for_writes(self.place(index)) {
+                self.pages.values_mut()[index].state = State::OpenToReads;
+            }
+            return false;
+        }
+        self.pages.values_mut()[index].given_back_at = 0;
         let armed = by.arm(self.place(index));
         if let Some(state) = armed {
             self.pages.values_mut()[index].state = state;

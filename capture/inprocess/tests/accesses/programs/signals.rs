@@ -94,7 +94,7 @@ pub fn other_handlers(_file: &Path) {
     drop(watching);
     sys::set_writable(own.base, PAGE, false);
     own.write(0);
-    assert_eq!(CALLS.load(Ordering::Relaxed), 2, "the program's handler is in its place again");
+    assert_eq!(CALLS.load(Ordering::Relaxed), 2, "the program's handler goes on");
 }
 
 /// A fault that is nobody's ends the program as it would have.
