@@ -19,6 +19,9 @@ use crate::sys::{self, segv};
 /// What is known of the ranges, under a lock that spins: all signals are held back in whoever has it.
 static ARMING: SpinLocked = SpinLocked { word: AtomicU32::new(0), arming: UnsafeCell::new(Arming::new()) };
 
+/// Looks before a fault is taken for the program's own: a watch may begin or end between two of them.
+const LOOKS: u32 = 4;
+
 struct SpinLocked {
     word: AtomicU32,
     arming: UnsafeCell<Arming>,
@@ -89,8 +92,12 @@ fn on_fault(fault: &segv::Fault) -> bool {
         }
         Some((index, seen))
     });
-    // Of a range whose watch has ended since, pages have their rights again: the instruction only has to run once more.
-    let Some((index, seen)) = seen else { return is_permitted(address, write) };
+    // Of a range whose watch has ended since, pages have their rights again, or another watch: the instruction only has to run
+    // once more.
+    let Some((index, seen)) = seen else {
+        return (0..LOOKS)
+            .any(|_| is_permitted(address, write) || ARMING.with(|arming| arming.find(address).is_some()));
+    };
     // Without the lock: it may take its time, and touch other watched memory.
     if seen.is_news {
         telling::ask(index, &coming, &seen);
