@@ -12,6 +12,8 @@ use crate::sys;
 pub const NAP_NS_MAX: u64 = 5_000_000;
 /// Pages that wait to be armed early.
 const EARLY: usize = 64;
+/// Ranges given back that are remembered.
+const GIVEN_BACK: usize = 64;
 
 /// The ranges, each in the place of its slot.
 pub struct Arming {
@@ -19,6 +21,10 @@ pub struct Arming {
     next: [u64; WATCHES_MAX],
     /// Addresses, each with its time; 0 for a free place.
     early: [(usize, u64); EARLY],
+    /// The last ranges that the program was about to give back: first address, one past the last, and when. Also those of watches
+    /// that have ended: the thread may still be about to.
+    given_back: [(usize, usize, u64); GIVEN_BACK],
+    given_back_next: usize,
     pub paused: bool,
 }
 
@@ -28,6 +34,8 @@ impl Arming {
             ranges: [const { WatchedRange::new() }; WATCHES_MAX],
             next: [0; WATCHES_MAX],
             early: [(0, 0); EARLY],
+            given_back: [(0, 0, 0); GIVEN_BACK],
+            given_back_next: 0,
             paused: false,
         }
     }
@@ -38,6 +46,14 @@ impl Arming {
         match self.ranges[index].begin(by, start, end) {
             Ok(()) => {
                 self.next[index] = 0;
+                // With no room for older ones it may be any page.
+                let oldest = self.given_back[self.given_back_next % GIVEN_BACK].2;
+                if oldest != 0 {
+                    self.ranges[index].was_given_back(start, end, oldest);
+                }
+                for (from, to, time) in self.given_back {
+                    self.ranges[index].was_given_back(from, to, time);
+                }
                 // Armed before whoever waits for this goes on.
                 self.arm_what_is_due(by, sys::monotonic_ns());
                 slot.state.store(slot::ACTIVE, Ordering::Release);
@@ -47,6 +63,12 @@ impl Arming {
                 slot.state.store(slot::FAILED, Ordering::Release);
             }
         }
+    }
+
+    /// The program is about to give a range back.
+    pub fn note_given_back(&mut self, from: usize, to: usize) {
+        self.given_back[self.given_back_next % GIVEN_BACK] = (from, to, sys::monotonic_ns());
+        self.given_back_next += 1;
     }
 
     /// Arms what is due; when the next is.

@@ -96,6 +96,14 @@ impl AtWork<'_> {
             sys::wait_for_any(&mut polled, next.saturating_sub(now).clamp(1, NAP_NS_MAX));
             self.answer();
         }
+        // Whoever is about to give memory back now is known to the next watch.
+        let until = sys::monotonic_ns() + RESTORE_NS_MAX;
+        let nowhere = (0, PAGE_BYTES);
+        while self.userfaultfd.zero_pages(nowhere.0, nowhere.1) == Err(libc::EAGAIN) && sys::monotonic_ns() < until {
+            self.answer();
+            sys::sleep_ns(RETRY_NS);
+        }
+        self.answer();
     }
 
     /// Takes all messages, and does what they are about.
@@ -158,6 +166,7 @@ impl AtWork<'_> {
     }
 
     fn removed(&mut self, start: usize, end: usize) {
+        self.handler.arming.note_given_back(start, end);
         // The old place of memory that was moved is told to be removed, too; its pages are on their way.
         let moved = self.handler.moves.iter().flatten().any(|&(from, _, bytes)| from < end && start < from + bytes);
         if !moved {

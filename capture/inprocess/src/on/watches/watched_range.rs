@@ -237,10 +237,20 @@ impl WatchedRange {
             return;
         }
         drop_stashed(userfaultfd, self.stash + (from - self.start), to - from);
-        let now = sys::monotonic_ns();
         for index in (from - self.start) / PAGE_BYTES..(to - self.start) / PAGE_BYTES {
-            self.pages.values_mut()[index].given_back_at = now;
             self.open(index, State::Open);
+        }
+        self.was_given_back(from, to, sys::monotonic_ns());
+    }
+
+    /// The program was about to give a range back then.
+    pub fn was_given_back(&mut self, from: usize, to: usize, time: u64) {
+        let (from, to) = (from.max(self.start), to.min(self.end));
+        if from < to {
+            let pages = (from - self.start) / PAGE_BYTES..(to - self.start) / PAGE_BYTES;
+            for page in &mut self.pages.values_mut()[pages] {
+                page.given_back_at = page.given_back_at.max(time);
+            }
         }
     }
 

@@ -14,6 +14,7 @@ use crate::sys;
 const THREADS: usize = 4;
 /// Pages that a thread has for itself, on each of which it writes and reads.
 const OWN: usize = 25;
+const GIVES_BACK_EVERY: Duration = Duration::from_millis(120);
 const LASTS: Duration = Duration::from_secs(3);
 
 pub fn watched(file: &Path) {
@@ -76,7 +77,7 @@ fn stress(file: &Path, by_signals: bool) {
 
 /// Counts up on its pages, gives some back now and then, and shares the last page with the other threads.
 fn work(pages: &Pages, number: usize, done: &AtomicBool, rounds: &AtomicUsize) {
-    let mut expected = [0_u8; OWN];
+    let (mut expected, mut given_back) = ([0_u8; OWN], Instant::now());
     let own = |index: usize| pages.at(number * OWN + index);
     (0..OWN).for_each(|index| {
         sys::write(own(index), 0);
@@ -98,8 +99,10 @@ fn work(pages: &Pages, number: usize, done: &AtomicBool, rounds: &AtomicUsize) {
         }
         sys::write(pages.at(THREADS * OWN) + number, round as u8);
         assert_eq!(sys::read(pages.at(THREADS * OWN) + number), round as u8);
-        if round % 7 == 3 {
-            let index = round / 7 % OWN;
+        // Pages that were given back are not moved away for a second: most of them are to be.
+        if given_back.elapsed() > GIVES_BACK_EVERY {
+            given_back = Instant::now();
+            let index = round % OWN;
             sys::discard(own(index), PAGE);
             expected[index] = 0;
         }
