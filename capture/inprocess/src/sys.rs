@@ -10,8 +10,8 @@ pub mod sandbox;
 pub mod segv;
 mod threads;
 mod trace_descriptor;
-pub mod write_protection;
 pub mod userfaultfd;
+pub mod write_protection;
 
 pub use memory::{install_guard, map_shared, page_rights, populate, protect, remove_guard, remove_shared, set_rights};
 pub use private_memory::{map_populated, map_zeroed, private_bytes, reserve_addresses, reserved_addresses, unmap};
