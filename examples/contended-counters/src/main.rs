@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use pagetrace::{AccessError, Watch, WriteTracking, end_write_epoch, page_info};
 
-const EPOCHS: usize = 40;
+const EPOCHS: usize = 200;
 const WATCHED: Duration = Duration::from_millis(400);
 
 /// A page of counters.
@@ -70,7 +70,7 @@ fn by_epochs(pages: &[CounterPage; 2]) -> Result<(), AccessError> {
     WriteTracking::all_writable().epoch(Duration::from_secs(3600)).start()?;
     let mut writers = [BTreeSet::new(), BTreeSet::new()];
     for _ in 0..EPOCHS {
-        thread::sleep(Duration::from_millis(5));
+        thread::sleep(Duration::from_millis(2));
         end_write_epoch()?;
         for (page, writers) in pages.iter().zip(&mut writers) {
             writers.extend(page_info((&raw const *page).addr()).and_then(|info| info.first_writer_of_last_epoch));
