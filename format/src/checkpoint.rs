@@ -74,6 +74,9 @@ impl TableKind {
     /// What was written while children live that have not ended: process, 0 written, 1 unclear, 2
     /// forked in the epoch that goes on, first page, pages; with no pages for a child alone.
     pub const FORK_PAGES: TableKind = TableKind(20);
+    /// Live objects at whose address an alloc came just before the moment, where that may have come too late: address, size, usable
+    /// bytes beyond it, time of birth, process and id of its stack, time and stream of the alloc, counted as freed young flag.
+    pub const LATE_BIRTHS: TableKind = TableKind(21);
 }
 
 /// Sets of pages in [`TableKind::PAGES`]: pages of the kernel's size, those of allocators of the trace's.

@@ -88,6 +88,7 @@ pub use objects::SiteId;
 
 mod address_space;
 mod analyses;
+mod births;
 mod copies;
 mod defects;
 mod early_frees;

@@ -67,20 +67,23 @@ impl SiteTotals {
         part.bytes = part.bytes.wrapping_add(object.size);
     }
 
+    /// Tells whether it died young.
     #[inline]
-    fn remove(&mut self, object: &Object, now: u8) {
+    fn remove(&mut self, object: &Object, now: u8) -> bool {
         let part = &mut self.live[usize::from(object.born) % PARTS];
         part.objects = part.objects.wrapping_sub(1);
         part.bytes = part.bytes.wrapping_sub(object.size);
-        match now.saturating_sub(object.born) <= YOUNG_PARTS {
+        let is_young = now.saturating_sub(object.born) <= YOUNG_PARTS;
+        match is_young {
             true => self.freed_young += 1,
             false => self.freed_old += 1,
         }
+        is_young
     }
 
-    /// As if [`SiteTotals::remove`] had not been, a moment ago.
-    fn bring_back(&mut self, object: &Object, now: u8) {
-        let died = match now.saturating_sub(object.born) <= YOUNG_PARTS {
+    /// As if [`SiteTotals::remove`] had not been, a moment ago: `died_young` is what it told.
+    fn bring_back(&mut self, object: &Object, died_young: bool) {
+        let died = match died_young {
             true => &mut self.freed_young,
             false => &mut self.freed_old,
         };
@@ -207,8 +210,8 @@ impl ObjectTable {
         let replaced = before.map(|before| self.unpack(alloc.address.0, before));
         if let Some(replaced) = &replaced {
             self.totals.replaced += 1;
-            self.sites[replaced.site as usize].remove(replaced, self.part);
-            self.late_births.add(alloc, *replaced);
+            let died_young = self.sites[replaced.site as usize].remove(replaced, self.part);
+            self.late_births.add(alloc, *replaced, died_young);
         }
         if packed == Packed::ELSEWHERE {
             self.unpacked.insert(alloc.address.0, object);
@@ -234,7 +237,7 @@ impl ObjectTable {
     pub(crate) fn free(&mut self, free: &MergedEvent) -> Option<Object> {
         let object = self.live.remove(free.address.0).map(|packed| self.unpack(free.address.0, packed));
         match &object {
-            Some(object) => self.sites[object.site as usize].remove(object, self.part),
+            Some(object) => drop(self.sites[object.site as usize].remove(object, self.part)),
             None => {
                 *self.unknown_frees() += 1;
                 self.early_frees.add(free);
@@ -252,9 +255,9 @@ impl ObjectTable {
 
     #[cold]
     fn bring_back(&mut self, free: &MergedEvent) -> Option<Object> {
-        let object = self.late_births.take(free)?;
+        let (object, died_young) = self.late_births.take(free)?;
         self.totals.replaced = self.totals.replaced.saturating_sub(1);
-        self.sites[object.site as usize].bring_back(&object, self.part);
+        self.sites[object.site as usize].bring_back(&object, died_young);
         let packed = Packed::new(object);
         self.live.insert(free.address.0, packed);
         if packed == Packed::ELSEWHERE {

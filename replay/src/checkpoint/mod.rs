@@ -94,11 +94,6 @@ impl Checkpoint {
         self.processes().flat_map(of).map(|(process, [address, size])| (process, Address(address), size))
     }
 
-    /// When the live objects of a process came to life, by address.
-    pub(crate) fn births(&self, process: ProcessId) -> impl Iterator<Item = (u64, TraceNanos)> {
-        self.rows::<4>(process, TableKind::OBJECTS).map(|[address, _, _, born]| (address, TraceNanos(born)))
-    }
-
     /// Sums of RSS that were larger than all before, with their times.
     pub(crate) fn rss_marks(&self) -> impl Iterator<Item = (u64, TraceNanos)> {
         self.rows::<2>(RECORDING, TableKind::RSS_MARKS).map(|[time, sum]| (sum, TraceNanos(time)))

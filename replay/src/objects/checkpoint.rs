@@ -4,21 +4,22 @@ use hashbrown::HashMap;
 use pagetrace_format::{ProcessId, StackId, StreamId, TableKind, TraceNanos};
 
 use super::{Object, ObjectTable, ObjectTotals, Packed, SiteId, SiteTotals};
+use crate::births::Births;
 use crate::checkpoint::{COUNT_MAX, Checkpoint, Tables};
+use crate::late_births::LateBirth;
 
 impl ObjectTable {
-    /// Puts live objects and sites into tables; `born` tells when the object at an address came to life.
-    pub(crate) fn put_into(&self, tables: &mut Tables, born: impl Fn(u64) -> TraceNanos, streams: &[StreamId]) {
+    /// Puts live objects and sites into tables.
+    pub(crate) fn put_into(&self, tables: &mut Tables, births: &Births, streams: &[StreamId]) {
         for (address, time, stream) in self.early_frees.waiting(streams) {
             tables.push(TableKind::EARLY_FREES, &[address, time.0, stream.0.into()]);
         }
-        let mut rows: Vec<[u64; 6]> = Vec::with_capacity(self.live_count());
-        for (address, object) in self.live() {
-            let SiteId { process, stack } = self.sites[object.site as usize].id;
-            let extra = object.usable.wrapping_sub(object.size);
-            let born = born(address.0).0;
-            rows.push([address.0, object.size, extra, born, process.0.into(), stack.0.into()]);
+        for LateBirth { address, object, died_young, time, stream } in self.late_births.waiting(streams) {
+            let row = self.row_of(address, &object, births.before(address, time));
+            tables.push(TableKind::LATE_BIRTHS, &[&row[..], &[time.0, stream.0.into(), died_young.into()]].concat());
         }
+        let mut rows: Vec<[u64; 6]> = Vec::with_capacity(self.live_count());
+        rows.extend(self.live().map(|(address, object)| self.row_of(address.0, &object, births.of(address.0))));
         rows.sort_unstable();
         rows.iter().for_each(|row| tables.push(TableKind::OBJECTS, row));
         let mut sites: Vec<&SiteTotals> = self.sites.iter().filter(|site| site.is_of_note()).collect();
@@ -54,6 +55,15 @@ impl ObjectTable {
             (site.allocated, site.allocated_bytes) = (allocated.min(COUNT_MAX), allocated_bytes);
             (site.freed_young, site.freed_old) = (freed_young.min(COUNT_MAX), freed_old.min(COUNT_MAX));
         }
+        for [address, size, extra, born, process, stack, time, stream, died_young] in
+            checkpoint.rows::<9>(own, TableKind::LATE_BIRTHS)
+        {
+            let site = table.place_of(&mut places, own, process, stack);
+            let object = Object { size, usable: size.saturating_add(extra), site, born: part_of(TraceNanos(born)) };
+            let stream = StreamId(stream as u32);
+            let birth = LateBirth { address, object, died_young: died_young != 0, time: TraceNanos(time), stream };
+            table.late_births.restore(birth, slots.get(&stream).copied());
+        }
         for [address, size, extra, born, process, stack] in checkpoint.rows::<6>(own, TableKind::OBJECTS) {
             let site = table.place_of(&mut places, own, process, stack);
             let born = part_of(TraceNanos(born));
@@ -71,6 +81,12 @@ impl ObjectTable {
     /// Whether a gap may hide what is freed now.
     pub(crate) fn is_after_gap(&self) -> bool {
         self.after_gap
+    }
+
+    fn row_of(&self, address: u64, object: &Object, born: TraceNanos) -> [u64; 6] {
+        let SiteId { process, stack } = self.sites[object.site as usize].id;
+        let extra = object.usable.wrapping_sub(object.size);
+        [address, object.size, extra, born.0, process.0.into(), stack.0.into()]
     }
 
     fn place_of(&mut self, places: &mut HashMap<SiteId, u32>, own: ProcessId, process: u64, stack: u64) -> u32 {

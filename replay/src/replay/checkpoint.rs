@@ -1,11 +1,11 @@
 //! A replay that begins at a checkpoint, and one that ends at a moment to make one.
 
 use hashbrown::HashMap;
-use pagetrace_format::event::kind_number as number;
 use pagetrace_format::{CheckpointTable, ProcessId, StreamId, TimeRounding, Trace, TraceNanos};
 
 use super::{Action, BATCH_EVENTS, Replay, add_counts};
 use crate::analyses::peak::RssSums;
+use crate::births::Births;
 use crate::checkpoint::{
     Checkpoint, LeafAccount, ProcessCheckpoint, RECORDING, RecordingCheckpoint, Tables, put_rss_marks,
 };
@@ -33,7 +33,7 @@ pub(crate) fn checkpoint_at(trace: &Trace<'_>, metadata: &Metadata, at: TraceNan
     let runs_on = |process: usize| metadata.processes[process].end.is_none();
     replay.due.retain(|due| !matches!(due.action, Action::End(process) if runs_on(process)));
     replay.found.outcomes.iter_mut().for_each(|outcome| outcome.snapshot = None);
-    let mut born = Births::from_checkpoint(metadata);
+    let mut births: Vec<Births> = metadata.processes.iter().map(|info| births_of(info, metadata)).collect();
     let mut timeline = Timeline::new(trace);
     let owner = |stream| metadata.streams.get(&stream).and_then(|stream| metadata.index(stream.process)).unwrap_or(0);
     let streams: Vec<StreamId> = timeline.streams().collect();
@@ -54,12 +54,7 @@ pub(crate) fn checkpoint_at(trace: &Trace<'_>, metadata: &Metadata, at: TraceNan
             !*passed
         });
         for event in &batch {
-            let births = &mut born.0[event.process as usize];
-            match event.kind {
-                number::OBJECT_ALLOC => drop(births.insert(event.address.0, event.time)),
-                number::OBJECT_FREE => drop(births.remove(&event.address.0)),
-                _ => {}
-            }
+            births[event.process as usize].follow(event);
         }
         replay.batch(&batch);
         if filled == 0 || is_over {
@@ -71,22 +66,13 @@ pub(crate) fn checkpoint_at(trace: &Trace<'_>, metadata: &Metadata, at: TraceNan
     }
     replay.kernel.run_before(at, metadata);
     replay.writes.run_before(at, metadata);
-    let mut taken = replay.into_tables(at, &born, &streams);
+    let mut taken = replay.into_tables(at, &births, &streams);
     taken.defects.extend(timeline.into_defects());
     taken
 }
 
-/// When the objects of each process came to life. Those that a process was born with are as old as itself.
-struct Births(Vec<HashMap<u64, TraceNanos>>);
-
-impl Births {
-    fn from_checkpoint(metadata: &Metadata) -> Births {
-        let before = |info: &ProcessInfo| {
-            let rows = metadata.checkpoint.iter().flat_map(|checkpoint| checkpoint.births(info.process.id));
-            rows.collect()
-        };
-        Births(metadata.processes.iter().map(before).collect())
-    }
+fn births_of(info: &ProcessInfo, metadata: &Metadata) -> Births {
+    Births::from_checkpoint(info.process.id, info.process.start, metadata.checkpoint.as_ref())
 }
 
 impl Replay<'_, '_> {
@@ -155,7 +141,7 @@ impl Replay<'_, '_> {
         state
     }
 
-    fn into_tables(self, at: TraceNanos, born: &Births, streams: &[StreamId]) -> Taken {
+    fn into_tables(self, at: TraceNanos, births: &[Births], streams: &[StreamId]) -> Taken {
         let metadata = self.metadata;
         let ends = metadata.processes.iter().enumerate().filter(|(_, info)| info.end.is_some());
         let rss = RssSums::until(metadata, ends.map(|(index, info)| (info.last, index)).collect(), at);
@@ -183,8 +169,7 @@ impl Replay<'_, '_> {
                 ..ProcessCheckpoint::default()
             };
             if let Some(state) = &self.states[index] {
-                let birth = |address: u64| born.0[index].get(&address).copied().unwrap_or(info.process.start);
-                state.objects.put_into(&mut tables, birth, streams);
+                state.objects.put_into(&mut tables, &births[index], streams);
                 state.pages.put_into(&mut tables);
                 state.page_states.put_into(&mut tables);
                 (before.objects, before.totals, before.inherited) = (true, state.objects.totals, state.inherited);
