@@ -119,24 +119,27 @@ pub fn one_thread_alone(_file: &Path) {
     assert_eq!(statistics.foreign, 0, "{statistics:?}");
 }
 
-/// Two threads write to a page in turns: each side is seen in each two periods.
+/// Two threads write to a page in turns: each side is seen in each two periods in which both do.
 pub fn ping_pong(_file: &Path) {
     static TURN: AtomicUsize = AtomicUsize::new(0);
-    let pages = Pages::written(1);
     const PERIOD: Duration = Duration::from_millis(10);
+    const WINDOW_NS: u64 = 2 * PERIOD.as_nanos() as u64;
+    let pages = Pages::written(1);
     let watching = watch(&pages, PERIOD);
-    let end = Instant::now() + Duration::from_millis(1500);
+    let start = Instant::now();
+    // How often it writes in each window: the processors may be others' too, and a side that does not run writes nothing.
     let side = |own: usize| {
-        while Instant::now() < end {
+        let mut writes = [0_u32; 80];
+        while let Some(count) = writes.get_mut((start.elapsed().as_nanos() as u64 / WINDOW_NS) as usize) {
             if TURN.load(Ordering::Acquire) % 2 == own {
                 pages.write(0);
                 TURN.fetch_add(1, Ordering::Release);
+                *count += 1;
             } else {
-                // The processors may be others' too.
                 thread::yield_now();
             }
         }
-        Thread::current()
+        (Thread::current(), writes)
     };
     let sides = thread::scope(|scope| {
         let other = scope.spawn(|| side(1));
@@ -144,17 +147,17 @@ pub fn ping_pong(_file: &Path) {
     });
     let periods = watching.statistics().periods;
     let found = seen();
-    for thread in sides {
+    // The first write of all was seen when it was made.
+    let first = found.iter().map(|access| access.time.0).min().expect("the first write");
+    let shared: Vec<u64> = (0..80_u64).filter(|&it| sides.iter().all(|(_, writes)| writes[it as usize] >= 2)).collect();
+    assert!(shared.len() > 20, "both wrote in {} windows only", shared.len());
+    for (thread, _) in sides {
         let foreign = |access: &&Access| access.thread == thread && access.modified_by.is_some();
-        let times: Vec<u64> = found.iter().filter(foreign).map(|access| access.time.0).collect();
-        let (first, last) = (times[0], times[times.len() - 1]);
-        let windows = (last - first) / (2 * PERIOD.as_nanos() as u64);
-        let with = times.iter().map(|time| (time - first) / (2 * PERIOD.as_nanos() as u64));
-        let mut with: Vec<u64> = with.collect();
-        with.dedup();
-        // A machine that is busy may not run both sides, nor the tracer, in each of them.
-        assert!(with.len() as u64 * 10 >= windows * 7, "{thread:?}: {} of {windows}, {periods} periods", with.len());
-        assert!(windows > 20, "{windows}");
+        let is_in = |window: u64| move |access: &Access| (access.time.0 - first) / WINDOW_NS == window;
+        let with = shared.iter().filter(|&&window| found.iter().filter(foreign).any(is_in(window))).count();
+        // Nor does the tracer run in each of them where other programs want the processors too; `access_cost` measures how many there
+        // are on a quiet machine.
+        assert!(with * 3 >= shared.len(), "{thread:?}: {with} of {}, {periods} periods", shared.len());
         assert!(found.iter().filter(foreign).all(|access| access.modified_by != Some(thread)));
     }
     assert!(watching.statistics().foreign >= 2);
