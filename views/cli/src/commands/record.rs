@@ -128,11 +128,14 @@ struct Recording {
     /// `None` where nothing is preloaded. Its file goes with it.
     library: Option<Library>,
     signals: Signals,
+    group: GroupWitness,
 }
 
 fn start(args: &RecordArgs) -> Result<Recording, Failure> {
     // Before anything is written or anyone could be told of the command.
     let signals = Signals::listen();
+    // Who waits for the command to be ready may signal the group at once.
+    let group = GroupWitness::start();
     let mut output = Output::create(args.output.as_deref())?;
     if args.bounds.bounds().is_some() && !output.may_be_replaced() {
         let error = anyhow::anyhow!(
@@ -168,7 +171,7 @@ fn start(args: &RecordArgs) -> Result<Recording, Failure> {
     if let Some(bounds) = args.bounds.bounds() {
         recorder.bound(bounds, Box::new(Compactor::new(output.shown(), output.written())));
     }
-    Ok(Recording { child, output, recorder, library, signals })
+    Ok(Recording { child, output, recorder, library, signals, group })
 }
 
 /// Whether programs are to join the recording from inside.
@@ -215,8 +218,7 @@ fn found_program(name: &OsString) -> PathBuf {
 
 impl Recording {
     fn follow(self, args: &RecordArgs) -> ExitCode {
-        let Recording { mut child, mut output, mut recorder, library, mut signals } = self;
-        let mut group = GroupWitness::start();
+        let Recording { mut child, mut output, mut recorder, library, mut signals, mut group } = self;
         let mut ended: Option<(ExitStatus, Duration)> = None;
         let (mut told_of_error, mut told_of_rest, mut quiet_rounds) = (false, false, 0);
         loop {
