@@ -26,10 +26,13 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// What a program prints in front of why it could not do all of its work.
 const SKIPPED: &str = "skipped: ";
 
-/// Runs the cases whose names contain one of the arguments that are no options, or all.
+/// Runs the cases whose names contain one of the arguments that are no options, or all. With `--exact` those that are called so,
+/// if there are any: the names may be those of other tests of the workspace.
 pub fn run(arguments: &[String]) -> ExitCode {
     let wanted: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with('-')).collect();
-    let chosen = CASES.iter().filter(|case| wanted.is_empty() || wanted.iter().any(|part| case.name.contains(*part)));
+    let exact = arguments.iter().any(|argument| argument == "--exact");
+    let is_called = |case: &&Case, part: &String| if exact { case.name == part } else { case.name.contains(part) };
+    let chosen = CASES.iter().filter(|case| wanted.is_empty() || wanted.iter().any(|part| is_called(case, part)));
     let directory = tempfile::tempdir().expect("a directory for the traces");
     let (mut failed, mut passed, mut skipped) = (Vec::new(), 0, 0);
     for case in chosen {
@@ -51,7 +54,7 @@ pub fn run(arguments: &[String]) -> ExitCode {
         let kept = directory.keep();
         fs::rename(&kept, &keep).unwrap_or_else(|error| println!("the traces stay in {}: {error}", kept.display()));
     }
-    if failed.is_empty() && passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if failed.is_empty() && (passed > 0 || exact) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// One case. Its notes, or everything that is known of its failure.
