@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::{Arc, LazyLock, Mutex, OnceLock};
@@ -126,4 +127,31 @@ pub fn copied_into(directory: &Path, file: &Path) -> PathBuf {
     let copying = Command::new("cp").args([file, &copy]).status().expect("cp runs");
     assert!(copying.success(), "{} to {}", file.display(), copy.display());
     copy
+}
+
+/// Records a program as this user or as an ordinary one, into `trace` of this directory, and gives what it printed. Neither
+/// the build nor the sources need be open to others: both programs are copied to where they are.
+pub fn record_as(
+    as_nobody: bool,
+    directory: &Path,
+    options: &[&str],
+    variables: &[(&str, &str)],
+    program: &Path,
+    arguments: &[&str],
+) -> String {
+    std::fs::set_permissions(directory, PermissionsExt::from_mode(0o777)).expect("a directory of ours");
+    let (tool, program) = (copied_into(directory, pagetrace()), copied_into(directory, program));
+    let mut command = match as_nobody {
+        true => {
+            let mut command = assert_cmd::Command::new("setpriv");
+            command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&tool);
+            command
+        }
+        false => assert_cmd::Command::new(&tool),
+    };
+    command.args(["record", "--quiet", "-o"]).arg(directory.join("trace")).args(options).arg("--").arg(&program);
+    command.args(arguments).env("XDG_CACHE_HOME", directory).envs(variables.iter().copied()).timeout(TIME_LIMIT);
+    let output = command.output().expect("it runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }

@@ -1,15 +1,13 @@
 //! What the kernel tells of pages, held against a program whose touches and calls are known.
 
 use std::collections::HashMap;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 
 use pagetrace_format::header::ChunkKind;
 use pagetrace_format::records::{LossReason, Process, ProcessOrigin, Record};
 use pagetrace_format::session::SESSION_VARIABLE;
 use pagetrace_format::{KernelEvent, KernelEventKind, PageCall, PageFault, ProcessId, SystemCall, Trace};
 
-use crate::harness::{TIME_LIMIT, compiled, copied_into, pagetrace, processes, record_with, text_of};
+use crate::harness::{compiled, processes, record_as, record_with};
 
 const PAGE: u64 = 4096;
 
@@ -24,23 +22,9 @@ struct Told {
 /// Records `touches` as this user, or as an ordinary one.
 fn recorded(as_nobody: bool, options: &[&str], variables: &[(&str, &str)], arguments: &[&str]) -> Told {
     let directory = tempfile::tempdir_in("/var/tmp").expect("a directory");
-    std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o777)).expect("a directory of ours");
-    let copied = |file: &Path| copied_into(directory.path(), file);
-    let (tool, program) = (copied(pagetrace()), copied(&compiled("touches", &[])));
+    let program = compiled("touches", &[]);
+    let printed = record_as(as_nobody, directory.path(), options, variables, &program, arguments);
     let trace = directory.path().join("trace");
-    let mut command = match as_nobody {
-        true => {
-            let mut command = assert_cmd::Command::new("setpriv");
-            command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&tool);
-            command
-        }
-        false => assert_cmd::Command::new(&tool),
-    };
-    command.args(["record", "--quiet", "-o", &text_of(&trace)]).args(options).arg("--").arg(&program).args(arguments);
-    command.env("XDG_CACHE_HOME", directory.path()).envs(variables.iter().copied()).timeout(TIME_LIMIT);
-    let output = command.output().expect("it runs");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     let at = u64::from_str_radix(printed.trim().trim_start_matches("0x"), 16).expect("an address");
     let (records, events) = read(&std::fs::read(&trace).expect("a trace"));
     Told { records, events, at }

@@ -1,7 +1,6 @@
 //! `record --writes`, held against a program whose writes are known.
 
 use std::collections::{BTreeMap, HashMap};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use pagetrace_format::access::{Access, WriteEpoch, WriteLabel, WrittenRun};
@@ -9,7 +8,7 @@ use pagetrace_format::header::ChunkKind;
 use pagetrace_format::records::{Record, Source};
 use pagetrace_format::{PageShift, Trace};
 
-use crate::harness::{TIME_LIMIT, compiled, number, pagetrace, processes, record_with, report, text_of};
+use crate::harness::{TIME_LIMIT, compiled, number, pagetrace, processes, record_as, record_with, report, text_of};
 
 const PAGE: u64 = 4096;
 const THREADS: u64 = 4;
@@ -116,30 +115,12 @@ fn is_written(round: u64, page: u64) -> bool {
 /// Records the program as root or as an ordinary user, and checks each page.
 fn check(as_nobody: bool, options: &[&str]) {
     let directory = tempfile::tempdir_in("/var/tmp").expect("a directory");
-    std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o777)).expect("a directory of ours");
-    let copied = |file: &Path| -> PathBuf {
-        let copy = directory.path().join(file.file_name().expect("a file"));
-        std::fs::copy(file, &copy).expect("a copy");
-        copy
-    };
-    let (tool, program) = (copied(pagetrace()), copied(&compiled("writes", &[])));
-    let trace = directory.path().join("trace");
-    let mut command = match as_nobody {
-        true => {
-            let mut command = assert_cmd::Command::new("setpriv");
-            command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&tool);
-            command
-        }
-        false => assert_cmd::Command::new(&tool),
-    };
-    // The size is 1024.
+    // A gibibyte takes long in a debug build.
     let mib = std::env::var("PAGETRACE_WRITES_MIB").unwrap_or_else(|_| "48".into());
-    command.args(["record", "--quiet", "-o", &text_of(&trace)]).args(options).arg("--");
-    command.arg(&program).args([&mib, &ROUNDS.to_string(), "700"]);
-    command.env("XDG_CACHE_HOME", directory.path()).timeout(TIME_LIMIT);
-    let output = command.output().expect("it runs");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let told = Told::parse(&String::from_utf8_lossy(&output.stdout));
+    let arguments = [&mib[..], &ROUNDS.to_string(), "700"];
+    let printed = record_as(as_nobody, directory.path(), options, &[], &compiled("writes", &[]), &arguments);
+    let trace = directory.path().join("trace");
+    let told = Told::parse(&printed);
     let recorded = read(&trace);
     if !recorded.page_writes.active {
         println!("skipped: {}", recorded.page_writes.missed);
