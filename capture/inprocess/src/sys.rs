@@ -16,7 +16,7 @@ pub mod write_protection;
 pub use memory::{install_guard, map_shared, page_rights, populate, protect, remove_guard, remove_shared, set_rights};
 pub use private_memory::{map_populated, map_zeroed, private_bytes, reserve_addresses, reserved_addresses, unmap};
 pub use threads::{
-    abort, alternate_stack, at_exit, at_fork, barrier_on_all_processors, join_thread, main_stack_mark,
+    Processors, abort, alternate_stack, at_exit, at_fork, barrier_on_all_processors, join_thread, main_stack_mark,
     register_barrier, sleep_ns, stack_pointer, start_thread, start_thread_on, stop_process, thread_pointer,
     thread_runs, unix_ns, wait_for_any, watch_this_thread, watch_thread_ends, with_signals_blocked,
     without_cancellation, yield_processor,

@@ -44,6 +44,49 @@ pub fn yield_processor() {
     unsafe { libc::sched_yield() };
 }
 
+/// The processors that the calling thread may run on (sched_setaffinity(2)), as taken at one moment.
+pub struct Processors(libc::cpu_set_t);
+
+impl Processors {
+    /// `None` where the kernel does not tell, as on machines with more processors than the type has room for.
+    pub fn of_this_thread() -> Option<Processors> {
+        // SAFETY: all zeros is the empty set.
+        let mut set: libc::cpu_set_t = unsafe { core::mem::zeroed() };
+        // SAFETY: the calling thread's own set goes to a local of the size that is told.
+        let told = unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut set) } == 0;
+        told.then_some(Processors(set))
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        // SAFETY: a valid set.
+        unsafe { libc::CPU_COUNT(&self.0) as usize }
+    }
+
+    /// Has the calling thread run on one of them alone, the `turn`-th, counted round.
+    pub fn run_on_one(&self, turn: usize) {
+        // SAFETY: numbers below the size of the set, which is valid.
+        let is_in = |processor: &usize| unsafe { libc::CPU_ISSET(*processor, &self.0) };
+        let mut all = (0..libc::CPU_SETSIZE as usize).filter(is_in);
+        let Some(processor) = all.nth(turn % self.count().max(1)) else { return };
+        // SAFETY: all zeros is the empty set.
+        let mut one: libc::cpu_set_t = unsafe { core::mem::zeroed() };
+        // SAFETY: a number below the size of the set, which is valid.
+        unsafe { libc::CPU_SET(processor, &mut one) };
+        run_on(&one);
+    }
+
+    /// Has the calling thread run on any of them again.
+    pub fn run_on_any(&self) {
+        run_on(&self.0);
+    }
+}
+
+fn run_on(set: &libc::cpu_set_t) {
+    // SAFETY: a valid set of the size that is told; a refusal leaves the thread where it may run.
+    unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), set) };
+}
+
 /// Sleeps; signals may cut it short.
 pub fn sleep_ns(nanos: u64) {
     let time = libc::timespec { tv_sec: (nanos / 1_000_000_000) as i64, tv_nsec: (nanos % 1_000_000_000) as i64 };

@@ -159,8 +159,15 @@ fn state_of(pid: u32) -> char {
 
 /// Where the recording's own files are: the session is one of them.
 fn session_directory(program: u32) -> PathBuf {
-    let environment = std::fs::read(format!("/proc/{program}/environ")).expect("the program's environment");
-    let environment = String::from_utf8_lossy(&environment).into_owned();
+    let started = Instant::now();
+    let environment = loop {
+        let environment = std::fs::read(format!("/proc/{program}/environ")).expect("the program's environment");
+        // A program that is being executed just now has none yet.
+        if !environment.is_empty() || started.elapsed() > TIME_LIMIT {
+            break String::from_utf8_lossy(&environment).into_owned();
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    };
     let session = environment.split('\0').find_map(|it| it.strip_prefix("PAGETRACE_SESSION="));
     let session = session.unwrap_or_else(|| panic!("no session in {environment:?}"));
     Path::new(session).parent().expect("it lies in a directory").to_owned()

@@ -13,13 +13,15 @@ use super::orders::{Worker, obey};
 use super::telling::{self, Coming};
 use crate::sys::page_faults::Fault;
 use crate::sys::userfaultfd::{Event, Message, Userfaultfd};
-use crate::sys::{self, PAGE_BYTES};
+use crate::sys::{self, PAGE_BYTES, Processors};
 
 const MESSAGES: usize = 16;
 /// Faults that are kept until their message comes.
 const FAULTS: usize = 64;
 /// Moves of memory that wait for the kernel to be done with them: as many as threads that move watched memory at once.
 const MOVES: usize = 64;
+/// Of more processors one is idle.
+const PROCESSORS_FEW: usize = 16;
 /// Between two tries of what the kernel refuses while it changes mappings.
 const RETRY_NS: u64 = 20_000;
 /// Putting pages back is tried for so long: a program must not hang for its tracer.
@@ -90,9 +92,17 @@ impl Worker for AtWork<'_> {
 impl AtWork<'_> {
     fn run(&mut self) {
         let mut polled = [libc::pollfd { fd: self.userfaultfd.descriptor(), events: libc::POLLIN, revents: 0 }];
+        let (mut turns, mut next) = (Turns::new(), 0);
         while obey(self) {
             let now = sys::monotonic_ns();
-            let next = self.handler.arming.arm_what_is_due(self.by, now);
+            let is_due = now >= next;
+            if is_due {
+                turns.take_next();
+            }
+            next = self.handler.arming.arm_what_is_due(self.by, now);
+            if is_due {
+                turns.give_back();
+            }
             sys::wait_for_any(&mut polled, next.saturating_sub(now).clamp(1, NAP_NS_MAX));
             self.answer();
         }
@@ -191,6 +201,35 @@ impl AtWork<'_> {
             waits |= !done;
         }
         waits
+    }
+}
+
+/// On which processor pages are armed: on each one in turn. Whoever is pushed off its processor by that is the first to come for a page
+/// afterwards. On a machine without an idle processor it would always be the same thread, and what the others do in between would
+/// never be seen.
+struct Turns {
+    processors: Option<Processors>,
+    turn: usize,
+}
+
+impl Turns {
+    fn new() -> Turns {
+        let few = 2..=PROCESSORS_FEW;
+        Turns { processors: Processors::of_this_thread().filter(|all| few.contains(&all.count())), turn: 0 }
+    }
+
+    fn take_next(&mut self) {
+        // A sandbox need not allow the call.
+        if let Some(processors) = self.processors.as_ref().filter(|_| !sys::sandbox::is_entered()) {
+            self.turn = self.turn.wrapping_add(1);
+            processors.run_on_one(self.turn);
+        }
+    }
+
+    fn give_back(&self) {
+        if let Some(processors) = self.processors.as_ref().filter(|_| !sys::sandbox::is_entered()) {
+            processors.run_on_any();
+        }
     }
 }
 
