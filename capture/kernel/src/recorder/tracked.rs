@@ -20,6 +20,9 @@ use crate::snapshot::SnapshotTaker;
 /// A snapshot is due when RSS is this much above the largest one so far: a part of it and a floor.
 const GROWTH_SHIFT: u32 = 5;
 const GROWTH_FLOOR_BYTES: u64 = 256 << 10;
+/// It is due as well when RSS has risen by that floor and then not for so long: what has grown little stays so perhaps to the
+/// end, and the state that the memory was needed for is the one where it stops growing.
+const STALLED: Duration = Duration::from_millis(100);
 /// A process is stopped for at most this part of its time, one in so many: while it grows, when the next snapshot may
 /// be the one of its peak, and otherwise.
 const STOPPED_SHARE_GROWING: u32 = 5;
@@ -55,6 +58,8 @@ pub struct Tracked {
     statm: Option<StatmReader>,
     taker: Option<SnapshotTaker>,
     largest_rss: u64,
+    /// The RSS that has been seen last with a rise to it, and when.
+    risen: (u64, Instant),
     last: Instant,
     earliest_growth: Instant,
     earliest_interval: Instant,
@@ -88,6 +93,7 @@ impl Tracked {
             statm: StatmReader::open(pid).ok(),
             taker: SnapshotTaker::open(pid).ok().map(|taker| taker.noting_held(held)),
             largest_rss: 0,
+            risen: (0, now),
             last: now,
             earliest_growth: now,
             earliest_interval: now,
@@ -119,8 +125,16 @@ impl Tracked {
         if rss > self.largest_rss + (self.largest_rss >> GROWTH_SHIFT) + GROWTH_FLOOR_BYTES {
             return Some(SnapshotReason::Growth);
         }
-        let due = now >= self.earliest_interval && now.duration_since(self.last) >= interval;
-        due.then_some(SnapshotReason::Interval)
+        if rss > self.risen.0 {
+            self.risen = (rss, now);
+        }
+        if now < self.earliest_interval {
+            return None;
+        }
+        if rss > self.largest_rss + GROWTH_FLOOR_BYTES && now.duration_since(self.risen.1) >= STALLED {
+            return Some(SnapshotReason::Growth);
+        }
+        (now.duration_since(self.last) >= interval).then_some(SnapshotReason::Interval)
     }
 
     /// Takes a snapshot, the process stopped if that can be done.

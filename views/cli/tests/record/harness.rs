@@ -75,7 +75,12 @@ impl Recorded {
 
 /// `report --at end --json` of a trace.
 pub fn report(trace: &Path) -> Value {
-    let arguments = [OsStr::new("report"), "--at".as_ref(), "end".as_ref(), "--json".as_ref(), trace.as_ref()];
+    report_at("end", trace)
+}
+
+/// `report --at MOMENT --json` of a trace.
+pub fn report_at(moment: &str, trace: &Path) -> Value {
+    let arguments = ["report", "--at", moment, "--json"].map(OsStr::new).into_iter().chain([trace.as_ref()]);
     let output = assert_cmd::Command::new(pagetrace()).args(arguments).timeout(TIME_LIMIT).output();
     let output = output.expect("the report is made");
     let errors = String::from_utf8_lossy(&output.stderr);

@@ -25,6 +25,7 @@ mod killed;
 mod recorder_killed;
 
 mod places;
+mod plateau;
 
 mod failing_writes;
 
