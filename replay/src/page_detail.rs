@@ -1,13 +1,18 @@
-//! Single pages at a moment: every object on them with its site, birth and thread, and who touched them first.
+//! Single pages at a moment: every object on them with its site, birth and thread, who touched them first, and who wrote them.
 //!
-//! One pass over the events up to the moment, in which nothing else is kept: memory follows the wanted pages.
+//! One pass over the events up to the moment, in which of objects nothing else is kept.
+
+mod writes;
 
 use std::collections::{BTreeMap, BTreeSet};
+
+pub use writes::{EPOCHS_TOLD, EpochWrite, EpochWriter, PageWriteDetail};
 
 use hashbrown::HashMap;
 use pagetrace_format::records::{ProcessOrigin, StackEnd, StreamKind};
 use pagetrace_format::{Address, EventKind, PageShift, ProcessId, StackId, TableKind, Trace, TraceNanos};
 
+use crate::checkpoint::LeafAccount;
 use crate::error::ReplayError;
 use crate::kernel_states::{KernelStates, frames_of};
 use crate::metadata::Metadata;
@@ -26,6 +31,8 @@ pub struct PageDetail {
     pub objects: Vec<PageObject>,
     /// Its first touch since it came into memory last, where events told.
     pub first_touch: Option<PageTouch>,
+    /// Who wrote it, where writes were tracked.
+    pub writes: Option<PageWriteDetail>,
 }
 
 /// An object on a page.
@@ -91,7 +98,11 @@ pub fn pages_in_detail(
     let shift = metadata.kernel_shift(trace);
     let wanted: BTreeSet<u64> = pages.iter().copied().collect();
     let objects = objects_on(trace, &metadata, process, &wanted, shift, at);
+    let mut writes = writes::writes_of(trace, &metadata, process, &wanted, shift, at).unwrap_or_default();
     let mut states = KernelStates::new(trace, &metadata);
+    if let Some(checkpoint) = &metadata.checkpoint {
+        states.take_up(checkpoint, &metadata, &mut LeafAccount::new(metadata.payload_bytes));
+    }
     states.run_until(at, &metadata);
     let space = metadata.index(process).and_then(|index| states.space(index));
     let mut details: BTreeMap<u64, PageDetail> = wanted
@@ -105,7 +116,7 @@ pub fn pages_in_detail(
                 frames: frames_of(&site, process, &metadata),
                 end: metadata.stack_end(process, site.stack),
             });
-            (page, PageDetail { page, objects: Vec::new(), first_touch })
+            (page, PageDetail { page, objects: Vec::new(), first_touch, writes: writes.remove(&page) })
         })
         .collect();
     for (address, known) in objects {

@@ -87,6 +87,17 @@ pub struct WrittenPage {
     pub object_frames: Vec<Vec<Frame>>,
 }
 
+/// Who wrote a page last that is tracked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct LastWrite {
+    /// The end of the last epoch in which it was written, to the millisecond; `None` where it was not since it is tracked.
+    pub epoch_end: Option<TraceNanos>,
+    /// Who wrote to it first in that epoch; `None` where it is not known, as of writes of the kernel.
+    pub writer: Option<u32>,
+    /// Threads that were seen to write to it so far, at most [`THREADS_KEPT`].
+    pub threads: u8,
+}
+
 /// Threads that are kept of a contended page.
 pub const THREADS_KEPT: usize = 4;
 

@@ -3,6 +3,7 @@
 mod checkpoint;
 mod contention;
 mod forks;
+mod last_writes;
 mod process_writes;
 
 use pagetrace_format::{Trace, TraceNanos};
@@ -14,7 +15,7 @@ use crate::process_state::ProcessState;
 use crate::process_timeline::AccessTimeline;
 use crate::results::Defect;
 
-use process_writes::ProcessWrites;
+pub(crate) use process_writes::{ProcessWrites, frames_of_write};
 
 /// Written pages, and the accesses that are still to come.
 #[derive(Debug)]
@@ -39,6 +40,11 @@ impl<'t, 'b> WriteStates<'t, 'b> {
             let writes = self.processes[index].get_or_insert_with(|| ProcessWrites::new(index, shift, metadata));
             writes.apply(shift, &access);
         }
+    }
+
+    /// What is known of a process whose writes were tracked.
+    pub(crate) fn of(&self, process: usize) -> Option<&ProcessWrites> {
+        self.processes[process].as_ref()
     }
 
     /// The shown moment is now, for a process that it has not been yet. `resident` are its anonymous pages, where known.

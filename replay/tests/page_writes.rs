@@ -9,8 +9,10 @@ use pagetrace_format::{
     PageIndex, PageRange, PageShift, StackId, SystemCall, TraceNanos, WatchedAccess, WriteEpoch, WriteLabel,
     WrittenRun,
 };
-use pagetrace_replay::Moment;
-use pagetrace_replay::page_writes::{AGES_NS, PageWrites};
+use pagetrace_format::{ProcessId, Trace};
+use pagetrace_replay::page_detail::{EPOCHS_TOLD, EpochWrite};
+use pagetrace_replay::page_writes::{AGES_NS, LastWrite, PageWrites};
+use pagetrace_replay::{HistoryLimits, Moment, pages_in_detail, replay_with_history};
 
 use trace::*;
 
@@ -37,6 +39,13 @@ fn written(range: PageRange, tid: u32, time: u64) -> Access {
 
 /// Pages of a mapping are all touched, then what is given happens in ten seconds.
 fn replayed_with(accesses: &[Access], objects: &[pagetrace_format::Event], at: Moment) -> PageWrites {
+    let replayed = replayed(&bytes_of(accesses, objects, &[]), at);
+    assert!(replayed.complete, "{:?}", replayed.defects);
+    replayed.processes[0].writes.clone().expect("they were tracked")
+}
+
+/// The trace, with snapshots at these times.
+fn bytes_of(accesses: &[Access], objects: &[pagetrace_format::Event], snapshots: &[u64]) -> Vec<u8> {
     let (mapped, file, stack) = (40 * PAGE, pagetrace_format::FileId(0), StackId(0));
     let arguments = [BASE, mapped, 3, 0x22, 0, 0];
     let mmap = SystemCall { call: PageCall::Mmap, arguments, result: BASE as i64, file, stack };
@@ -56,10 +65,10 @@ fn replayed_with(accesses: &[Access], objects: &[pagetrace_format::Event], at: M
     records.extend(trace::stack(0, 1, LIBC + 0x40));
     let ends = [ended(1, 4 * SECOND + SECOND / 2, EndStatus::Exited(0)), ended(0, 10 * SECOND, EndStatus::Exited(0))];
     let builder = Builder::new(PageShift::KIB_4).records(&records).kernel_events(0, &events).objects(1, objects);
-    let bytes = builder.accesses(0, accesses).records(&ends).end(10 * SECOND);
-    let replayed = replayed(&bytes, at);
-    assert!(replayed.complete, "{:?}", replayed.defects);
-    replayed.processes[0].writes.clone().expect("they were tracked")
+    let snapshots =
+        snapshots.iter().map(|&time| snapshot(0, time, mapped, &[(BASE, mapped, "rw-p", "")], &[(BASE, 40, 0)]));
+    let builder = snapshots.fold(builder.accesses(0, accesses), |builder, snapshot| builder.snapshot(&snapshot));
+    builder.records(&ends).end(10 * SECOND)
 }
 
 #[test]
@@ -196,4 +205,98 @@ fn labels_and_watched_accesses_are_counted_apart() {
     assert_eq!((writes.watched.reads, writes.watched.writes, writes.watched.foreign), (1, 2, 2));
     assert_eq!((writes.contended_pages, writes.contended[0].hand_overs), (1, 2));
     assert_eq!(writes.contended[0].threads, [8, 9]);
+}
+
+/// Ten epochs: everything is written in the first one, the kernel writes some pages in the eighth, and two threads take turns.
+fn varied() -> Vec<Access> {
+    let mut accesses = vec![epoch(1, true), Access::Armed(range(0, 35)), written(range(0, 30), 7, 5)];
+    for number in 2..=10 {
+        accesses.push(epoch(number, false));
+        accesses.push(written(range(5, 1), 7 + (number % 2) as u32, number * SECOND - 9));
+        if number == 8 {
+            accesses.push(written(range(10, 10), 0, 0));
+        }
+    }
+    accesses
+}
+
+#[test]
+fn a_history_has_the_writes_of_a_replay_at_each_moment() {
+    let times: Vec<u64> = (0..10).map(|number| number * SECOND + SECOND / 2).collect();
+    let bytes = bytes_of(&varied(), &[], &times);
+    let trace = Trace::open(&bytes).expect("a trace");
+    let (_, history) = replay_with_history(&trace, Moment::End, HistoryLimits::whole(1 << 24), &mut |_| {})
+        .expect("it can be replayed");
+    let process = &history.processes[0];
+    assert_eq!(process.moments.iter().map(|moment| moment.time.0).collect::<Vec<_>>(), times);
+    assert_eq!(process.moments[0].writes, None, "no epoch has ended");
+    for moment in &process.moments[1..] {
+        let runs = moment.writes.as_ref().expect("they are tracked");
+        let at = |page: u64| match process.writes.at(runs, BASE / PAGE + page) {
+            0 => None,
+            number => Some(process.last_writes[number as usize - 1]),
+        };
+        let all: Vec<LastWrite> = (0..45).filter_map(at).collect();
+        let at_moment = replayed(&bytes, Moment::At(moment.time)).processes[0].writes.clone().expect("tracked");
+        let ages = at_moment.ages.expect("it is known what was resident");
+        assert_eq!(all.len() as u64, ages.resident);
+        let written_within = |limit: u64| {
+            let ends = all.iter().filter_map(|write| write.epoch_end);
+            ends.filter(|end| moment.time.0 - end.0 <= limit).count() as u64
+        };
+        assert_eq!(AGES_NS.map(written_within), ages.written_within, "at {:?}", moment.time);
+        assert_eq!(all.iter().filter(|write| write.epoch_end.is_none()).count() as u64, ages.never_written);
+        let epochs = moment.time.0 / SECOND;
+        assert_eq!(at(32), Some(LastWrite::default()), "tracked and not written");
+        assert_eq!(at(36), None, "not tracked");
+        let turns = at(5).expect("tracked");
+        let writer = if epochs == 1 { 7 } else { 7 + (epochs % 2) as u32 };
+        assert_eq!((turns.writer, turns.threads), (Some(writer), if epochs > 2 { 2 } else { 1 }), "in epoch {epochs}");
+        let kernels = at(12).expect("tracked");
+        assert_eq!((kernels.writer, kernels.threads), (if epochs < 8 { Some(7) } else { None }, 1));
+    }
+}
+
+#[test]
+fn a_page_in_detail_has_its_last_epochs() {
+    let bytes = bytes_of(&varied(), &[], &[]);
+    let trace = Trace::open(&bytes).expect("a trace");
+    let pages = [5, 12, 32, 36].map(|page| BASE / PAGE + page);
+    let at = |time: u64| {
+        let details = pages_in_detail(&trace, ProcessId(0), &pages, TraceNanos(time)).expect("processes");
+        details.into_iter().map(|detail| detail.writes).collect::<Vec<_>>()
+    };
+    assert_eq!(at(SECOND / 2), [None, None, None, None], "no epoch has ended");
+    let details: Vec<_> = at(9 * SECOND + 1).into_iter().map(|writes| writes.expect("they are tracked")).collect();
+    let [turns, kernels, never, beside] = &details[..] else { panic!("four pages") };
+    assert_eq!((turns.epochs, turns.since, turns.known.epochs_written), (9, TraceNanos(1), 9));
+    assert_eq!((&turns.known.threads[..], turns.known.hand_overs), (&[7, 8][..], 7));
+    let writer = |write: &EpochWrite| write.writer.as_ref().map(|writer| (writer.first.tid, writer.first.time.0));
+    let told: Vec<_> = turns.last.iter().map(|write| (write.number, writer(write))).collect();
+    let expected = (2..=9).rev().map(|number| (number, Some((7 + (number % 2) as u32, number * SECOND - 9))));
+    assert_eq!(told, expected.chain([(1, Some((7, 5)))]).collect::<Vec<_>>());
+    assert_eq!(turns.last[0].writer.as_ref().expect("known").frames[0].address, Address(LIBC + 0x101));
+    assert_eq!(
+        kernels.last.iter().map(|write| (write.number, writer(write))).collect::<Vec<_>>(),
+        [(8, None), (1, Some((7, 5)))]
+    );
+    assert_eq!((kernels.known.epochs_written, kernels.known.first_writer), (2, None));
+    assert_eq!((never.tracked, never.known.epochs_written, never.last.len()), (true, 0, 0));
+    assert!(!beside.tracked);
+}
+
+#[test]
+fn of_a_page_that_is_written_for_ever_the_last_epochs_are_told() {
+    let mut accesses = vec![epoch(1, true), Access::Armed(range(0, 30))];
+    for number in 2..=10 {
+        accesses.push(epoch(number, false));
+        // More runs than are kept, as if they were epochs: a damaged trace says so.
+        (0..EPOCHS_TOLD as u64).for_each(|run| accesses.push(written(range(5, 1), 7, number * SECOND - 100 + run)));
+    }
+    let bytes = bytes_of(&accesses, &[], &[]);
+    let trace = Trace::open(&bytes).expect("a trace");
+    let details = pages_in_detail(&trace, ProcessId(0), &[BASE / PAGE + 5], TraceNanos(9 * SECOND)).expect("processes");
+    let last = &details[0].writes.as_ref().expect("tracked").last;
+    assert_eq!(last.len(), EPOCHS_TOLD);
+    assert!(last.iter().all(|write| write.number == 9), "{last:?}");
 }

@@ -9,16 +9,18 @@ mod page_class;
 mod page_picture;
 mod recorder;
 mod spread;
+mod write_picture;
 
 use pagetrace_format::{Address, PageShift, ProcessId, StreamId, TraceNanos};
 
 pub use page_blocks::{BLOCK_PAGES, BlockRun, PageBlocks};
 pub use page_class::{PageCell, PageClass};
 pub(crate) use page_picture::PagePicture;
-pub(crate) use recorder::HistoryRecorder;
+pub(crate) use recorder::{HistoryRecorder, StateNow};
 
 use crate::objects::SiteId;
 use crate::page_events::TouchSite;
+use crate::page_writes::LastWrite;
 use crate::results::{Frame, PageStateCounts, RssClasses};
 
 /// How much of a history is wanted.
@@ -73,6 +75,11 @@ pub struct ProcessHistory {
     pub pages: PageBlocks<u8>,
     /// Blocks of first touches: one more than an index of [`ProcessHistory::touch_sites`], 0 for none known.
     pub touches: PageBlocks<u16>,
+    /// Who wrote pages last, as [`HistoryMoment::writes`] numbers it.
+    pub last_writes: Vec<LastWrite>,
+    /// Blocks of last writes: one more than an index of [`ProcessHistory::last_writes`], 0 for pages that are not tracked or
+    /// not in memory.
+    pub writes: PageBlocks<u32>,
 }
 
 /// A process at a moment.
@@ -90,6 +97,8 @@ pub struct HistoryMoment {
     pub pages: Option<Vec<BlockRun>>,
     /// First touches as runs of blocks of [`ProcessHistory::touches`].
     pub touches: Vec<BlockRun>,
+    /// Last writes as runs of blocks of [`ProcessHistory::writes`]; `None` where they were not tracked or not kept.
+    pub writes: Option<Vec<BlockRun>>,
     /// Sites; empty where they were not kept.
     pub sites: Vec<SiteMoment>,
     /// The mappings; empty where pages were not kept.

@@ -1,5 +1,7 @@
 //! Takes down the history while a replay goes by.
 
+use std::ops::Range;
+
 use hashbrown::HashMap;
 use pagetrace_format::snapshot::Snapshot;
 use pagetrace_format::{PageShift, StreamId, TraceNanos};
@@ -7,6 +9,7 @@ use pagetrace_format::{PageShift, StreamId, TraceNanos};
 use super::page_blocks::BlockWriter;
 use super::page_picture::PagePicture;
 use super::spread::Spread;
+use super::write_picture::{WriteNumbers, write_picture};
 use super::{
     History, HistoryLimits, HistoryMapping, HistoryMoment, HistorySite, HistoryTouchSite, Lane, PageBlocks,
     ProcessHistory, SiteMoment,
@@ -22,6 +25,7 @@ use crate::objects::SiteId;
 use crate::outcome::known_ranges;
 use crate::page_states::PageAction;
 use crate::process_state::ProcessState;
+use crate::write_states::ProcessWrites;
 
 /// Parts of the time in which page events are counted by stream.
 const LANE_PARTS: u64 = 240;
@@ -50,6 +54,15 @@ struct Recorded {
     seen: Intervals,
     site_of: HashMap<SiteId, u32>,
     touch_site_of: HashMap<TouchSite, u16>,
+    write_numbers: WriteNumbers,
+}
+
+/// What is known of a process at a snapshot.
+#[derive(Clone, Copy)]
+pub(crate) struct StateNow<'a> {
+    pub(crate) state: &'a ProcessState,
+    pub(crate) space: Option<&'a AddressSpace>,
+    pub(crate) writes: Option<&'a ProcessWrites>,
 }
 
 impl HistoryRecorder {
@@ -70,11 +83,14 @@ impl HistoryRecorder {
                 shift,
                 pages: PageBlocks::default(),
                 touches: PageBlocks::default(),
+                last_writes: Vec::new(),
+                writes: PageBlocks::default(),
             },
             fixed: Vec::new(),
             seen: Intervals::default(),
             site_of: HashMap::new(),
             touch_site_of: HashMap::new(),
+            write_numbers: WriteNumbers::default(),
         };
         HistoryRecorder {
             spread: Spread::new(&limits, events, span.start, span.last),
@@ -109,10 +125,10 @@ impl HistoryRecorder {
         process: usize,
         metadata: &Metadata,
         snapshot: &Snapshot,
-        state: &ProcessState,
-        space: Option<&AddressSpace>,
+        now: StateNow<'_>,
         shown: bool,
     ) {
+        let StateNow { state, space, writes } = now;
         let bytes_max = self.limits.bytes;
         let recorded = &mut self.processes[process];
         let known = known_ranges(metadata, &metadata.processes[process], snapshot.page_bytes);
@@ -139,6 +155,7 @@ impl HistoryRecorder {
         moment.mappings = mappings_of(snapshot);
         moment.sites = recorded.sites(state, &pinned);
         moment.touches = recorded.touches(space, bytes_max);
+        moment.writes = writes.and_then(|writes| recorded.writes(writes, snapshot, shift, bytes_max));
         recorded.see(snapshot, shift);
         recorded.add(moment, shown);
         self.thin_out();
@@ -204,11 +221,12 @@ impl Recorded {
 
     fn bytes(&self) -> usize {
         let of = |moment: &HistoryMoment| {
-            let runs = moment.pages.as_ref().map_or(0, Vec::len) + moment.touches.len();
+            let lengths = [moment.pages.as_ref(), Some(&moment.touches), moment.writes.as_ref()];
+            let runs: usize = lengths.into_iter().flatten().map(Vec::len).sum();
             runs * 24 + moment.sites.len() * size_of::<SiteMoment>() + moment.mappings.len() * 64
         };
         let moments: usize = self.history.moments.iter().map(of).sum();
-        moments + self.history.pages.bytes() + self.history.touches.bytes()
+        moments + self.history.pages.bytes() + self.history.touches.bytes() + self.history.writes.bytes()
     }
 
     fn thin_out(&mut self) {
@@ -221,11 +239,12 @@ impl Recorded {
             .collect();
         let moments = &mut self.history.moments;
         for moment in moments.iter_mut().filter(|moment| let_go.binary_search(&moment.time).is_ok()) {
-            (moment.pages, moment.touches) = (None, Vec::new());
+            (moment.pages, moment.touches, moment.writes) = (None, Vec::new(), None);
             (moment.sites, moment.mappings) = (Vec::new(), Vec::new());
         }
         self.history.pages.keep(moments.iter_mut().filter_map(|moment| moment.pages.as_mut()));
         self.history.touches.keep(moments.iter_mut().map(|moment| &mut moment.touches));
+        self.history.writes.keep(moments.iter_mut().filter_map(|moment| moment.writes.as_mut()));
     }
 
     fn sites(&mut self, state: &ProcessState, pinned: &HashMap<SiteId, u64>) -> Vec<SiteMoment> {
@@ -270,18 +289,32 @@ impl Recorded {
         writer.finish()
     }
 
+    /// None where they do not fit, or are of pages of another size.
+    fn writes(
+        &mut self,
+        writes: &ProcessWrites,
+        snapshot: &Snapshot,
+        shift: PageShift,
+        bytes_max: usize,
+    ) -> Option<Vec<super::BlockRun>> {
+        if writes.shift() != shift {
+            return None;
+        }
+        let mut resident = Intervals::default();
+        resident_pages(snapshot, shift).for_each(|pages| resident.insert(pages));
+        write_picture(writes, &resident, &mut self.write_numbers, &mut self.history.writes, bytes_max)
+    }
+
     fn see(&mut self, snapshot: &Snapshot, shift: PageShift) {
         let mut mapped = Intervals::default();
         snapshot.mappings.iter().for_each(|mapping| mapped.insert(pages_of(mapping, shift)));
         self.seen = self.seen.intersection(&mapped);
-        for run in snapshot.resident.iter().filter(|run| run.state.in_rss()) {
-            let first = run.start.0 >> shift.get();
-            self.seen.insert(first..first.saturating_add(run.pages.0));
-        }
+        resident_pages(snapshot, shift).for_each(|pages| self.seen.insert(pages));
     }
 
     fn finish(self, metadata: &Metadata) -> ProcessHistory {
         let mut history = self.history;
+        history.last_writes = self.write_numbers.states;
         for site in &mut history.sites {
             let SiteId { process, stack } = site.id;
             site.frames = metadata.frames(process, stack);
@@ -293,6 +326,13 @@ impl Recorded {
         }
         history
     }
+}
+
+fn resident_pages(snapshot: &Snapshot, shift: PageShift) -> impl Iterator<Item = Range<u64>> {
+    snapshot.resident.iter().filter(|run| run.state.in_rss()).map(move |run| {
+        let first = run.start.0 >> shift.get();
+        first..first.saturating_add(run.pages.0)
+    })
 }
 
 fn mappings_of(snapshot: &Snapshot) -> Vec<HistoryMapping> {

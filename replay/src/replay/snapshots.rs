@@ -3,6 +3,7 @@
 use pagetrace_format::TraceNanos;
 
 use super::Replay;
+use crate::history::StateNow;
 
 impl Replay<'_, '_> {
     /// Looks at a snapshot of now.
@@ -32,7 +33,8 @@ impl Replay<'_, '_> {
         if let Some(history) = self.history.as_mut().filter(|_| wanted)
             && let Some(state) = &self.states[process]
         {
-            history.snapshot(process, self.metadata, &snapshot, state, self.kernel.space(process), shown);
+            let (space, writes) = (self.kernel.space(process), self.writes.of(process));
+            history.snapshot(process, self.metadata, &snapshot, StateNow { state, space, writes }, shown);
         }
         if shown {
             let (metadata, state) = (self.metadata, self.states[process].as_ref());

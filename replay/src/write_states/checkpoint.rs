@@ -113,7 +113,7 @@ impl ProcessWrites {
     }
 
     /// `None` where no writes of it were tracked.
-    fn restored(
+    pub(crate) fn restored(
         index: usize,
         checkpoint: &Checkpoint,
         before: &ProcessCheckpoint,

@@ -79,6 +79,21 @@ impl ProcessWrites {
         }
     }
 
+    /// The size of its pages.
+    pub(crate) fn shift(&self) -> PageShift {
+        self.shift
+    }
+
+    /// When the first epoch began.
+    pub(crate) fn tracked_since(&self) -> TraceNanos {
+        self.found.span.0
+    }
+
+    /// Epochs that have ended.
+    pub(crate) fn epochs(&self) -> u64 {
+        self.found.epochs
+    }
+
     /// Takes over one item. Pages of another size than those before are damage, and left out.
     pub(crate) fn apply(&mut self, shift: PageShift, access: &Access) {
         if shift != self.shift {
@@ -232,17 +247,16 @@ impl ProcessWrites {
         pages.take(PAGES_LISTED).collect()
     }
 
-    fn page(&self, page: u64) -> WrittenPage {
+    /// What is known of one page by now, but for the objects on it.
+    pub(crate) fn page(&self, page: u64) -> WrittenPage {
         let record = self.records.at(page).map(|(_, record)| record).unwrap_or_default();
-        let end = self.found.span.0.0 + u64::from(record.end_ms) * 1_000_000;
-        let begin = end.saturating_sub(u64::from(record.length_ms) * 1_000_000);
         let contended = self.contention.of(page);
         let own = (record.tid != 0).then_some(record.tid);
         let threads: Vec<u32> = contended.map_or_else(|| own.into_iter().collect(), |it| it.threads().collect());
         WrittenPage {
             address: Address(page << self.shift.get()),
             epochs_written: record.epochs.into(),
-            last_epoch: (TraceNanos(begin), TraceNanos(end)),
+            last_epoch: self.epoch_of(&record),
             first_writer: own.filter(|_| record.is_last),
             threads,
             hand_overs: contended.map_or(0, |it| it.hand_overs),
@@ -285,7 +299,7 @@ impl ProcessWrites {
         let site_of = |((instruction, stack), pages)| WriteSite {
             instruction,
             stack,
-            frames: frames_of(id, instruction, stack, metadata),
+            frames: frames_of_write(id, instruction, stack, metadata),
             pages,
         };
         found.sites = sites.into_iter().map(site_of).collect();
@@ -298,7 +312,7 @@ impl ProcessWrites {
 }
 
 /// The frames of a site, or else its instruction.
-fn frames_of(id: ProcessId, instruction: Address, stack: StackId, metadata: &Metadata) -> Vec<Frame> {
+pub(crate) fn frames_of_write(id: ProcessId, instruction: Address, stack: StackId, metadata: &Metadata) -> Vec<Frame> {
     let frames = if stack == StackId::UNKNOWN { Vec::new() } else { metadata.frames(id, stack) };
     if !frames.is_empty() || instruction.0 == 0 {
         return frames;

@@ -14,8 +14,8 @@ export interface Moment {
   pages: Run[] | null;
   touches: Run[];
   sites: SiteRow[];
-  /** Writes since the moment before, where the recording followed them. */
-  writes: { pages: [page: number, threads: number, writer: number][] } | null;
+  /** Who wrote pages last, where writes were recorded. */
+  writes: Run[] | null;
 }
 
 export interface Region {
@@ -29,9 +29,12 @@ export interface ProcessPictures {
   moments: Moment[];
   sites: number[];
   touch_sites: [cause: string, stack: number][];
+  /** End of the epoch (null: not since it is tracked), its first writer (0: the kernel, or not known), threads that wrote so far. */
+  last_writes: [endNs: number | null, writer: number, threads: number][];
   regions: Region[];
   page_blocks: { offset: number; bytes: number };
   touch_blocks: { offset: number; bytes: number };
+  write_blocks: { offset: number; bytes: number };
 }
 
 export interface PageObject {
@@ -49,7 +52,28 @@ export interface Page {
   time_ns: number;
   objects: PageObject[];
   first_touch: { time_ns: number; thread: number | null; cause: string; stack: string[] } | null;
-  last_write: { time_ns: number; thread: number | null; stack: string[] } | null;
+  /** null where writes were not recorded. */
+  writes: PageWrites | null;
+}
+
+export interface PageWrites {
+  tracked: boolean;
+  since_ns: number;
+  epochs: number;
+  epochs_written: number;
+  threads: number[];
+  hand_overs: number;
+  /** The last epochs, newest first. */
+  last: EpochWrite[];
+}
+
+export interface EpochWrite {
+  epoch: number;
+  begin_ns: number;
+  end_ns: number;
+  what: "written" | "discarded" | "new";
+  /** null for writes of the kernel, and where it is not known. */
+  writer: { thread: number; time_ns: number; span_ns: number; in_kernel: boolean; task: number | null; stack: string[] } | null;
 }
 
 export interface ReportSite {
@@ -64,11 +88,42 @@ export interface ReportSite {
 export interface ReportProcess {
   pid: number | null;
   exe: string | null;
-  rss: { time_ns: number; kernel_bytes: number | null; explained_fraction: number | null; classes: Classes | null } | null;
+  rss: { time_ns: number; kernel_bytes: number | null; explained_fraction: number | null; classes: Classes | null; allocator: { kind: string | null } } | null;
   objects: { live: number | null; live_bytes: number | null };
   touches: { sites: { cause: string; reach: string; stack: string[]; resident_bytes: number }[] } | null;
+  writes: ReportWrites | null;
   advice: { what: string; bytes: number | null }[];
   sites: ReportSite[];
+}
+
+export interface WrittenPage {
+  address: string;
+  epochs_written: number;
+  last_epoch_ns: [number, number];
+  first_writer: number | null;
+  threads: number[];
+  hand_overs: number;
+  objects: { stack: string[]; bytes: number }[];
+}
+
+export interface ReportWrites {
+  epochs: number;
+  epoch_ns: number | null;
+  page_bytes: number;
+  armed_pages: number;
+  written_pages: number;
+  without_writer_pages: number;
+  most_in_epoch_pages: number;
+  last_epoch_pages: number;
+  discarded_pages: number;
+  new_pages: number;
+  resident: { bytes: number; cold: { for_ns: number; bytes: number | null }[]; never_written_bytes: number; tracked_ns: number } | null;
+  hot_pages: WrittenPage[];
+  contended_page_count: number;
+  contended_pages: WrittenPage[];
+  sites: { stack: string[]; pages: number; pages_per_second: number | null }[];
+  forks: { pid: number | null; time_ns: number; lived_ns: number; written_bytes: number; unclear_bytes: number }[];
+  watched: { reads: number; writes: number; foreign: number };
 }
 
 export interface TimelinePoint {

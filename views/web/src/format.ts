@@ -40,9 +40,10 @@ export function element<K extends keyof HTMLElementTagNameMap>(
   return made;
 }
 
-export function select(label: string, options: [value: string, text: string][], chosen: string, change: (value: string) => void): HTMLLabelElement {
+/** Options that are off can be read and not be chosen. */
+export function select(label: string, options: [value: string, text: string, off?: boolean][], chosen: string, change: (value: string) => void): HTMLLabelElement {
   const box = element("select", {});
-  for (const [value, text] of options) box.append(element("option", { value }, text));
+  for (const [value, text, off] of options) box.append(element("option", off ? { value, disabled: "" } : { value }, text));
   box.value = chosen;
   box.addEventListener("change", () => change(box.value));
   return element("label", {}, `${label} `, box);

@@ -2,7 +2,7 @@
 // few pages looks at them, and what is the same as at the moment before is taken over.
 
 import type { Data, ProcessPictures, Run } from "./data";
-import type { PageAxis } from "./page_axis";
+import { columnOf, majority, runOf, type Window } from "./page_rows";
 
 const CLASSES = 16;
 
@@ -79,59 +79,42 @@ export class PageCells {
     return all;
   }
 
-  /** The column of a moment: for each row a class, an occupancy of 0 to 255 in the second byte, or a touch site. */
-  column(runs: Run[], axis: PageAxis, from: number, to: number, rows: number, kind: "state" | "touch"): Int32Array {
-    const column = new Int32Array(rows).fill(-1);
-    let segment = axis.segmentAt(from);
-    let run = 0;
+  /** The column of a moment: for each row a class, an occupancy of 0 to 255 in the second byte, and whether objects can be there. */
+  stateColumn(runs: Run[], window: Window): Int32Array {
     const counts = new Float64Array(CLASSES);
-    for (let row = 0; row < rows; row += 1) {
-      const start = from + ((to - from) * row) / rows;
-      const end = Math.max(from + ((to - from) * (row + 1)) / rows, start + 1e-9);
-      while (segment + 1 < axis.segments.length && axis.segments[segment + 1].start <= start) segment += 1;
-      counts.fill(0);
-      let live = 0;
-      let site = 0;
-      let most = 0;
-      for (let place = segment; place < axis.segments.length && axis.segments[place].start < end; place += 1) {
-        const it = axis.segments[place];
-        const scale = it.pages / it.units;
-        const low = Math.floor(it.firstPage + Math.max(start - it.start, 0) * scale);
-        const high = Math.max(Math.min(Math.ceil(it.firstPage + (end - it.start) * scale), it.firstPage + it.pages), low + 1);
-        let page = low;
-        while (run > 0 && runs[run] && runs[run][0] * this.blockPages > page) run -= 1;
-        while (page < high) {
-          while (run < runs.length && (runs[run][0] + runs[run][1]) * this.blockPages <= page) run += 1;
-          if (run >= runs.length || runs[run][0] * this.blockPages >= high) break;
-          const [first, blocks, content] = runs[run];
-          page = Math.max(page, first * this.blockPages);
-          const runEnd = Math.min((first + blocks) * this.blockPages, high);
-          const wholeBlocks = page % this.blockPages === 0 ? Math.floor((runEnd - page) / this.blockPages) : 0;
-          if (wholeBlocks > 0) {
-            if (kind === "touch") [site, most] = better(site, most, this.touchOf[content], wholeBlocks * this.blockPages);
-            else {
-              for (let c = 1; c < CLASSES; c += 1) counts[c] += this.histogram[content * CLASSES + c] * wholeBlocks;
-              live += this.live[content] * wholeBlocks;
-            }
-            page += wholeBlocks * this.blockPages;
-            continue;
-          }
-          const until = Math.min(runEnd, (Math.floor(page / this.blockPages) + 1) * this.blockPages);
-          const place = content * this.blockPages + (page % this.blockPages);
-          if (kind === "touch") {
-            [site, most] = better(site, most, majority(this.touchCells, place, place + until - page), until - page);
-          } else {
-            for (let cell = place; cell < place + until - page; cell += 1) {
-              counts[this.cells[cell] & 15] += 1;
-              live += this.cells[cell] >> 4;
-            }
-          }
-          page = until;
+    let live = 0;
+    return columnOf(runs, this.blockPages, window, {
+      begin: () => {
+        counts.fill(0);
+        live = 0;
+      },
+      blocks: (content, pages) => {
+        const times = pages / this.blockPages;
+        for (let it = 1; it < CLASSES; it += 1) counts[it] += this.histogram[content * CLASSES + it] * times;
+        live += this.live[content] * times;
+      },
+      cells: (place, length) => {
+        for (let cell = place; cell < place + length; cell += 1) {
+          counts[this.cells[cell] & 15] += 1;
+          live += this.cells[cell] >> 4;
         }
-      }
-      column[row] = kind === "touch" ? site : this.cellOf(counts, live);
-    }
-    return column;
+      },
+      value: () => this.cellOf(counts, live),
+    });
+  }
+
+  /** The column of a moment: for each row what touched most of it first. */
+  touchColumn(runs: Run[], window: Window): Int32Array {
+    let [site, most] = [0, 0];
+    const vote = (candidate: number, pages: number) => {
+      if (candidate !== 0 && pages > most) [site, most] = [candidate, pages];
+    };
+    return columnOf(runs, this.blockPages, window, {
+      begin: () => void ([site, most] = [0, 0]),
+      blocks: (content, pages) => vote(this.touchOf[content], pages),
+      cells: (place, length) => vote(majority(this.touchCells, place, place + length), length),
+      value: () => site,
+    });
   }
 
   /** The most frequent class: of pages in memory where these are at least an eighth of what is mapped. */
@@ -152,30 +135,4 @@ export class PageCells {
     const occupancy = objects > 0 ? Math.round((live / objects / 15) * 255) : 0;
     return shown | (occupancy << 8) | (objects > 0 ? 1 << 16 : 0);
   }
-}
-
-export function runOf(runs: Run[], block: number): Run | undefined {
-  let [low, high] = [0, runs.length];
-  while (high - low > 1) {
-    const middle = (low + high) >> 1;
-    if (runs[middle][0] <= block) low = middle;
-    else high = middle;
-  }
-  const run = runs[low];
-  return run && run[0] <= block && block < run[0] + run[1] ? run : undefined;
-}
-
-const better = (a: number, aPages: number, b: number, bPages: number): [number, number] =>
-  b !== 0 && bPages > aPages ? [b, bPages] : [a, aPages];
-
-/** The value that most of these have, of those that are not 0: by the vote of Boyer and Moore. */
-function majority(values: Uint16Array, from: number, to: number): number {
-  let [candidate, votes] = [0, 0];
-  for (let place = from; place < to; place += 1) {
-    const value = values[place];
-    if (value === 0) continue;
-    if (votes === 0) candidate = value;
-    votes += value === candidate ? 1 : -1;
-  }
-  return candidate;
 }

@@ -1,11 +1,12 @@
 // The page map: addresses down, moments across. Wheel and keys zoom, dragging moves, a click picks a page and a moment.
 
-import type { Run } from "./data";
 import { address, bytes, duration, element, select, words } from "./format";
 import { PageAxis } from "./page_axis";
 import { PageCells } from "./page_cells";
-import { category, PAGE_COLOURS, PAGE_WORDS, ramp, rgb } from "./palette";
+import { colouringsOf, type Colouring } from "./map_colours";
+import { PAGE_WORDS } from "./palette";
 import type { State } from "./state";
+import { WriteCells } from "./write_cells";
 
 const LABEL_PIXELS = 190;
 /** Narrower maps have no room for labels: what is under the pointer is named below. */
@@ -15,10 +16,12 @@ const LABEL_HEIGHT = 13;
 export class PageMap {
   readonly root: HTMLElement;
   private readonly canvas = element("canvas", { tabindex: "0", role: "img", id: "page-map", "aria-describedby": "page-map-help" });
-  private readonly legend = element("div", { class: "legend" });
+  private readonly legend = element("div", { class: "legend", id: "page-map-legend" });
   private readonly status = element("p", { class: "hover", "aria-live": "polite" });
   private readonly bitmap = document.createElement("canvas");
   private cells!: PageCells;
+  private writes!: WriteCells;
+  private colourings: Colouring[] = [];
   private axis!: PageAxis;
   private moments: number[] = [];
   private from = 0;
@@ -39,7 +42,11 @@ export class PageMap {
     );
     this.listen();
     state.onChange(["process"], () => this.reset());
-    state.onChange(["moment", "page"], () => this.redraw());
+    state.onChange(["moment", "page"], () => {
+      // What touched or wrote most is another thing at each moment.
+      this.drawLegend();
+      this.redraw();
+    });
     state.onChange(["colouring"], () => {
       this.drawLegend();
       this.redraw();
@@ -49,6 +56,10 @@ export class PageMap {
 
   get pageCells(): PageCells {
     return this.cells;
+  }
+
+  get writeCells(): WriteCells {
+    return this.writes;
   }
 
   /** Where a page lies. */
@@ -86,49 +97,26 @@ export class PageMap {
     [this.from, this.to] = [0, Math.max(this.axis.units, 1)];
     this.bitmapIsOf = "";
     this.root.hidden = this.moments.length === 0;
-    const colourings: [string, string][] = [["state", "state"]];
-    const isGo = pictures.moments.some((moment) => moment.page_counts && !moment.classes);
-    if (!isGo) colourings.push(["occupancy", "live share of the page"]);
-    if (pictures.touch_sites.length > 0) colourings.push(["touch", "first touch"]);
-    // Of traces whose recording followed writes alone.
-    if (pictures.moments.some((moment) => moment.writes)) colourings.push(["writer", "last writer"], ["age", "age since the last write"], ["sharing", "threads that write"]);
-    if (!colourings.some(([name]) => name === this.state.choice.colouring)) this.state.choice.colouring = "state";
-    this.colourChoice.replaceChildren(select("Colours:", colourings, this.state.choice.colouring, (colouring) => this.state.set({ colouring })));
+    this.writes = new WriteCells(data, pictures);
+    this.colourings = colouringsOf(this.state, this.cells, this.writes);
+    if (this.colouring.lacks) this.state.choice.colouring = "state";
+    const options = this.colourings.map(({ name, title, lacks }): [string, string, boolean] => [name, lacks ? `${title} (${lacks})` : title, lacks !== undefined]);
+    this.colourChoice.replaceChildren(select("Colours:", options, this.colouring.name, (colouring) => this.state.set({ colouring })));
     this.drawLegend();
     this.redraw();
   }
 
+  private get colouring(): Colouring {
+    return this.colourings.find(({ name }) => name === this.state.choice.colouring) ?? this.colourings[0];
+  }
+
   private drawLegend(): void {
-    const { data, pictures, choice } = this.state;
-    const entry = (colour: string, text: string) => {
+    const entries = this.colouring.legend().map(([colour, text]) => {
       const swatch = element("i", {});
       swatch.style.background = colour;
       return element("span", {}, swatch, text);
-    };
-    let entries: HTMLElement[] = [];
-    if (choice.colouring === "occupancy") {
-      entries = [0, 0.25, 0.5, 0.75, 1].map((part) => entry(ramp(part), `${part * 100} % live`));
-    } else if (choice.colouring === "touch") {
-      const moment = this.state.moment;
-      const pages = this.cells && moment?.pages ? this.cells.pagesByTouch(moment.pages, moment.touches, () => true) : new Map<number, number>();
-      const most = [...pages].sort((a, b) => b[1] - a[1]).slice(0, 8);
-      entries = most.map(([site]) => entry(category(site), this.touchName(site)));
-    } else {
-      const used = new Set<number>();
-      for (const moment of pictures.moments) {
-        if (moment.pages && this.cells) this.cells.counts(moment.pages).forEach((pages, it) => pages > 0 && used.add(it));
-      }
-      entries = [...used].sort((a, b) => a - b).map((it) => data.page_classes[it]).filter((name) => PAGE_WORDS[name]).map((name) => entry(PAGE_COLOURS[name], PAGE_WORDS[name]));
-    }
+    });
     this.legend.replaceChildren(...entries);
-  }
-
-  private touchName(site: number): string {
-    const { data, pictures } = this.state;
-    const found = pictures.touch_sites[site - 1];
-    if (!found) return "unknown";
-    const stack = data.stacks[found[1]];
-    return stack.length > 0 ? data.frames[stack[0]] : words(found[0]);
   }
 
   private show(from: number, length: number): void {
@@ -170,22 +158,10 @@ export class PageMap {
     const context = this.bitmap.getContext("2d")!;
     const image = context.createImageData(columns, rows);
     const pixels = new Uint32Array(image.data.buffer);
-    const colours = this.state.data.page_classes.map((name) => rgb(PAGE_COLOURS[name] ?? ""));
-    const ramps = Array.from({ length: 256 }, (_, step) => rgb(ramp(step / 255)));
+    const { axis, from, to } = this;
     this.moments.forEach((index, column) => {
-      const moment = this.state.pictures.moments[index];
-      const kind = colouring === "touch" ? "touch" : "state";
-      const runs = (kind === "touch" ? moment.touches : moment.pages) as Run[];
-      const cells = this.cells.column(runs, this.axis, this.from, this.to, rows, kind);
-      for (let row = 0; row < rows; row += 1) {
-        const cell = cells[row];
-        let colour = 0;
-        if (kind === "touch") colour = cell > 0 ? rgb(category(cell)) : 0;
-        else if (colouring === "occupancy" && cell >> 16) colour = ramps[(cell >> 8) & 255];
-        else if (colouring === "occupancy") colour = (cell & 15) > 2 ? rgb("#c8ccd0") : 0;
-        else colour = colours[cell & 15];
-        pixels[row * columns + column] = colour;
-      }
+      const made = this.colouring.pixels(this.state.pictures.moments[index], { axis, from, to, rows });
+      for (let row = 0; row < rows; row += 1) pixels[row * columns + column] = made[row];
     });
     context.putImageData(image, 0, 0);
     this.root.dataset.tileMs = (performance.now() - began).toFixed(1);

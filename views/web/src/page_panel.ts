@@ -2,9 +2,13 @@
 
 import { pageDetail, type Page } from "./data";
 import { address, bytes, count, duration, element } from "./format";
+import { ageWords } from "./map_colours";
 import type { PageMap } from "./page_map";
+import { reasonOf } from "./page_reasons";
+import { writesOf } from "./page_writes";
 import { PAGE_WORDS } from "./palette";
 import type { State } from "./state";
+import type { LastWrite } from "./write_cells";
 
 export class PagePanel {
   readonly root: HTMLElement;
@@ -42,6 +46,8 @@ export class PagePanel {
       const [cause, stack] = pictures.touch_sites[touch - 1];
       facts.push(["First touch", `${cause}: ${data.stacks[stack].map((frame) => data.frames[frame]).slice(0, 3).join(" ← ") || "instruction not known"}`]);
     }
+    const write = this.map.writeCells.at(moment, page);
+    if (write) facts.push(["Last write", this.lastWrite(write, moment.time_ns)]);
     const list = element("dl", {}, ...facts.flatMap(([title, text]) => [element("dt", {}, title), element("dd", {}, text)]));
     const waiting = element("p", { class: "hint" }, "Looking at the page …");
     this.body.replaceChildren(list, waiting);
@@ -58,15 +64,11 @@ export class PagePanel {
   }
 
   private detailOf(page: Page, state: string): HTMLElement[] {
-    const made: HTMLElement[] = [element("p", { class: "why" }, this.why(page, state))];
+    const made: HTMLElement[] = [element("p", { class: "why" }, reasonOf(state, page.objects, this.state.pictures.page_bytes, this.state.data.report.processes[page.process].rss?.allocator.kind ?? null))];
     const touch = page.first_touch;
     if (touch) {
       const thread = touch.thread === null ? "a thread that is not known" : `thread ${touch.thread}`;
       made.push(element("p", {}, `First touched by ${thread} ${duration(touch.time_ns)} after the start: ${touch.stack.join(" ← ") || touch.cause}`));
-    }
-    if (page.last_write) {
-      const thread = page.last_write.thread === null ? "the kernel" : `thread ${page.last_write.thread}`;
-      made.push(element("p", {}, `Last written by ${thread} ${duration(page.last_write.time_ns)} after the start: ${page.last_write.stack.join(" ← ")}`));
     }
     this.body.dataset.objects = String(page.objects.length);
     if (page.objects.length > 0) {
@@ -74,34 +76,17 @@ export class PagePanel {
       const rows = page.objects.map((it) =>
         element("tr", {}, ...[it.address, count(it.bytes), count(it.bytes_here), duration(it.age_ns), it.thread, it.stack.join(" ← ")].map((text) => element("td", {}, text))),
       );
-      made.push(element("div", { class: "scroller" }, element("table", {}, element("thead", {}, element("tr", {}, ...heads)), element("tbody", {}, ...rows))));
+      const table = element("table", { id: "page-objects" }, element("thead", {}, element("tr", {}, ...heads)), element("tbody", {}, ...rows));
+      made.push(element("div", { class: "scroller", tabindex: "0", role: "group", "aria-label": "Objects on the page" }, table));
     }
+    made.push(...writesOf(page.writes));
     return made;
   }
 
-  private why(page: Page, state: string): string {
-    const here = page.objects.reduce((all, it) => all + it.bytes_here, 0);
-    const objects = `${count(page.objects.length)} live object${page.objects.length === 1 ? "" : "s"} with ${bytes(here)} here`;
-    const whole = bytes(this.state.pictures.page_bytes);
-    switch (state) {
-      case "sparse":
-        return `It cannot be returned: ${objects} keep all ${whole} in memory. Free them, or place them with others that live as long.`;
-      case "dense":
-        return `It cannot be returned: ${objects} are in use.`;
-      case "retained":
-        return `Nothing lives on it. It stays because the allocator keeps it for later: malloc_trim(3) or the allocator's settings give it back.`;
-      case "metadata":
-        return "The allocator keeps its own records here.";
-      case "returned":
-        return "It was in memory before and has been given back to the kernel.";
-      case "never_touched":
-        return "It is mapped and was never in memory: it costs nothing.";
-      case "file":
-        return "It is of a file: the kernel drops it when memory is short, and reads it again.";
-      case "in_use":
-        return "Its allocator says that it is in use.";
-      default:
-        return page.objects.length > 0 ? `It holds ${objects}.` : "No object is known to live on it.";
-    }
+  private lastWrite(write: LastWrite, timeNs: number): string {
+    if (write.endNs === null) return "none since it is tracked";
+    const who = write.writer === 0 ? "the kernel, or not known by whom" : `first by thread ${write.writer}`;
+    const threads = write.threads > 1 ? `; ${write.threads} threads or more write it` : "";
+    return `${ageWords(this.map.writeCells.ageOf(write, timeNs))}, in the epoch that ended at ${duration(write.endNs)}, ${who}${threads}`;
   }
 }

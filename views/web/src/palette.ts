@@ -52,6 +52,14 @@ export const PAGE_WORDS: Record<string, string> = {
   swapped: "in swap",
 };
 
+/** Written within the ages of `write_cells.ts`: the newer the darker, so that cold memory is pale. */
+export const AGE_COLOURS = ["#260244", "#7a0177", "#d95f0e", "#fe9929", "#fec44f", "#fee391"];
+export const NOT_WRITTEN_COLOUR = "#9ecae1";
+export const UNKNOWN_WRITER_COLOUR = "#5b5b5b";
+export const SHARING_COLOURS = ["#9ecae1", "#0072b2", "#e69f00", "#d55e00", "#7a0177"];
+/** In memory, and nothing to tell of it. */
+export const NOTHING_KNOWN = "#c8ccd0";
+
 const CATEGORIES = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#8c6bb1", "#5f7a61", "#a6761d", "#666666"];
 
 /** A colour of a number; neighbours differ. */

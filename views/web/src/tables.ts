@@ -5,20 +5,10 @@ import type { PageMap } from "./page_map";
 import { PAGE_WORDS } from "./palette";
 import { siteValues } from "./site_values";
 import type { State } from "./state";
+import type { Cell, Column, Table } from "./table";
+import { WRITE_TABLES, writeTables } from "./write_tables";
 
 const ROWS_MAX = 500;
-
-interface Column {
-  title: string;
-  unit?: "bytes" | "count" | "percent";
-}
-
-type Cell = string | number;
-
-interface Table {
-  columns: Column[];
-  rows: Cell[][];
-}
 
 const TABLES: [name: string, title: string][] = [
   ["classes", "Classes"],
@@ -61,7 +51,7 @@ export class Tables {
   private draw(): void {
     const chosen = this.state.choice.table;
     this.tabs.replaceChildren(
-      ...[...TABLES, ...(this.state.data.report.go_heap ? GO_TABLES : [])].map(([name, title]) => {
+      ...[...TABLES, ...(this.state.data.report.go_heap ? [] : WRITE_TABLES), ...(this.state.data.report.go_heap ? GO_TABLES : [])].map(([name, title]) => {
         const tab = element("button", { type: "button", role: "tab", "aria-selected": String(name === chosen), id: `tab-${name}` }, title);
         tab.addEventListener("click", () => {
           this.sorted = null;
@@ -85,6 +75,7 @@ export class Tables {
       size_classes: () => this.sizeClasses(),
       spans: () => this.spans(),
       types: () => this.types(),
+      ...writeTables(this.state, this.map),
     };
     const table = makers[this.state.choice.table]();
     if (this.sorted) {
@@ -118,8 +109,9 @@ export class Tables {
       ),
     );
     const made = element("table", { id: "numbers" }, element("thead", {}, element("tr", {}, ...heads)), element("tbody", {}, ...rows));
-    if (table.rows.length > ROWS_MAX) return element("div", {}, made, element("p", { class: "hint" }, `The first ${ROWS_MAX} of ${count(table.rows.length)} rows; Copy takes all.`));
-    return made;
+    const notes = table.note ? [table.note] : [];
+    if (table.rows.length > ROWS_MAX) notes.push(`The first ${ROWS_MAX} of ${count(table.rows.length)} rows; Copy takes all.`);
+    return element("div", {}, ...notes.map((note) => element("p", { class: "hint" }, note)), made);
   }
 
   private async copy(button: HTMLElement): Promise<void> {

@@ -52,6 +52,53 @@ async function numbersAreThoseOfTheReport(page) {
   await page.click("#tab-classes");
 }
 
+/** What is said of writes, in tables and by the colours of the map, at the moment of the report. */
+async function writesAreThoseOfTheReport(page) {
+  const { writes } = process0;
+  await page.click("#tab-writes");
+  const facts = Object.fromEntries(await table(page));
+  assert.equal(facts["written, a page once an epoch"], writes.written_pages * writes.page_bytes);
+  assert.equal(facts["of these without a known writer: the kernel's, mostly"], writes.without_writer_pages * writes.page_bytes);
+  assert.equal(facts["in memory and tracked, at the moment of the report"], writes.resident.bytes);
+  assert.equal(facts["of these not written since they are tracked"], writes.resident.never_written_bytes);
+  await page.click("#tab-write_sites");
+  assert.deepEqual((await table(page)).map(([pages, , stack]) => [pages, stack]), writes.sites.map((it) => [it.pages, it.stack.join(" ← ")]));
+  await page.click("#tab-written_pages");
+  const listed = new Map([...writes.hot_pages, ...writes.contended_pages].map((it) => [it.address, [it.address, it.epochs_written, it.hand_overs, it.threads.join(", ")]]));
+  assert.deepEqual((await table(page)).map((row) => row.slice(0, 4)), [...listed.values()]);
+  await page.click("#tab-writes_now");
+  const now = await table(page);
+  const sum = (by, wanted = () => true) => now.filter(([what, name]) => what === by && wanted(name)).reduce((all, row) => all + row[2], 0);
+  for (const by of ["age of the last write", "first writer of the last epoch", "threads that write"]) assert.equal(sum(by), writes.resident.bytes, by);
+  assert.equal(sum("age of the last write", (name) => name.startsWith("not written")), writes.resident.never_written_bytes);
+  const cold = writes.resident.cold.find((it) => it.for_ns === 1e9).bytes;
+  assert.equal(sum("age of the last write", (name) => name !== "within 100 ms" && name !== "within 1 s"), cold);
+  const shared = writes.contended_page_count * writes.page_bytes;
+  assert.equal(sum("threads that write", (name) => Number(name) > 1), shared);
+  const colours = page.locator("section", { has: page.locator("#page-map-title") }).locator("select");
+  const legend = page.locator("#page-map-legend");
+  for (const [name, words] of [["age", "not written since it is tracked: 240.0 KiB"], ["writer", "the kernel, or not known: 400.0 KiB"], ["sharing", `two threads: ${shared / 1024}.0 KiB`]]) {
+    await colours.selectOption(name);
+    assert.ok((await legend.textContent()).includes(words), `${name}: ${await legend.textContent()}`);
+    await looksAs(page, "#page-map", `page-map-${name}`);
+  }
+  await colours.selectOption("state");
+  await page.click("#tab-classes");
+}
+
+async function withoutWrites() {
+  const { page, close } = await open(`file://${settings.pageWithoutWrites}`);
+  const lacking = await page.$$eval("section option", (all) => all.filter((it) => it.disabled).map((it) => it.textContent));
+  assert.deepEqual(lacking.length, 3);
+  assert.ok(lacking.every((text) => text.includes("--writes")), `${lacking}`);
+  await page.click("#tab-writes");
+  assert.match(await page.locator("section", { has: page.locator("#tables-title") }).textContent(), /not in this trace: record with --writes/);
+  const number = await aPageIsPicked(page);
+  assert.ok(number.number > 0);
+  await close();
+  console.log("a trace without writes says so");
+}
+
 async function momentsFollow(page) {
   const shown = await chosenTime(page);
   assert.equal(shown, process0.rss.time_ns);
@@ -167,6 +214,7 @@ async function theFile() {
   await looksAs(page, "#rss-chart", "rss-chart");
   await numbersAreThoseOfTheReport(page);
   await namesAreText(page);
+  await writesAreThoseOfTheReport(page);
   await momentsFollow(page);
   await flameGraphSearches(page);
   const { tiles } = await aPageIsPicked(page);
@@ -209,7 +257,7 @@ async function theServer() {
     await aPageIsPicked(page);
     await page.waitForFunction(() => document.getElementById("page-detail").dataset.objects !== undefined);
     const objects = Number(await page.locator("#page-detail").getAttribute("data-objects"));
-    assert.equal(await page.locator("#page-detail tbody tr").count(), objects);
+    assert.equal(await page.locator("#page-objects tbody tr").count(), objects);
     assert.ok(asked.every((url) => url.startsWith(address) || url.startsWith("data:")), `${asked}`);
     await close();
   } finally {
@@ -254,6 +302,7 @@ async function goHeaps() {
 
 try {
   await theFile();
+  await withoutWrites();
   await onAPhoneInTheDark();
   await theServer();
   await goTraces();

@@ -68,7 +68,7 @@ fn write_page(input: &TraceInput, args: &ReportArgs, out: &Path) -> anyhow::Resu
     let analysis = Analysis::of(input, at.moment(), Some(limits), &mut on_terminal())?;
     let symbols = analysis.symbols(Some(&args.symbols));
     let report = report_beside(&analysis, input, at, &symbols)?;
-    let pages = pictures::sparsest_pages(&analysis, &args.symbols)?;
+    let pages = pictures::told_pages(&analysis, &args.symbols)?;
     let data = pictures::bytes_of(&analysis, &report, &symbols, pages, false)?;
     let page = single_page(&data)?;
     write_output(Some(out), input.path(), |file| Ok(file.write_all(page.as_bytes())?))?;

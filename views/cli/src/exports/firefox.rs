@@ -1,5 +1,5 @@
 //! The format of the Firefox Profiler: RSS as a memory counter of each process, and what call sites hold as allocations: at each moment
-//! the bytes by which a site grew or shrank, so that a selected time shows what came in it.
+//! the bytes by which a site grew or shrank, so that a selected time shows what came in it, and what of it stayed.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -85,17 +85,54 @@ fn add_sites(
             profile.intern_stack_frames(thread, frames.into_iter())
         })
         .collect();
-    let mut held: HashMap<u32, u64> = HashMap::new();
+    let mut samples: Vec<(TraceNanos, usize, i64, u32)> = Vec::new();
+    for (place, piece) in pieces_of(history).into_iter().enumerate() {
+        let bytes = i64::try_from(piece.bytes).unwrap_or(i64::MAX);
+        samples.push((piece.from, place, bytes, piece.site));
+        samples.extend(piece.until.map(|until| (until, place, -bytes, piece.site)));
+    }
+    samples.sort_unstable();
+    for (time, place, bytes, site) in samples {
+        let time = Timestamp::from_nanos_since_reference(time.0.saturating_sub(start.0));
+        profile.add_allocation_sample(thread, time, stacks[site as usize], place as u64 + 1, bytes);
+    }
+}
+
+/// Bytes of a site that came at one moment and went at another as a whole: what the Profiler takes for an object.
+struct Piece {
+    site: u32,
+    bytes: u64,
+    from: TraceNanos,
+    until: Option<TraceNanos>,
+}
+
+/// What sites held over time in pieces: where one shrinks, what came last goes first.
+fn pieces_of(history: &ProcessHistory) -> Vec<Piece> {
+    let mut pieces: Vec<Piece> = Vec::new();
+    let mut open: HashMap<u32, (u64, Vec<usize>)> = HashMap::new();
     for moment in history.moments.iter().filter(|moment| !moment.sites.is_empty()) {
-        let time = Timestamp::from_nanos_since_reference(moment.time.0.saturating_sub(start.0));
         for row in &moment.sites {
-            let before = held.insert(row.site, row.live_bytes).unwrap_or(0);
-            let grown = i64::try_from(i128::from(row.live_bytes) - i128::from(before)).unwrap_or(i64::MAX);
-            if grown != 0 {
-                // What one site holds is treated as one object that changes its size.
-                let address = u64::from(row.site) + 1;
-                profile.add_allocation_sample(thread, time, stacks[row.site as usize], address, grown);
+            let (held, own) = open.entry(row.site).or_default();
+            let before = std::mem::replace(held, row.live_bytes);
+            let piece = |bytes, from, until| Piece { site: row.site, bytes, from, until };
+            if row.live_bytes > before {
+                own.push(pieces.len());
+                pieces.push(piece(row.live_bytes - before, moment.time, None));
+            }
+            let mut shrunk = before.saturating_sub(row.live_bytes);
+            while let Some(&last) = own.last().filter(|_| shrunk > 0) {
+                let whole = pieces[last].bytes <= shrunk;
+                if whole {
+                    pieces[last].until = Some(moment.time);
+                    shrunk -= pieces[last].bytes;
+                    own.pop();
+                } else {
+                    pieces[last].bytes -= shrunk;
+                    let from = pieces[last].from;
+                    pieces.push(piece(std::mem::take(&mut shrunk), from, Some(moment.time)));
+                }
             }
         }
     }
+    pieces
 }

@@ -50,6 +50,11 @@ fn process_pictures(
 ) -> ProcessPictures {
     let page_blocks = append(blocks, history.pages.blocks().flatten().copied());
     let touch_blocks = append(blocks, history.touches.blocks().flatten().flat_map(|touch| touch.to_le_bytes()));
+    let write_blocks = append(blocks, history.writes.blocks().flatten().flat_map(|write| write.to_le_bytes()));
+    let last_writes = history.last_writes.iter().map(|it| {
+        let end_ns = it.epoch_end.map(|end| end.0.saturating_sub(replayed.start.0));
+        (end_ns, it.writer.unwrap_or(0), it.threads)
+    });
     let sites = history.sites.iter();
     let touch_sites = history.touch_sites.iter().map(|touch| {
         let names = touch.frames.iter().flat_map(|frame| symbols.functions(frame)).map(ToString::to_string);
@@ -63,9 +68,11 @@ fn process_pictures(
             .map(|site| stacks.number_of(names_of(site.id.stack, &site.frames, site.bucket.as_deref(), symbols)))
             .collect(),
         touch_sites,
+        last_writes: last_writes.collect(),
         regions: regions(history),
         page_blocks,
         touch_blocks,
+        write_blocks,
     }
 }
 
@@ -83,7 +90,7 @@ fn moment_of(moment: &HistoryMoment, replayed: &Replayed) -> Moment {
             .iter()
             .map(|it| [u64::from(it.site), it.live, it.live_bytes, it.pinned_bytes, it.allocated, it.allocated_bytes])
             .collect(),
-        writes: None,
+        writes: moment.writes.as_deref().map(runs),
     }
 }
 

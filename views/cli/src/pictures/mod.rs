@@ -22,7 +22,7 @@ use crate::symbols::Symbols;
 
 pub use from_history::lane_name;
 pub use model::Page;
-pub use page_details::{PageAsked, details, sparsest_pages};
+pub use page_details::{PageAsked, details, told_pages};
 
 /// The page, with the place for data empty.
 pub const WEB_PAGE: &str = include_str!("../../../web/dist/pagetrace.html");

@@ -36,11 +36,15 @@ pub struct ProcessPictures {
     pub sites: Vec<u32>,
     /// What touched pages first: cause, number of a stack.
     pub touch_sites: Vec<(&'static str, u32)>,
+    /// Who wrote pages last: end of the epoch (`None`: not since it is tracked), its first writer (0: the kernel, or not
+    /// known), threads that were seen to write so far.
+    pub last_writes: Vec<(Option<u64>, u32, u8)>,
     /// Ranges that were ever mapped, ascending.
     pub regions: Vec<Region>,
     /// Where its blocks are in the rest of the bytes.
     pub page_blocks: Blocks,
     pub touch_blocks: Blocks,
+    pub write_blocks: Blocks,
 }
 
 /// Blocks in the rest of the bytes.
@@ -65,16 +69,8 @@ pub struct Moment {
     pub touches: Vec<[u64; 3]>,
     /// Site, live objects, live bytes, pinned bytes, allocated objects, allocated bytes.
     pub sites: Vec<[u64; 6]>,
-    /// Writes to pages since the moment before, in traces that have them.
-    pub writes: Option<Writes>,
-}
-
-/// Who wrote pages: for traces whose recording followed writes.
-#[derive(serde::Serialize)]
-#[allow(missing_docs)]
-pub struct Writes {
-    /// Pages that were written, and by how many threads.
-    pub pages: Vec<[u64; 3]>,
+    /// Last writes of pages; `None` where they were not tracked or not kept.
+    pub writes: Option<Vec<[u64; 3]>>,
 }
 
 /// Addresses that were mapped.
@@ -115,8 +111,8 @@ pub struct Page {
     /// Live objects with a byte on it, by address.
     pub objects: Vec<PageObject>,
     pub first_touch: Option<FirstTouch>,
-    /// `None` where the trace does not follow writes.
-    pub last_write: Option<LastWrite>,
+    /// `None` where writes were not tracked.
+    pub writes: Option<PageWrites>,
 }
 
 /// An object on a page.
@@ -144,11 +140,46 @@ pub struct FirstTouch {
     pub stack: Vec<String>,
 }
 
-/// The last write to a page that is known.
+/// Who wrote a page up to a moment.
 #[derive(serde::Serialize)]
 #[allow(missing_docs)]
-pub struct LastWrite {
+pub struct PageWrites {
+    /// Whether it is known of this page whether it is written.
+    pub tracked: bool,
+    /// Since when writes of the process are tracked, and in how many epochs.
+    pub since_ns: u64,
+    pub epochs: u64,
+    pub epochs_written: u64,
+    /// Threads that were seen to write to it; there may be more.
+    pub threads: Vec<u32>,
+    pub hand_overs: u64,
+    /// The last epochs in which something is known of it, newest first.
+    pub last: Vec<EpochWrite>,
+}
+
+/// A page in an epoch.
+#[derive(serde::Serialize)]
+#[allow(missing_docs)]
+pub struct EpochWrite {
+    pub epoch: u64,
+    pub begin_ns: u64,
+    pub end_ns: u64,
+    /// `written`, `discarded` or `new`.
+    pub what: &'static str,
+    /// `None` for writes of the kernel, and where it is not known.
+    pub writer: Option<Writer>,
+}
+
+/// The first writer of a page in an epoch.
+#[derive(serde::Serialize)]
+#[allow(missing_docs)]
+pub struct Writer {
+    pub thread: u32,
+    /// When, or at most so much later.
     pub time_ns: u64,
-    pub thread: Option<u32>,
+    pub span_ns: u64,
+    /// Whether the kernel wrote, for this thread.
+    pub in_kernel: bool,
+    pub task: Option<u64>,
     pub stack: Vec<String>,
 }

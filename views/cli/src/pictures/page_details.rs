@@ -3,15 +3,17 @@
 use pagetrace_format::records::StreamKind;
 use pagetrace_format::{Trace, TraceNanos};
 use pagetrace_replay::history::{BLOCK_PAGES, PageCell, PageClass};
-use pagetrace_replay::page_detail::PageDetail;
+use pagetrace_replay::page_detail::{self, EpochWriter, PageDetail, PageWriteDetail};
 use pagetrace_replay::{Metadata, pages_in_detail};
 
-use super::model::{FirstTouch, Page, PageObject};
+use super::model::{EpochWrite, FirstTouch, Page, PageObject, PageWrites, Writer};
 use crate::analysis::Analysis;
 use crate::reports::cause_of;
 use crate::reports::from_replay::names_of;
 use crate::symbols::{SymbolOptions, Symbols};
 
+/// The kernel's half of the addresses begins here.
+const KERNEL_ADDRESSES: u64 = 1 << 63;
 /// Sparse pages of a process that a page without a server knows in detail.
 const SPARSE_PAGES: usize = 200;
 
@@ -42,15 +44,17 @@ pub fn details(
     let mut symbols = Symbols::new(&metadata.modules, options).with_embedded(metadata);
     let touches = found.iter().filter_map(|detail| detail.first_touch.as_ref()).flat_map(|touch| &touch.frames);
     let objects = found.iter().flat_map(|detail| &detail.objects).flat_map(|object| &object.frames);
-    symbols.resolve(touches.chain(objects).copied());
+    let writers = found.iter().flat_map(writers_of).flat_map(|writer| &writer.frames);
+    symbols.resolve(touches.chain(objects).chain(writers).copied());
     Ok(found.iter().map(|detail| page_of(detail, asked.process, start, at, &symbols)).collect())
 }
 
-/// The pages at the shown moment that the fewest bytes of objects hold, in detail.
+/// Those pages at the shown moment that a page without a server knows in detail: those that the fewest bytes of objects hold, and
+/// those of the report that are written most, or by several threads.
 ///
 /// # Errors
 /// As [`details`].
-pub fn sparsest_pages(analysis: &Analysis<'_>, options: &SymbolOptions) -> anyhow::Result<Vec<Page>> {
+pub fn told_pages(analysis: &Analysis<'_>, options: &SymbolOptions) -> anyhow::Result<Vec<Page>> {
     let Analysis { trace, replayed, history, .. } = analysis;
     let mut all = Vec::new();
     for (process, history) in history.processes.iter().enumerate() {
@@ -65,7 +69,10 @@ pub fn sparsest_pages(analysis: &Analysis<'_>, options: &SymbolOptions) -> anyho
             sparse.extend(pages.map(|(page, cell)| (cell.occupancy(), page)));
         }
         sparse.sort_unstable();
-        let pages: Vec<u64> = sparse.into_iter().take(SPARSE_PAGES).map(|(_, page)| page).collect();
+        let mut pages: Vec<u64> = sparse.into_iter().take(SPARSE_PAGES).map(|(_, page)| page).collect();
+        let writes = replayed.processes[process].writes.iter().filter(|it| it.page_bytes == history.shift.bytes());
+        let written = writes.flat_map(|writes| writes.hot.iter().chain(&writes.contended));
+        pages.extend(written.map(|page| history.shift.page_of(page.address).0));
         if !pages.is_empty() {
             let asked = PageAsked { process, pages, time_ns: moment.time.0.saturating_sub(replayed.start.0) };
             all.extend(details(trace, &replayed.metadata, replayed.start, &asked, options)?);
@@ -90,7 +97,40 @@ fn page_of(detail: &PageDetail, process: usize, start: TraceNanos, at: TraceNano
         stack: touch.frames.iter().flat_map(|frame| symbols.functions(frame)).map(ToString::to_string).collect(),
     });
     let time_ns = at.0.saturating_sub(start.0);
-    Page { process, page: detail.page, time_ns, objects: objects.collect(), first_touch, last_write: None }
+    let writes = detail.writes.as_ref().map(|writes| page_writes(writes, start, symbols));
+    Page { process, page: detail.page, time_ns, objects: objects.collect(), first_touch, writes }
+}
+
+fn writers_of(detail: &PageDetail) -> impl Iterator<Item = &EpochWriter> {
+    detail.writes.iter().flat_map(|writes| &writes.last).filter_map(|epoch| epoch.writer.as_ref())
+}
+
+fn page_writes(writes: &PageWriteDetail, start: TraceNanos, symbols: &Symbols<'_>) -> PageWrites {
+    let since_start = |time: TraceNanos| time.0.saturating_sub(start.0);
+    let writer = |it: &EpochWriter| Writer {
+        thread: it.first.tid,
+        time_ns: since_start(it.first.time),
+        span_ns: it.first.span_ns,
+        in_kernel: it.first.instruction.0 >= KERNEL_ADDRESSES,
+        task: it.first.task,
+        stack: it.frames.iter().flat_map(|frame| symbols.functions(frame)).map(ToString::to_string).collect(),
+    };
+    let epoch = |it: &page_detail::EpochWrite| EpochWrite {
+        epoch: it.number,
+        begin_ns: since_start(it.span.0),
+        end_ns: since_start(it.span.1),
+        what: it.label.name(),
+        writer: it.writer.as_ref().map(writer),
+    };
+    PageWrites {
+        tracked: writes.tracked,
+        since_ns: since_start(writes.since),
+        epochs: writes.epochs,
+        epochs_written: writes.known.epochs_written,
+        threads: writes.known.threads.clone(),
+        hand_overs: writes.known.hand_overs,
+        last: writes.last.iter().map(epoch).collect(),
+    }
 }
 
 fn thread_name(thread: Option<StreamKind>) -> String {

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::story::{HEAP_PAGE, MARKUP, SPARSE_PAGE};
+use crate::story::{HEAP_PAGE, MARKUP, SHARED_PAGES, SPARSE_PAGE, story_without_writes};
 use crate::{as_text, output_of, read_by, report_of, skip, story_file, web};
 
 const CHROMIUM: &str = "/usr/bin/chromium";
@@ -26,12 +26,15 @@ fn the_page_of_a_file_and_of_the_server_works() {
         output_of(&["report", "--html", as_text(&out), trace]);
         out
     };
+    let without_writes = directory.path().join("without-writes.pagetrace");
+    std::fs::write(&without_writes, story_without_writes()).expect("a file");
     let settings = serde_json::json!({
         "chromium": CHROMIUM,
         "pagetrace": assert_cmd::cargo::cargo_bin!("pagetrace"),
         "trace": trace,
         "page": made(as_text(&trace), "story.html"),
         "report": report_of(&trace),
+        "pageWithoutWrites": made(as_text(&without_writes), "without-writes.html"),
         "goPage": made(go, "go.html"),
         "goReport": report_of(Path::new(go)),
         "goHeapPage": made(go_heap, "go-heap.html"),
@@ -39,6 +42,7 @@ fn the_page_of_a_file_and_of_the_server_works() {
         "markup": MARKUP,
         "heapPage": HEAP_PAGE,
         "sparsePage": SPARSE_PAGE,
+        "sharedPage": HEAP_PAGE + SHARED_PAGES.start,
         "golden": Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/pictures/golden"),
         "bless": std::env::var_os("PAGETRACE_BLESS").is_some(),
         "seen": Path::new(env!("CARGO_TARGET_TMPDIR")),

@@ -1,5 +1,6 @@
 //! The formats of others: each is read by a reader that is not ours, and its numbers are those of the report.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -164,6 +165,60 @@ fn perfetto_is_read_by_its_own_messages() {
         .map(|value| value[1].as_u64().expect("a count"))
         .sum();
     assert_eq!(all, go_report["events"]["alloc"]);
+}
+
+/// What the Firefox Profiler's own code makes of a file: the profile, the functions with what they hold by a strategy, and counters.
+fn read_by_firefox(file: &Path, strategy: &str) -> Option<Value> {
+    if !web().join("node_modules/@firefox-devtools/profiler-cli").exists() {
+        skip("the packages of views/web");
+        return None;
+    }
+    let mut command = Command::new("node");
+    command.arg(web().join("tests/firefox.mjs")).arg(file).arg(strategy);
+    Some(serde_json::from_slice(&read_by(command)?.stdout).expect("JSON"))
+}
+
+/// By name: what a function and all that it calls have.
+fn totals_of(read: &Value) -> BTreeMap<&str, u64> {
+    let functions = read["functions"].as_array().expect("functions");
+    functions
+        .iter()
+        .map(|it| (it["name"].as_str().expect("a name"), it["totalSamples"].as_u64().expect("a number")))
+        .collect()
+}
+
+#[test]
+fn the_firefox_profiler_reads_its_format() {
+    let (_directory, trace) = story_file();
+    let file = exported(&trace, "firefox");
+    let Some(read) = read_by_firefox(&file, "native-retained-allocations") else { return };
+    let report = report_of(&trace);
+    let process = &read["profile"]["processes"][0];
+    assert_eq!((&process["name"], &process["pid"]), (&"story".into(), &"4242".into()));
+    // What lives at the end is what lived at the moment of the report.
+    let totals = totals_of(&read);
+    let live = sum_of_sites(&report, "live_bytes");
+    assert_eq!((totals["keep_one (story.c:7)"], totals["main (story.c:3)"]), (live, live));
+    let grown = read_by_firefox(&file, "native-allocations").expect("it was read before");
+    assert!(totals_of(&grown).keys().any(|name| *name == format!("{MARKUP} (story.c:11)")), "{grown}");
+    // Its counter is of the differences, the first of which it leaves out.
+    let points = report["timeline"].as_array().expect("points");
+    let rss: Vec<u64> = points.iter().map(|point| point["rss_bytes"].as_u64().expect("a number")).collect();
+    let counter = &read["counters"][0];
+    assert_eq!((&counter["name"], &counter["unit"], &counter["pid"]), (&"RSS".into(), &"bytes".into(), &"4242".into()));
+    assert_eq!(counter["rangeSampleCount"], rss.len());
+    let range = rss.iter().max().expect("points") - rss.iter().min().expect("points");
+    assert_eq!(counter["stats"][0]["value"], range, "{counter}");
+}
+
+#[test]
+fn folded_stacks_are_read_by_the_firefox_profiler() {
+    let (_directory, trace) = story_file();
+    let Some(read) = read_by_firefox(&exported(&trace, "folded"), "") else { return };
+    let report = report_of(&trace);
+    let live = sum_of_sites(&report, "live_bytes");
+    let totals = totals_of(&read);
+    assert_eq!((totals["story"], totals["keep_one (story.c:7)"]), (live, live));
 }
 
 #[test]

@@ -6,7 +6,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::{report_of, story::SPARSE_PAGE, story_file};
+use crate::story::{HEAP_PAGE, READ_PAGES, SHARED_PAGES, SPARSE_PAGE};
+use crate::{report_of, story_file};
 
 struct Server {
     child: Child,
@@ -114,9 +115,12 @@ fn a_page_is_told_of_in_detail() {
     let pictures: serde_json::Value = serde_json::from_slice(&data[4..4 + length]).expect("JSON");
     assert_eq!(pictures["report"]["processes"], report_of(&trace)["processes"]);
     let time = &pictures["report"]["processes"][0]["rss"]["time_ns"];
-    let (head, body) = server.get(&format!("page?process=0&page={SPARSE_PAGE}&time_ns={time}"));
-    assert!(head.starts_with("http/1.1 200"), "{head}");
-    let page: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
+    let page_at = |page: u64| -> serde_json::Value {
+        let (head, body) = server.get(&format!("page?process=0&page={page}&time_ns={time}"));
+        assert!(head.starts_with("http/1.1 200"), "{head}");
+        serde_json::from_slice(&body).expect("JSON")
+    };
+    let page = page_at(SPARSE_PAGE);
     let objects = page["objects"].as_array().expect("objects");
     assert_eq!(objects.len(), 1, "{page}");
     assert_eq!((&objects[0]["bytes"], &objects[0]["bytes_here"]), (&100.into(), &104.into()));
@@ -126,7 +130,31 @@ fn a_page_is_told_of_in_detail() {
     let born_ns = time.as_u64().expect("a time") - objects[0]["age_ns"].as_u64().expect("an age");
     assert_eq!(born_ns, 20_000_000 + 7);
     assert_eq!((&page["first_touch"]["thread"], &page["first_touch"]["time_ns"]), (&4242.into(), &20_000_000.into()));
-    assert_eq!(page["last_write"], serde_json::Value::Null);
+    let writes = &page["writes"];
+    assert_eq!(
+        (&writes["tracked"], &writes["epochs"], &writes["epochs_written"]),
+        (&true.into(), &11.into(), &1.into())
+    );
+    assert_eq!(writes["threads"], serde_json::json!([4242]));
+    let last = &writes["last"][0];
+    assert_eq!(
+        (&last["epoch"], &last["what"], &last["writer"]["thread"]),
+        (&1.into(), &"written".into(), &4242.into())
+    );
+    assert_eq!((&last["writer"]["time_ns"], &last["writer"]["in_kernel"]), (&20_000_000.into(), &false.into()));
+    assert_eq!(last["writer"]["stack"], serde_json::json!([format!("{} (story.c:11)", crate::story::MARKUP)]));
+    assert_eq!(page_at(HEAP_PAGE + READ_PAGES.start)["writes"]["epochs_written"], 0);
+    let shared = page_at(HEAP_PAGE + SHARED_PAGES.start);
+    assert_eq!(shared["writes"]["threads"], serde_json::json!([4242, 4243]));
+    assert_eq!(
+        shared["writes"]["last"][1]["writer"]["stack"],
+        serde_json::json!(["keep_one (story.c:7)", "main (story.c:3)"])
+    );
+    let kernels = page_at(HEAP_PAGE + 300);
+    assert_eq!(
+        (&kernels["writes"]["last"][0]["writer"], &kernels["writes"]["last"][0]["epoch"]),
+        (&serde_json::Value::Null, &10.into())
+    );
 }
 
 #[test]

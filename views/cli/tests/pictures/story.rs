@@ -1,5 +1,9 @@
 //! A trace made here: a heap that grows, is emptied but for one object a page, and partly given back. One function has a name that
-//! would be markup if anyone took it for that.
+//! would be markup if anyone took it for that. Writes are recorded: two threads take turns on some pages, the kernel writes others.
+
+mod writes;
+
+pub use writes::{READ_PAGES, SHARED_PAGES};
 
 use pagetrace_format::kernel_event::FaultAccess;
 use pagetrace_format::records::{
@@ -10,9 +14,9 @@ use pagetrace_format::snapshot::{
     KernelFigures, Mapping, PageFlags, Permissions, ResidencySource, ResidentRun, Snapshot, SnapshotReason,
 };
 use pagetrace_format::{
-    Address, Event, EventColumns, EventKind, FileHeader, KernelColumns, KernelEvent, KernelEventKind, ObjectAlloc,
-    ObjectFree, ObjectFunction, Origin, PageCount, PageFault, PageShift, ProcessId, StackId, StreamId, TraceNanos,
-    TraceWriter, VERSION,
+    Access, Address, Event, EventColumns, EventKind, FileHeader, KernelColumns, KernelEvent, KernelEventKind,
+    ObjectAlloc, ObjectFree, ObjectFunction, Origin, PageCount, PageFault, PageShift, ProcessId, StackId, StreamId,
+    TraceNanos, TraceWriter, VERSION,
 };
 
 /// What a careless page would run.
@@ -40,6 +44,15 @@ const PARSED: StackId = StackId(2);
 
 /// The bytes of the trace.
 pub fn story() -> Vec<u8> {
+    told(&writes::accesses())
+}
+
+/// The same without writes.
+pub fn story_without_writes() -> Vec<u8> {
+    told(&[])
+}
+
+fn told(accesses: &[Access]) -> Vec<u8> {
     let header = FileHeader {
         version: VERSION,
         page_shift: PageShift::KIB_4,
@@ -70,6 +83,9 @@ pub fn story() -> Vec<u8> {
         }
     }
     writer.events(StreamId(1), &objects).expect("writing to memory");
+    if !accesses.is_empty() {
+        writer.accesses(PROCESS, PageShift::KIB_4, accesses).expect("writing to memory");
+    }
     writer.kernel_events(PROCESS, &faults).expect("writing to memory");
     for step in 0..STEPS {
         let pages = (step + 1) * PAGES_A_STEP;
