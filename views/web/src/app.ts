@@ -6,6 +6,7 @@ import { FlameGraph } from "./flame_graph";
 import { bytes, duration, element, select } from "./format";
 import { lanes } from "./lanes";
 import { PageMap } from "./page_map";
+import { isDark } from "./palette";
 import { PagePanel } from "./page_panel";
 import { RssChart } from "./rss_chart";
 import { State } from "./state";
@@ -106,8 +107,7 @@ function foot(data: Data): HTMLElement {
 
 function changeTheme(): void {
   const root = document.documentElement;
-  const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-  root.dataset.theme = dark ? "light" : "dark";
+  root.dataset.theme = isDark() ? "light" : "dark";
   document.dispatchEvent(new Event("themechange"));
 }
 
@@ -142,7 +142,8 @@ function listen(state: State, map: PageMap, flame: FlameGraph, help: HTMLDialogE
     event.preventDefault();
     action();
   });
-  document.addEventListener("themechange", () => map.redraw());
+  document.addEventListener("themechange", () => map.recolour());
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => map.recolour());
   help.addEventListener("click", () => help.close());
 }
 

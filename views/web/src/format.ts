@@ -26,6 +26,9 @@ export const words = (name: string): string => name.replaceAll("_", " ");
 
 export const address = (page: number, pageBytes: number): string => `0x${(BigInt(page) * BigInt(pageBytes)).toString(16)}`;
 
+/** A cell of a table: what is long may be broken anywhere, what is short is not. */
+export const cell = (text: string): HTMLTableCellElement => element("td", text.length > 24 ? { class: "long" } : {}, text);
+
 type Child = Node | string;
 
 /** An element with attributes and children. Strings become text nodes, whatever is in them. */

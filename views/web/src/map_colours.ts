@@ -4,7 +4,7 @@ import type { Moment } from "./data";
 import { bytes, duration, words } from "./format";
 import type { PageCells } from "./page_cells";
 import type { Window } from "./page_rows";
-import { AGE_COLOURS, category, NOTHING_KNOWN, NOT_WRITTEN_COLOUR, PAGE_COLOURS, PAGE_WORDS, ramp, rgb, SHARING_COLOURS, UNKNOWN_WRITER_COLOUR } from "./palette";
+import { category, pageColour, PAGE_WORDS, ramp, rgb, writePalette } from "./palette";
 import type { State } from "./state";
 import { AGES_NS, NO_THREAD, NOT_WRITTEN, type LastWrite, type WriteCells, type WriteColouring } from "./write_cells";
 
@@ -15,12 +15,12 @@ export interface Colouring {
   title: string;
   /** What the trace lacks for it, if anything. */
   lacks?: string;
-  pixels(moment: Moment, window: Window): Uint32Array;
+  /** The pixels of columns of a window, in the colours of now. */
+  painter(window: Window): (moment: Moment) => Uint32Array;
   legend(): LegendEntry[];
 }
 
 const LEGEND_MAX = 8;
-const RAMP = Array.from({ length: 256 }, (_, step) => rgb(ramp(step / 255)));
 
 /** How to have writes in a trace. */
 export const WRITES_LACK = "not in this trace: record with --writes";
@@ -39,30 +39,33 @@ export function colouringsOf(state: State, cells: PageCells, writes: WriteCells)
 
 function byState(state: State, cells: PageCells): Colouring {
   const { data, pictures } = state;
-  const colours = data.page_classes.map((name) => rgb(PAGE_COLOURS[name] ?? ""));
+  const used = new Set<number>();
+  for (const moment of pictures.moments) {
+    if (moment.pages) cells.counts(moment.pages).forEach((pages, it) => pages > 0 && used.add(it));
+  }
+  const names = [...used].sort((a, b) => a - b).map((it) => data.page_classes[it]).filter((name) => PAGE_WORDS[name]);
   return {
     name: "state",
     title: "state",
-    pixels: (moment, window) => Uint32Array.from(cells.stateColumn(moment.pages ?? [], window), (cell) => colours[cell & 15]),
-    legend: () => {
-      const used = new Set<number>();
-      for (const moment of pictures.moments) {
-        if (moment.pages) cells.counts(moment.pages).forEach((pages, it) => pages > 0 && used.add(it));
-      }
-      const names = [...used].sort((a, b) => a - b).map((it) => data.page_classes[it]);
-      return names.filter((name) => PAGE_WORDS[name]).map((name) => [PAGE_COLOURS[name], PAGE_WORDS[name]]);
+    painter: (window) => {
+      const colours = data.page_classes.map((name) => rgb(pageColour(name)));
+      return (moment) => Uint32Array.from(cells.stateColumn(moment.pages ?? [], window), (cell) => colours[cell & 15]);
     },
+    legend: () => names.map((name) => [pageColour(name), PAGE_WORDS[name]]),
   };
 }
 
 function byOccupancy(cells: PageCells): Colouring {
-  const withoutObjects = rgb(NOTHING_KNOWN);
-  const colour = (cell: number) => (cell >> 16 ? RAMP[(cell >> 8) & 255] : (cell & 15) > 2 ? withoutObjects : 0);
   return {
     name: "occupancy",
     title: "live share of the page",
-    pixels: (moment, window) => Uint32Array.from(cells.stateColumn(moment.pages ?? [], window), colour),
-    legend: () => [...[0, 0.25, 0.5, 0.75, 1].map((part): LegendEntry => [ramp(part), `${part * 100} % live`]), [NOTHING_KNOWN, "no memory for objects"]],
+    painter: (window) => {
+      const colours = Array.from({ length: 256 }, (_, step) => rgb(ramp(step / 255)));
+      const withoutObjects = rgb(writePalette().nothingKnown);
+      const colour = (cell: number) => (cell >> 16 ? colours[(cell >> 8) & 255] : (cell & 15) > 2 ? withoutObjects : 0);
+      return (moment) => Uint32Array.from(cells.stateColumn(moment.pages ?? [], window), colour);
+    },
+    legend: () => [...[0, 0.25, 0.5, 0.75, 1].map((part): LegendEntry => [ramp(part), `${part * 100} % live`]), [writePalette().nothingKnown, "no memory for objects"]],
   };
 }
 
@@ -76,7 +79,10 @@ function byTouch(state: State, cells: PageCells): Colouring {
   return {
     name: "touch",
     title: "first touch",
-    pixels: (moment, window) => Uint32Array.from(cells.touchColumn(moment.touches, window), (site) => (site > 0 ? rgb(category(site)) : 0)),
+    painter: (window) => {
+      const colours = pictures.touch_sites.map((_, place) => rgb(category(place + 1)));
+      return (moment) => Uint32Array.from(cells.touchColumn(moment.touches, window), (site) => (site > 0 ? colours[site - 1] : 0));
+    },
     legend: () => {
       const moment = state.moment;
       const pages = moment?.pages ? cells.pagesByTouch(moment.pages, moment.touches, () => true) : new Map<number, number>();
@@ -86,19 +92,20 @@ function byTouch(state: State, cells: PageCells): Colouring {
 }
 
 function byWrites(name: WriteColouring, title: string, lacks: string | undefined, state: State, cells: PageCells, writes: WriteCells): Colouring {
-  const known = rgb(NOTHING_KNOWN);
-  const colours = colourOfNumber(name, writes).map(rgb);
   return {
     name,
     title,
     lacks,
     // What is in memory and not tracked, as text of programs, is told from what is not in memory.
-    pixels: (moment, window) => {
-      const pixels = Uint32Array.from(writes.column(moment, name, window), (number) => (number === 0 ? 0 : colours[number]));
-      cells.stateColumn(moment.pages ?? [], window).forEach((cell, row) => {
-        if (pixels[row] === 0 && (cell & 15) > 2) pixels[row] = known;
-      });
-      return pixels;
+    painter: (window) => {
+      const [colours, known] = [colourOfNumber(name, writes).map(rgb), rgb(writePalette().nothingKnown)];
+      return (moment) => {
+        const pixels = Uint32Array.from(writes.column(moment, name, window), (number) => (number === 0 ? 0 : colours[number]));
+        cells.stateColumn(moment.pages ?? [], window).forEach((cell, row) => {
+          if (pixels[row] === 0 && (cell & 15) > 2) pixels[row] = known;
+        });
+        return pixels;
+      };
     },
     legend: () => {
       const moment = state.moment;
@@ -111,7 +118,7 @@ function byWrites(name: WriteColouring, title: string, lacks: string | undefined
       const shown = name === "writer" ? largest(pages) : [...pages].sort(([a], [b]) => (a < 2 ? 1 : b < 2 ? -1 : a - b));
       const colour = colourOfNumber(name, writes);
       const size = (count: number) => bytes(count * state.pictures.page_bytes);
-      return [...shown.map(([number, count]): LegendEntry => [colour[number], `${wordsOf(name, number, writes)}: ${size(count)}`]), [NOTHING_KNOWN, "in memory, not tracked"]];
+      return [...shown.map(([number, count]): LegendEntry => [colour[number], `${wordsOf(name, number, writes)}: ${size(count)}`]), [writePalette().nothingKnown, "in memory, not tracked"]];
     },
   };
 }
@@ -125,9 +132,10 @@ function numberOf(name: WriteColouring, write: LastWrite, moment: Moment, writes
 }
 
 function colourOfNumber(name: WriteColouring, writes: WriteCells): string[] {
-  if (name === "age") return ["", NOT_WRITTEN_COLOUR, ...AGE_COLOURS];
-  if (name === "sharing") return ["", ...SHARING_COLOURS];
-  return ["", NOT_WRITTEN_COLOUR, UNKNOWN_WRITER_COLOUR, ...writes.threads.map((_, place) => category(place))];
+  const { ages, notWritten, unknownWriter, sharing } = writePalette();
+  if (name === "age") return ["", notWritten, ...ages];
+  if (name === "sharing") return ["", ...sharing];
+  return ["", notWritten, unknownWriter, ...writes.threads.map((_, place) => category(place))];
 }
 
 function wordsOf(name: WriteColouring, number: number, writes: WriteCells): string {

@@ -4,7 +4,7 @@ import { address, bytes, duration, element, select, words } from "./format";
 import { PageAxis } from "./page_axis";
 import { PageCells } from "./page_cells";
 import { colouringsOf, type Colouring } from "./map_colours";
-import { PAGE_WORDS } from "./palette";
+import { isDark, PAGE_WORDS } from "./palette";
 import type { State } from "./state";
 import { WriteCells } from "./write_cells";
 
@@ -12,6 +12,8 @@ const LABEL_PIXELS = 190;
 /** Narrower maps have no room for labels: what is under the pointer is named below. */
 const LABELS_FROM = 500;
 const LABEL_HEIGHT = 13;
+/** How much is seen of a page's neighbours. */
+const REVEALED_UNITS = 256;
 
 export class PageMap {
   readonly root: HTMLElement;
@@ -78,6 +80,20 @@ export class PageMap {
 
   move(part: number): void {
     this.show(this.from + (this.to - this.from) * part, this.to - this.from);
+  }
+
+  /** Shows a page among its neighbours, and picks it. */
+  reveal(page: number): void {
+    const length = Math.min(Math.max(Math.min(this.to - this.from, REVEALED_UNITS), 4), this.axis.units);
+    this.show(this.axis.unitOf(page) - length / 2, length);
+    this.state.set({ page });
+    this.canvas.scrollIntoView({ block: "nearest" });
+  }
+
+  /** After a change from light to dark. */
+  recolour(): void {
+    this.drawLegend();
+    this.redraw();
   }
 
   redraw(): void {
@@ -149,7 +165,7 @@ export class PageMap {
   /** One pixel a row and moment: the rows are those that are seen, so there is nothing else to be kept. */
   private makeBitmap(height: number): void {
     const { colouring, process } = this.state.choice;
-    const key = `${process} ${colouring} ${this.from} ${this.to} ${height}`;
+    const key = `${process} ${colouring} ${this.from} ${this.to} ${height} ${isDark()}`;
     if (key === this.bitmapIsOf) return;
     this.bitmapIsOf = key;
     const began = performance.now();
@@ -159,8 +175,9 @@ export class PageMap {
     const image = context.createImageData(columns, rows);
     const pixels = new Uint32Array(image.data.buffer);
     const { axis, from, to } = this;
+    const paint = this.colouring.painter({ axis, from, to, rows });
     this.moments.forEach((index, column) => {
-      const made = this.colouring.pixels(this.state.pictures.moments[index], { axis, from, to, rows });
+      const made = paint(this.state.pictures.moments[index]);
       for (let row = 0; row < rows; row += 1) pixels[row * columns + column] = made[row];
     });
     context.putImageData(image, 0, 0);

@@ -11,15 +11,16 @@ const GIVE_BACK: Record<string, string> = {
   tcmalloc: "MallocExtension's ReleaseFreeMemory or TCMALLOC_RELEASE_RATE gives it back",
 };
 
-export function reasonOf(state: string, objects: PageObject[], pageBytes: number, allocator: string | null): string {
-  const here = objects.reduce((all, it) => all + it.bytes_here, 0);
-  const live = `${count(objects.length)} live object${objects.length === 1 ? "" : "s"} with ${bytes(here)} here`;
-  const keep = objects.length === 1 ? "keeps" : "keep";
+/** `objects` are null where they are not known one by one. */
+export function reasonOf(state: string, objects: PageObject[] | null, pageBytes: number, allocator: string | null): string {
+  const one = objects?.length === 1;
+  const here = (objects ?? []).reduce((all, it) => all + it.bytes_here, 0);
+  const live = objects ? `${count(objects.length)} live object${one ? "" : "s"} with ${bytes(here)} here` : "live objects";
   switch (state) {
     case "sparse":
-      return `It cannot be returned: ${live} ${keep} all ${bytes(pageBytes)} in memory. Free them, or place them with others that live as long.`;
+      return `It cannot be returned: ${live} ${one ? "keeps" : "keep"} all ${bytes(pageBytes)} in memory. Free them, or place them with others that live as long.`;
     case "dense":
-      return `It cannot be returned: ${live} ${objects.length === 1 ? "is" : "are"} in use.`;
+      return `It cannot be returned: ${live} ${one ? "is" : "are"} in use.`;
     case "retained":
       return `It can be returned: nothing lives on it, the allocator keeps it for later; ${GIVE_BACK[allocator ?? ""] ?? "the allocator's settings decide when it gives it back"}.`;
     case "metadata":
@@ -43,8 +44,8 @@ export function reasonOf(state: string, objects: PageObject[], pageBytes: number
     case "in_use":
       return "Its allocator says that it is in use.";
     case "unexplained":
-      return objects.length > 0 ? `It holds ${live}.` : "It is in memory, and nothing in the trace says what for.";
+      return objects && objects.length > 0 ? `It holds ${live}.` : "It is in memory, and nothing in the trace says what for.";
     default:
-      return objects.length > 0 ? `It holds ${live}.` : "Nothing is mapped here at this moment.";
+      return objects && objects.length > 0 ? `It holds ${live}.` : "Nothing is mapped here at this moment.";
   }
 }

@@ -1,7 +1,7 @@
 // Who wrote one page, epoch by epoch.
 
 import type { EpochWrite, PageWrites } from "./data";
-import { count, duration, element } from "./format";
+import { cell, count, duration, element } from "./format";
 
 const WHAT: Record<EpochWrite["what"], string> = {
   written: "written",
@@ -17,7 +17,7 @@ export function writesOf(writes: PageWrites | null): HTMLElement[] {
   const made: HTMLElement[] = [element("p", { id: "page-writes" }, summary(writes))];
   if (writes.last.length > 0) {
     const heads = ["Epoch", "From", "To", "What", "First writer", "Written at", "By"].map((title) => element("th", { scope: "col" }, title));
-    const rows = writes.last.map((it) => element("tr", {}, ...cellsOf(it).map((text) => element("td", {}, text))));
+    const rows = writes.last.map((it) => element("tr", {}, ...cellsOf(it).map(cell)));
     const table = element("table", { id: "page-epochs" }, element("caption", {}, "The last epochs in which something is known of it"), element("thead", {}, element("tr", {}, ...heads)), element("tbody", {}, ...rows));
     made.push(element("div", { class: "scroller", tabindex: "0", role: "group", "aria-label": "Writes by epoch" }, table));
   }
@@ -39,6 +39,7 @@ function cellsOf({ epoch, begin_ns, end_ns, what, writer }: EpochWrite): string[
   const span = [String(epoch), duration(begin_ns), duration(end_ns), WHAT[what]];
   if (!writer) return [...span, NOT_KNOWN, "", ""];
   const who = `${writer.in_kernel ? "the kernel for thread" : "thread"} ${writer.thread}${writer.task === null ? "" : `, task ${writer.task}`}`;
-  const when = writer.span_ns === 0 ? duration(writer.time_ns) : `${duration(writer.time_ns)} to ${duration(writer.time_ns + writer.span_ns)}`;
+  const [first, last] = [duration(writer.time_ns), duration(writer.time_ns + writer.span_ns)];
+  const when = first === last ? first : `${first} to ${last}`;
   return [...span, who, when, writer.stack.join(" ← ") || "instruction not known"];
 }

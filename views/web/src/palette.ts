@@ -1,4 +1,11 @@
-// Colours that people with any kind of colour vision tell apart: Okabe and Ito's, and a ramp of even lightness steps.
+// Colours that people with any kind of colour vision tell apart: Okabe and Ito's, and ramps that go from pale to dark, or from dim to
+// bright on dark paper. What is nothing to look at is near the paper's colour.
+
+/** Whether the page is dark: by choice, else as the system is. */
+export function isDark(): boolean {
+  const chosen = document.documentElement.dataset.theme;
+  return chosen ? chosen === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+}
 
 export const CLASS_COLOURS: Record<string, string> = {
   live_objects: "#0072b2",
@@ -34,6 +41,11 @@ export const PAGE_COLOURS: Record<string, string> = {
   swapped: "#333333",
 };
 
+/** Those that would be the brightest of all on dark paper. */
+const PAGE_COLOURS_IN_THE_DARK: Record<string, string> = { never_touched: "#31383e", returned: "#50637a", file: "#6b7577", swapped: "#a9a9a9" };
+
+export const pageColour = (name: string): string => (isDark() ? PAGE_COLOURS_IN_THE_DARK[name] : undefined) ?? PAGE_COLOURS[name] ?? "";
+
 /** What a page class is called where there is room for words. */
 export const PAGE_WORDS: Record<string, string> = {
   never_touched: "never touched",
@@ -52,22 +64,47 @@ export const PAGE_WORDS: Record<string, string> = {
   swapped: "in swap",
 };
 
-/** Written within the ages of `write_cells.ts`: the newer the darker, so that cold memory is pale. */
-export const AGE_COLOURS = ["#260244", "#7a0177", "#d95f0e", "#fe9929", "#fec44f", "#fee391"];
-export const NOT_WRITTEN_COLOUR = "#9ecae1";
-export const UNKNOWN_WRITER_COLOUR = "#5b5b5b";
-export const SHARING_COLOURS = ["#9ecae1", "#0072b2", "#e69f00", "#d55e00", "#7a0177"];
-/** In memory, and nothing to tell of it. */
-export const NOTHING_KNOWN = "#c8ccd0";
+export interface WritePalette {
+  /** Written within the ages of `write_cells.ts`: the newer the more it stands out from the paper. */
+  ages: string[];
+  notWritten: string;
+  unknownWriter: string;
+  /** By the number of threads. */
+  sharing: string[];
+  /** In memory, and nothing to tell of it. */
+  nothingKnown: string;
+}
+
+const ON_LIGHT: WritePalette = {
+  ages: ["#260244", "#7a0177", "#d95f0e", "#fe9929", "#fec44f", "#fee391"],
+  notWritten: "#9ecae1",
+  unknownWriter: "#5b5b5b",
+  sharing: ["#9ecae1", "#0072b2", "#e69f00", "#d55e00", "#7a0177"],
+  nothingKnown: "#c8ccd0",
+};
+
+const ON_DARK: WritePalette = {
+  ages: ["#fff7bc", "#fec44f", "#f08a24", "#c8507a", "#93409c", "#6a3d8f"],
+  notWritten: "#2f5d80",
+  unknownWriter: "#a0a0a0",
+  sharing: ["#2f5d80", "#56b4e9", "#e69f00", "#d55e00", "#f7b6d2"],
+  nothingKnown: "#464e55",
+};
+
+export const writePalette = (): WritePalette => (isDark() ? ON_DARK : ON_LIGHT);
 
 const CATEGORIES = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#8c6bb1", "#5f7a61", "#a6761d", "#666666"];
 
 /** A colour of a number; neighbours differ. */
 export const category = (number: number): string => CATEGORIES[number % CATEGORIES.length];
 
-/** A ramp from pale to dark, 0 to 1. */
+type Stop = [red: number, green: number, blue: number];
+const PALE_TO_DARK: Stop[] = [[255, 247, 188], [254, 196, 79], [217, 95, 14], [122, 1, 119], [38, 2, 68]];
+const DIM_TO_BRIGHT: Stop[] = [[84, 46, 120], [150, 50, 130], [217, 95, 14], [254, 196, 79], [255, 247, 188]];
+
+/** A ramp away from the paper's colour, 0 to 1. */
 export function ramp(part: number): string {
-  const stops: [number, number, number][] = [[255, 247, 188], [254, 196, 79], [217, 95, 14], [122, 1, 119], [38, 2, 68]];
+  const stops = isDark() ? DIM_TO_BRIGHT : PALE_TO_DARK;
   const place = Math.min(Math.max(part, 0), 1) * (stops.length - 1);
   const low = Math.min(Math.floor(place), stops.length - 2);
   const mix = stops[low].map((value, channel) => Math.round(value + (stops[low + 1][channel] - value) * (place - low)));

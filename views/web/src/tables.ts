@@ -1,6 +1,6 @@
 // The tables behind the pictures: sorted by a click on a heading, copied as lines with tabs. Numbers are kept as they are in data-value.
 
-import { address, bytes, count, element, words } from "./format";
+import { address, bytes, cell, count, element, words } from "./format";
 import type { PageMap } from "./page_map";
 import { PAGE_WORDS } from "./palette";
 import { siteValues } from "./site_values";
@@ -9,6 +9,7 @@ import type { Cell, Column, Table } from "./table";
 import { WRITE_TABLES, writeTables } from "./write_tables";
 
 const ROWS_MAX = 500;
+const ADDRESS_TITLES = new Set(["Address", "From"]);
 
 const TABLES: [name: string, title: string][] = [
   ["classes", "Classes"],
@@ -29,7 +30,7 @@ const GO_TABLES: [name: string, title: string][] = [
 
 export class Tables {
   readonly root: HTMLElement;
-  private readonly body = element("div", { class: "scroller tall" });
+  private readonly body = element("div", { class: "scroller tall", role: "tabpanel", tabindex: "0" });
   private readonly tabs = element("div", { role: "tablist", class: "tabs", "aria-label": "Tables" });
   private sorted: { column: number; down: boolean } | null = null;
 
@@ -60,6 +61,7 @@ export class Tables {
         return tab;
       }),
     );
+    this.body.setAttribute("aria-labelledby", `tab-${chosen}`);
     this.body.replaceChildren(this.elementOf(this.table()));
   }
 
@@ -100,11 +102,11 @@ export class Tables {
       element(
         "tr",
         {},
-        ...row.map((cell, place) => {
+        ...row.map((value, place) => {
           const unit = table.columns[place].unit;
-          if (typeof cell === "string") return element("td", {}, cell);
-          const text = unit === "bytes" ? bytes(cell) : unit === "percent" ? `${(cell * 100).toFixed(1)} %` : count(cell);
-          return element("td", { class: "number", "data-value": String(cell), title: String(cell) }, text);
+          if (typeof value === "string") return this.text(value, table.columns[place].title);
+          const text = unit === "bytes" ? bytes(value) : unit === "percent" ? `${(value * 100).toFixed(1)} %` : count(value);
+          return element("td", { class: "number", "data-value": String(value), title: String(value) }, text);
         }),
       ),
     );
@@ -114,9 +116,17 @@ export class Tables {
     return element("div", {}, ...notes.map((note) => element("p", { class: "hint" }, note)), made);
   }
 
+  /** Addresses lead to their pages in the map. */
+  private text(text: string, title: string): HTMLTableCellElement {
+    if (!ADDRESS_TITLES.has(title) || this.map.root.hidden || !/^0x[0-9a-f]+$/.test(text)) return cell(text);
+    const button = element("button", { type: "button", "aria-label": `Show ${text} in the page map` }, text);
+    button.addEventListener("click", () => this.map.reveal(Number(BigInt(text) / BigInt(this.state.pictures.page_bytes))));
+    return element("td", {}, button);
+  }
+
   private async copy(button: HTMLElement): Promise<void> {
     const table = this.table();
-    const lines = [table.columns.map((column) => column.title), ...table.rows].map((row) => row.map((cell) => String(cell).replaceAll(/[\t\n]/g, " ")).join("\t"));
+    const lines = [table.columns.map((column) => column.title), ...table.rows].map((row) => row.map((value) => String(value).replaceAll(/[\t\n]/g, " ")).join("\t"));
     try {
       await navigator.clipboard.writeText(lines.join("\n"));
       button.textContent = "Copied";

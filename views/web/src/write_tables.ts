@@ -59,13 +59,16 @@ function atMoment(state: State, map: PageMap): Table {
   const add = (by: string, name: string, pages: number) => sums.set(`${by}\n${name}`, (sums.get(`${by}\n${name}`) ?? 0) + pages * pictures.page_bytes);
   const age = (write: LastWrite) => (write.endNs === null ? "not written since it is tracked" : ageWords(map.writeCells.ageOf(write, moment.time_ns)));
   const writer = (write: LastWrite) => (write.endNs === null ? "not written since it is tracked" : write.writer === 0 ? "the kernel, or not known" : `thread ${write.writer}`);
-  for (const [write, pages] of map.writeCells.counts(moment)) {
+  const known = [...map.writeCells.counts(moment)];
+  // Newest first, then what was not written.
+  known.sort(([a], [b]) => (b.endNs ?? -1) - (a.endNs ?? -1));
+  for (const [write, pages] of known) {
     add("age of the last write", age(write), pages);
     add("first writer of the last epoch", writer(write), pages);
     add("threads that write", write.threads === 4 ? "4 or more" : String(write.threads), pages);
   }
   const rows = [...sums].map(([key, bytes]): Cell[] => [...key.split("\n"), bytes]);
-  rows.sort((a, b) => String(a[0]).localeCompare(String(b[0])) || Number(b[2]) - Number(a[2]));
+  rows.sort((a, b) => String(a[0]).localeCompare(String(b[0])));
   return { columns, rows, note: "Pages in memory that are tracked, at the chosen moment." };
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::story::{HEAP_PAGE, READ_PAGES, SHARED_PAGES, SPARSE_PAGE};
+use crate::story::{CALL_PAGES, HEAP_PAGE, READ_PAGES, SHARED_PAGES, SPARSE_PAGE};
 use crate::{report_of, story_file};
 
 struct Server {
@@ -155,6 +155,9 @@ fn a_page_is_told_of_in_detail() {
         (&kernels["writes"]["last"][0]["writer"], &kernels["writes"]["last"][0]["epoch"]),
         (&serde_json::Value::Null, &10.into())
     );
+    let in_call = page_at(HEAP_PAGE + CALL_PAGES.start);
+    let writer = &in_call["writes"]["last"][0]["writer"];
+    assert_eq!((&writer["in_kernel"], &writer["thread"]), (&true.into(), &4242.into()), "{in_call}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 mod writes;
 
-pub use writes::{READ_PAGES, SHARED_PAGES};
+pub use writes::{CALL_PAGES, READ_PAGES, SHARED_PAGES};
 
 use pagetrace_format::kernel_event::FaultAccess;
 use pagetrace_format::records::{

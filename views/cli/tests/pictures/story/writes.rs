@@ -15,8 +15,11 @@ pub const SHARED_PAGES: Range<u64> = 0..20;
 pub const READ_PAGES: Range<u64> = 500..560;
 /// Pages that the kernel writes in the last epoch but one.
 const KERNEL_PAGES: Range<u64> = 300..400;
+/// Pages that the kernel writes for the main thread then, in a system call.
+pub const CALL_PAGES: Range<u64> = 400..410;
 /// The thread beside the main one.
 const OTHER: u32 = 4243;
+const KERNEL_CODE: Address = Address(0xffff_ffff_8100_0000);
 
 /// The epochs.
 pub fn accesses() -> Vec<Access> {
@@ -41,6 +44,7 @@ pub fn accesses() -> Vec<Access> {
         let grown = step * PAGES_A_STEP..(step + 1) * PAGES_A_STEP;
         if step + 1 == STEPS {
             accesses.push(written(KERNEL_PAGES, None));
+            accesses.push(written_from(KERNEL_CODE, CALL_PAGES, Some((4242, write, StackId::UNKNOWN))));
         }
         let parts = [grown.start..grown.end.min(READ_PAGES.start), grown.start.max(READ_PAGES.end)..grown.end];
         for part in parts.into_iter().filter(|part| !part.is_empty() && step < STEPS) {
@@ -55,7 +59,10 @@ fn range(pages: Range<u64>) -> PageRange {
 }
 
 fn written(pages: Range<u64>, writer: Option<(u32, TraceNanos, StackId)>) -> Access {
-    let instruction = Address(CODE + 0x30);
+    written_from(Address(CODE + 0x30), pages, writer)
+}
+
+fn written_from(instruction: Address, pages: Range<u64>, writer: Option<(u32, TraceNanos, StackId)>) -> Access {
     let first = |(tid, time, stack)| FirstWriter { time, span_ns: 1000, tid, instruction, stack, task: None };
     Access::Written(WrittenRun { range: range(pages), label: WriteLabel::Written, writer: writer.map(first) })
 }
