@@ -51,7 +51,10 @@ function show(data: Data): void {
   const flame = new FlameGraph(state, map);
   const activity = lanes(state);
   const help = element("dialog", { "aria-label": "Keys" }, element("dl", {}, ...KEYS.flatMap(([keys, what]) => [element("dt", {}, keys), element("dd", {}, what)])));
-  const main = element("main", {}, chart.root, map.root, ...(activity ? [activity] : []), flame.root, new PagePanel(state, map).root, new Tables(state, map).root);
+  // On a phone they are one column, in the order that the style sheet gives.
+  const left = element("div", { class: "column" }, chart.root, ...(activity ? [activity] : []), flame.root);
+  const right = element("div", { class: "column" }, map.root, new PagePanel(state, map).root);
+  const main = element("main", {}, left, right, new Tables(state, map).root);
   document.getElementById("app")!.replaceChildren(head(state, help), main, help, foot(data));
   document.title = `${nameOf(data, state.choice.process)} – pagetrace`;
   listen(state, map, flame, help);

@@ -12,13 +12,13 @@ export const CLASS_COLOURS: Record<string, string> = {
   slack: "#56b4e9",
   pinned: "#d55e00",
   retained: "#e69f00",
-  metadata: "#8c6bb1",
+  metadata: "#5e3c99",
   thread_stacks: "#cc79a7",
   other_anonymous: "#009e73",
-  file_text: "#7f8c8d",
+  file_text: "#6b7778",
   file_data: "#a3adae",
   file_mapped: "#c3cacb",
-  shared_memory: "#5f7a61",
+  shared_memory: "#8a9a2e",
   tracer: "#b8a77a",
   unexplained: "#f0e442",
 };
@@ -30,11 +30,11 @@ export const PAGE_COLOURS: Record<string, string> = {
   dense: "#0072b2",
   sparse: "#d55e00",
   retained: "#e69f00",
-  metadata: "#8c6bb1",
+  metadata: "#5e3c99",
   thread_stack: "#cc79a7",
   other_anonymous: "#009e73",
-  file: "#7f8c8d",
-  shared_memory: "#5f7a61",
+  file: "#6b7778",
+  shared_memory: "#8a9a2e",
   tracer: "#b8a77a",
   unexplained: "#f0e442",
   in_use: "#0072b2",
@@ -84,16 +84,16 @@ const ON_LIGHT: WritePalette = {
 };
 
 const ON_DARK: WritePalette = {
-  ages: ["#fff7bc", "#fec44f", "#f08a24", "#c8507a", "#93409c", "#6a3d8f"],
+  ages: ["#fff7bc", "#fec44f", "#f08a24", "#c8507a", "#8a4a9e", "#4f3a80"],
   notWritten: "#2f5d80",
-  unknownWriter: "#a0a0a0",
+  unknownWriter: "#d9d9d9",
   sharing: ["#2f5d80", "#56b4e9", "#e69f00", "#d55e00", "#f7b6d2"],
   nothingKnown: "#464e55",
 };
 
 export const writePalette = (): WritePalette => (isDark() ? ON_DARK : ON_LIGHT);
 
-const CATEGORIES = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#8c6bb1", "#5f7a61", "#a6761d", "#666666"];
+const CATEGORIES = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#5e3c99", "#8a9a2e", "#8c510a", "#777777"];
 
 /** A colour of a number; neighbours differ. */
 export const category = (number: number): string => CATEGORIES[number % CATEGORIES.length];

@@ -264,6 +264,12 @@ async function theFile() {
   const { page, asked, close } = await open(`file://${settings.page}`);
   await looksAs(page, "#page-map", "page-map");
   await looksAs(page, "#rss-chart", "rss-chart");
+  await looksAs(page, "#flame-graph", "flame-graph");
+  const colours = page.locator("section", { has: page.locator("#page-map-title") }).locator("select");
+  for (const name of ["occupancy", "touch", "state"]) {
+    await colours.selectOption(name);
+    if (name !== "state") await looksAs(page, "#page-map", `page-map-${name}`);
+  }
   await numbersAreThoseOfTheReport(page);
   await namesAreText(page);
   await writesAreThoseOfTheReport(page);
@@ -290,6 +296,7 @@ async function onAPhoneInTheDark() {
   const { page, close } = await open(`file://${settings.page}`, { width: 390, height: 844 }, "dark");
   const wide = await page.evaluate(() => document.documentElement.scrollWidth);
   assert.ok(wide <= 390, `${wide} pixels are wider than a phone`);
+  await looksAs(page, "#page-map", "page-map-phone-dark");
   const paper = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
   const dark = await paper();
   await page.click("#theme");

@@ -10,6 +10,16 @@ use crate::{as_text, output_of, read_by, report_of, skip, story_file, web};
 const CHROMIUM: &str = "/usr/bin/chromium";
 
 #[test]
+fn colours_are_told_apart_with_any_colour_vision() {
+    if !web().join("node_modules/typescript").exists() {
+        return skip("the packages of views/web");
+    }
+    let mut command = Command::new("node");
+    command.arg(web().join("tests/palette.mjs"));
+    read_by(command);
+}
+
+#[test]
 fn the_page_of_a_file_and_of_the_server_works() {
     if !Path::new(CHROMIUM).exists() {
         return skip("no chromium");

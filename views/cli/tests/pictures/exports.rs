@@ -65,6 +65,27 @@ fn the_flame_graph_is_xml_and_its_names_are_text() {
 }
 
 #[test]
+fn text_is_counted_by_awk() {
+    let (_directory, trace) = story_file();
+    let report = report_of(&trace);
+    let mut command = Command::new("awk");
+    let script = "/^samples and events:/ { events = 1; next } /^end date/ { events = 0 } events { count[$3]++; bytes[$3] += $5 } \
+                  END { printf \"{\"; for (kind in count) printf \"%s\\\"%s\\\": [%d, %d]\", comma++ ? \", \" : \"\", kind, count[kind], bytes[kind]; print \"}\" }";
+    command.args([script]).arg(exported(&trace, "text"));
+    let Some(output) = read_by(command) else { return };
+    let kinds: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let events = &report["events"];
+    assert_eq!(
+        kinds["object_alloc"],
+        serde_json::json!([events["object_alloc"], sum_of_sites(&report, "allocated_bytes")])
+    );
+    assert_eq!(kinds["object_free"][0], events["object_free"]);
+    assert_eq!(kinds["fault"][0], events["page_faults"]);
+    let writes = &report["processes"][0]["writes"];
+    assert_eq!((&kinds["written"][1], &kinds["epoch"][0]), (&writes["written_pages"], &writes["epochs"]));
+}
+
+#[test]
 fn csv_is_read_by_python() {
     let (_directory, trace) = story_file();
     let report = report_of(&trace);
