@@ -36,7 +36,7 @@ export class PageMap {
     this.root = element(
       "section",
       { class: "panel", "aria-labelledby": "page-map-title" },
-      element("header", {}, element("h2", { id: "page-map-title" }, "Page map"), this.colourChoice),
+      element("header", {}, element("h2", { id: "page-map-title" }, "Page map"), this.colourChoice, this.zoomButtons()),
       this.legend,
       this.canvas,
       this.status,
@@ -120,6 +120,16 @@ export class PageMap {
     this.colourChoice.replaceChildren(select("Colours:", options, this.colouring.name, (colouring) => this.state.set({ colouring })));
     this.drawLegend();
     this.redraw();
+  }
+
+  /** For those who have neither a wheel nor keys. */
+  private zoomButtons(): HTMLElement {
+    const button = (text: string, name: string, factor: number) => {
+      const made = element("button", { type: "button", "aria-label": name, title: name }, text);
+      made.addEventListener("click", () => this.zoom(factor));
+      return made;
+    };
+    return element("span", { class: "tools" }, button("+", "Nearer", 0.5), button("−", "Farther", 2), button("all", "All addresses", 1e9));
   }
 
   private get colouring(): Colouring {

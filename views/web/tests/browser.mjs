@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { createRequire } from "node:module";
 import { join } from "node:path";
 import { chromium } from "playwright-core";
 
@@ -136,6 +137,17 @@ async function tablesAreSortedAndCopied(page) {
   const copied = (await page.evaluate(() => navigator.clipboard.readText())).split("\n").slice(1).map((line) => line.split("\t"));
   assert.deepEqual(copied.map((row) => [...row.slice(0, 5).map(Number), row[5]]), await table(page));
   await page.click("#tab-classes");
+}
+
+/** Deque's rules of accessibility, in both themes. */
+async function isAccessible(page) {
+  await page.evaluate(readFileSync(createRequire(import.meta.url).resolve("axe-core"), "utf8"));
+  for (let theme = 0; theme < 2; theme += 1) {
+    const { violations, passes } = await page.evaluate(() => globalThis.axe.run());
+    assert.deepEqual(violations.map((it) => `${it.id}: ${it.help}: ${it.nodes[0].html}`), []);
+    assert.ok(passes.length > 20);
+    await page.click("#theme");
+  }
 }
 
 async function withoutWrites() {
@@ -286,6 +298,7 @@ async function theFile() {
   for (const id of ["page-map", "flame-graph", "rss-chart"]) assert.ok((await page.locator(`#${id}`).getAttribute("aria-label")).length > 20, id);
   const nameless = await page.$$eval("button, select, input", (all) => all.filter((it) => !(it.textContent.trim() || it.getAttribute("aria-label") || it.closest("label")?.textContent.trim())).length);
   assert.equal(nameless, 0);
+  await isAccessible(page);
   // Data of its own apart, the file has asked for nothing.
   assert.deepEqual(asked.filter((url) => !url.startsWith("data:") && !url.startsWith("blob:")), [`file://${settings.page}`]);
   await close();
@@ -297,6 +310,12 @@ async function onAPhoneInTheDark() {
   const wide = await page.evaluate(() => document.documentElement.scrollWidth);
   assert.ok(wide <= 390, `${wide} pixels are wider than a phone`);
   await looksAs(page, "#page-map", "page-map-phone-dark");
+  const map = () => page.locator("#page-map").screenshot().then((picture) => picture.toString("base64"));
+  const all = await map();
+  await page.getByRole("button", { name: "Nearer" }).click();
+  assert.notEqual(await map(), all, "it zooms without wheel and keys");
+  await page.getByRole("button", { name: "All addresses" }).click();
+  assert.equal(await map(), all);
   const paper = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
   const dark = await paper();
   await page.click("#theme");
