@@ -10,9 +10,9 @@ use pagetrace_format::{
     WrittenRun,
 };
 use pagetrace_format::{ProcessId, Trace};
-use pagetrace_replay::page_detail::{EPOCHS_TOLD, EpochWrite};
+use pagetrace_replay::page_detail::{EPOCHS_TOLD, EpochWrite, PageDetail};
 use pagetrace_replay::page_writes::{AGES_NS, LastWrite, PageWrites};
-use pagetrace_replay::{HistoryLimits, Moment, pages_in_detail, replay_with_history};
+use pagetrace_replay::{HistoryLimits, Moment, compact, pages_in_detail, replay_with_history};
 
 use trace::*;
 
@@ -299,4 +299,27 @@ fn of_a_page_that_is_written_for_ever_the_last_epochs_are_told() {
     let last = &details[0].writes.as_ref().expect("tracked").last;
     assert_eq!(last.len(), EPOCHS_TOLD);
     assert!(last.iter().all(|write| write.number == 9), "{last:?}");
+}
+
+#[test]
+fn a_page_in_detail_is_the_same_in_a_cut_recording() {
+    let whole = bytes_of(&varied(), &[alloc(4, BASE + 5 * PAGE + 16, 100, 1)], &[]);
+    let at = TraceNanos(6 * SECOND + SECOND / 2);
+    let cut = compact(&Trace::open(&whole).expect("a trace"), at, Vec::new()).expect("it can be cut");
+    let cut = cut.into_inner().expect("in memory");
+    let details = |bytes: &[u8]| -> Vec<PageDetail> {
+        let pages = [5, 12, 32, 36].map(|page| BASE / PAGE + page);
+        let trace = Trace::open(bytes).expect("a trace");
+        pages_in_detail(&trace, ProcessId(0), &pages, TraceNanos(9 * SECOND + 1)).expect("processes")
+    };
+    for (whole, cut) in details(&whole).iter().zip(details(&cut)) {
+        let objects = |it: &PageDetail| it.objects.iter().map(|it| (it.address, it.size, it.born)).collect::<Vec<_>>();
+        assert_eq!((&cut.first_touch, objects(&cut)), (&whole.first_touch, objects(whole)));
+        assert!(whole.first_touch.is_some());
+        let (whole, cut) = (whole.writes.as_ref().expect("tracked"), cut.writes.as_ref().expect("tracked"));
+        assert_eq!((cut.tracked, cut.since, cut.epochs), (whole.tracked, whole.since, whole.epochs));
+        assert_eq!(cut.known, whole.known);
+        let after: Vec<&EpochWrite> = whole.last.iter().filter(|write| write.span.1 >= at).collect();
+        assert_eq!(cut.last.iter().collect::<Vec<_>>(), after);
+    }
 }
