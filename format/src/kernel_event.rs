@@ -95,12 +95,17 @@ pub struct SystemCall {
     pub call: PageCall,
     /// Its arguments, as many as [`PageCall::arguments`] says, the others 0.
     pub arguments: [u64; 6],
-    /// What it returned: an address, a number of bytes, 0, or a negated errno(3).
+    /// What it returned: an address, a number of bytes, 0, a negated errno(3), or [`SystemCall::RESULT_UNKNOWN`].
     pub result: i64,
     /// The file of a new mapping.
     pub file: FileId,
     /// From where it was called, where known.
     pub stack: StackId,
+}
+
+impl SystemCall {
+    /// The result of a call of which only the begin was seen. Its time is that of the begin.
+    pub const RESULT_UNKNOWN: i64 = i64::MIN;
 }
 
 /// The system calls that concern pages; arguments are those of the man pages.

@@ -71,7 +71,11 @@ fn page_events_with(records: &[Record], events: &[(u64, KernelEventKind)], scans
 fn check(events: &[(u64, KernelEventKind)], scans: &[Snapshot], residency: f64, change: Option<f64>) {
     let found = page_events(events, scans).and_then(|events| events.agreement).expect("there are scans");
     let near = |a: f64, b: f64| (a - b).abs() < 1e-9;
-    assert!(near(found.residency, residency), "residency: expected {residency}, found {}", found.residency);
+    assert!(
+        found.residency.is_some_and(|it| near(it, residency)),
+        "residency: expected {residency}, found {:?}",
+        found.residency
+    );
     let changes_near = match (found.change, change) {
         (Some(found), Some(expected)) => near(found, expected),
         (found, expected) => found == expected,
@@ -239,7 +243,7 @@ proptest! {
         let bytes = scans.fold(builder, |builder, scan| builder.snapshot(&scan)).end(200);
         for moment in [Moment::Peak, Moment::End] {
             for events in replayed(&bytes, moment).processes.iter().filter_map(|process| process.page_events.as_ref()) {
-                let figures = events.agreement.map(|it| [Some(it.residency), it.change]).unwrap_or_default();
+                let figures = events.agreement.map(|it| [it.residency, it.change]).unwrap_or_default();
                 prop_assert!(figures.into_iter().flatten().all(|it| (0.0..=1.0).contains(&it)), "{figures:?}");
             }
         }

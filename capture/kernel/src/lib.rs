@@ -20,6 +20,8 @@ pub mod stop;
 
 pub mod perf;
 
+pub mod seccomp;
+
 pub mod snapshot;
 
 pub mod process_tree;

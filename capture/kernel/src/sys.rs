@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use rustix::mm::{MapFlags, ProtFlags};
 
@@ -210,11 +210,25 @@ pub(crate) fn map_shared_word(file: &File) -> io::Result<&'static AtomicU32> {
 /// # Errors
 /// Those of mmap(2).
 pub(crate) fn word_shared_with_forks() -> io::Result<&'static AtomicU32> {
-    let protection = ProtFlags::READ | ProtFlags::WRITE;
-    // SAFETY: a new mapping at an address of the kernel's choice.
-    let base = unsafe { rustix::mm::mmap_anonymous(ptr::null_mut(), PROBED_BYTES, protection, MapFlags::SHARED)? };
+    let base = shared_with_forks(PROBED_BYTES)?;
     // SAFETY: page aligned, readable and writable, never unmapped; all access is atomic.
     Ok(unsafe { AtomicU32::from_ptr(base.cast()) })
+}
+
+/// The same of so many words of 64 bits, which are zero.
+///
+/// # Errors
+/// Those of mmap(2).
+pub(crate) fn words_shared_with_forks(count: usize) -> io::Result<&'static [AtomicU64]> {
+    let base = shared_with_forks(count * size_of::<AtomicU64>())?;
+    // SAFETY: page aligned, so many words long, readable and writable, never unmapped; all access is atomic.
+    Ok(unsafe { std::slice::from_raw_parts(base.cast(), count) })
+}
+
+fn shared_with_forks(bytes: usize) -> io::Result<*mut libc::c_void> {
+    let protection = ProtFlags::READ | ProtFlags::WRITE;
+    // SAFETY: a new mapping at an address of the kernel's choice.
+    Ok(unsafe { rustix::mm::mmap_anonymous(ptr::null_mut(), bytes, protection, MapFlags::SHARED)? })
 }
 
 /// Maps a file for execution, as a dynamic linker does with a library, and unmaps it again.

@@ -16,6 +16,7 @@ const ENOMEM: i64 = -12;
 const READ_BYTES_MAX: u64 = 0x7fff_f000;
 
 /// mmap(2).
+const MAP_FIXED: u64 = 0x10;
 const MAP_ANONYMOUS: u64 = 0x20;
 const MAP_LOCKED: u64 = 0x2000;
 const MAP_POPULATE: u64 = 0x8000;
@@ -23,6 +24,7 @@ const MAP_NONBLOCK: u64 = 0x10000;
 const MAP_STACK: u64 = 0x20000;
 
 /// mremap(2).
+const MREMAP_FIXED: u64 = 2;
 const MREMAP_DONTUNMAP: u64 = 4;
 
 /// mlock2(2), mlockall(2).
@@ -49,18 +51,19 @@ impl AddressSpace {
     /// Takes over a system call. One that failed changes nothing, with one exception: madvise(2) goes on over holes and
     /// tells of them in the end by ENOMEM. A failed mlock(2) may have filled a part of its range, which is not counted.
     pub(super) fn call(&mut self, call: &SystemCall, metadata: &Metadata) {
+        let Some(result) = result_of(call) else { return };
         let [a, b, c, d, ..] = call.arguments;
-        let failed = (ERRNO_MIN..0).contains(&call.result);
-        let over_holes = matches!(call.call, PageCall::Madvise) && call.result == ENOMEM;
+        let failed = (ERRNO_MIN..0).contains(&result);
+        let over_holes = matches!(call.call, PageCall::Madvise) && result == ENOMEM;
         if failed && !over_holes {
             return;
         }
         match call.call {
-            PageCall::Mmap => self.mmap(call.result as u64, b, c as u8, d, call.file, metadata),
+            PageCall::Mmap => self.mmap(result as u64, b, c as u8, d, call.file, metadata),
             PageCall::Munmap => self.unmap(self.pages(a, b)),
-            PageCall::Mremap => self.mremap(a, b, c, d, call.result as u64),
+            PageCall::Mremap => self.mremap(a, b, c, d, result as u64),
             PageCall::Madvise | PageCall::ProcessMadvise => self.madvise(self.pages(a, b), c),
-            PageCall::Brk => self.brk(call.result as u64),
+            PageCall::Brk => self.brk(result as u64),
             PageCall::Mprotect => {
                 let range = self.pages(a, b);
                 self.areas.update(range, |area| *area = Area { protection: c as u8, ..*area }.accounted());
@@ -272,5 +275,23 @@ impl AddressSpace {
         if bytes <= READ_BYTES_MAX {
             self.fill_anywhere(self.pages(start, bytes));
         }
+    }
+}
+
+/// What a call returned. Of one whose end was not seen it is what its arguments ask for, if they leave nothing open and it makes
+/// nothing resident: where the kernel puts memory, and whether it filled any, is not made up.
+fn result_of(call: &SystemCall) -> Option<i64> {
+    if call.result != SystemCall::RESULT_UNKNOWN {
+        return Some(call.result);
+    }
+    let [a, b, c, d, e, _] = call.arguments;
+    match call.call {
+        PageCall::Munmap | PageCall::Mprotect | PageCall::Munlock | PageCall::Munlockall => Some(0),
+        PageCall::Madvise if !matches!(c, MADV_POPULATE_READ | MADV_POPULATE_WRITE | MADV_COLLAPSE) => Some(0),
+        PageCall::Brk => (a != 0).then_some(a as i64),
+        PageCall::Mmap => (d & MAP_FIXED != 0 && d & (MAP_POPULATE | MAP_LOCKED) == 0).then_some(a as i64),
+        PageCall::Mremap if d & MREMAP_FIXED != 0 => Some(e as i64),
+        PageCall::Mremap => (c <= b).then_some(a as i64),
+        _ => None,
     }
 }

@@ -163,6 +163,13 @@ impl AddressSpace {
         &self.touched_files
     }
 
+    /// Whether faults were told, of this process or of its parent before the fork: without, nothing is predicted.
+    pub(crate) fn has_faults(&self) -> bool {
+        let is_fault = |site: &TouchSite| matches!(site.cause, TouchCause::Fault | TouchCause::KernelFault);
+        let EventTotals { by_stack, instruction_only, unknown, .. } = &self.counts;
+        !by_stack.is_empty() || instruction_only + unknown > 0 || self.touches.sites().iter().any(is_fault)
+    }
+
     /// Events so far, those of a parent left out.
     pub(crate) fn counts(&self) -> &EventTotals {
         &self.counts

@@ -53,9 +53,14 @@ impl AgreementTally {
         let (truth, files) = (anonymous_pages(snapshot), file_pages(snapshot));
         let now = Pages { truth, predicted: space.resident().clone(), files };
         self.snapshots += 1;
-        worst(&mut self.residency, Overlap::of(&now.truth, &now.predicted));
         let before = self.before.take();
         self.count_scan_only(&now, before.as_ref(), space);
+        if !space.has_faults() {
+            // Calls alone predict nothing.
+            self.before = Some(now);
+            return;
+        }
+        worst(&mut self.residency, Overlap::of(&now.truth, &now.predicted));
         if let Some(before) = before {
             let overlap = |from: &Pages, to: &Pages| {
                 Overlap::of(&to.truth.difference(&from.truth), &to.predicted.difference(&from.predicted))
@@ -72,16 +77,19 @@ impl AgreementTally {
         self.before = Some(now);
     }
 
-    /// The figures, `None` without a snapshot. What is left of changes counts with the last interval.
+    /// The figures, `None` without a snapshot; without faults there are counts alone. What is left of changes counts with the last interval.
     pub(crate) fn finish(mut self) -> Option<Agreement> {
         let mut last = self.last.unwrap_or_default();
         last.add(self.pooled);
-        if self.snapshots > 1 {
+        if self.snapshots == 0 {
+            return None;
+        }
+        if self.snapshots > 1 && self.residency.is_some() {
             worst(&mut self.change, last);
         }
         Some(Agreement {
             snapshots: self.snapshots,
-            residency: self.residency?,
+            residency: self.residency,
             change: self.change,
             scan_only_anonymous: self.scan_only_anonymous,
             scan_only_files: self.scan_only_files,

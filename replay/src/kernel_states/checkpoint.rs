@@ -62,7 +62,8 @@ fn put_ended(result: &PageEvents, tables: &mut Tables) {
     }
     if let Some(Agreement { snapshots, residency, change, scan_only_anonymous, scan_only_files }) = result.agreement {
         let change = [change.is_some().into(), change.unwrap_or(0.0).to_bits()];
-        let row = [snapshots, 1, residency.to_bits(), change[0], change[1], 0, 0, 0, 0, 0];
+        let residency = [residency.is_some().into(), residency.unwrap_or(0.0).to_bits()];
+        let row = [snapshots, residency[0], residency[1], change[0], change[1], 0, 0, 0, 0, 0];
         let scans = [scan_only_anonymous, scan_only_files, 0];
         tables.push(TableKind::AGREEMENT, &[&row[..], &scans[..]].concat());
     }
@@ -85,7 +86,7 @@ fn ended(id: ProcessId, checkpoint: &Checkpoint, shift: PageShift) -> Option<Pag
     }
     result.agreement = checkpoint.row::<13>(id, TableKind::AGREEMENT).map(|row| Agreement {
         snapshots: row[0],
-        residency: share_of(row[2]),
+        residency: (row[1] != 0).then(|| share_of(row[2])),
         change: (row[3] != 0).then(|| share_of(row[4])),
         scan_only_anonymous: row[10],
         scan_only_files: row[11],

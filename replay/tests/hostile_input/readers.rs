@@ -64,7 +64,10 @@ fn cut_again(trace: &Trace, at: TraceNanos) {
 fn replay_at(trace: &Trace, metadata: &Metadata, moment: Moment) {
     if let Ok(replayed) = replay(trace, moment, &mut |_| {}) {
         let agreements = replayed.processes.iter().filter_map(|process| process.page_events.as_ref()?.agreement);
-        assert!(agreements.into_iter().all(|it| (0.0..=1.0).contains(&it.residency)), "a share is from 0 to 1");
+        assert!(
+            agreements.filter_map(|it| it.residency).all(|share| (0.0..=1.0).contains(&share)),
+            "a share is from 0 to 1"
+        );
         let whole = trace.defects().is_empty() && metadata.end.is_some();
         assert!(whole || !replayed.complete, "a damaged or cut trace was taken for a whole one");
     }

@@ -11,13 +11,16 @@ pub struct PerfOptions {
     pub stack_period: u64,
     /// Bytes that are copied of a stack, a multiple of eight below 64 KiB.
     pub stack_bytes: u32,
+    /// Whether system calls are wanted.
+    pub calls: bool,
     /// As if the kernel had refused everything.
     pub deny: bool,
 }
 
 impl Default for PerfOptions {
     fn default() -> PerfOptions {
-        PerfOptions { ring_bytes: RING_BYTES, stack_period: STACK_PERIOD, stack_bytes: STACK_BYTES, deny: false }
+        let (ring_bytes, stack_period, stack_bytes) = (RING_BYTES, STACK_PERIOD, STACK_BYTES);
+        PerfOptions { ring_bytes, stack_period, stack_bytes, calls: true, deny: false }
     }
 }
 

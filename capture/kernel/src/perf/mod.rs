@@ -30,4 +30,4 @@ pub use found::{Found, PerfOptions};
 pub use open::PerfEvents;
 pub use record::{Body, MappedRecord, PerfRecord};
 pub use timeline::{Missed, StackSample, Timeline, Told, ToldKind};
-pub use traced_calls::FILL_BYTES_LEAST;
+pub use traced_calls::{FILL_BYTES_LEAST, page_call_numbers};

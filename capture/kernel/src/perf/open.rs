@@ -85,7 +85,8 @@ impl PerfEvents {
         let stacks = sys::open_on_this_thread(&sampled_stacks(options.stack_period, options.stack_bytes), first);
         found.stacks = stacks.as_ref().map(|_| ()).map_err(refusal);
         let stacks = stacks.is_ok();
-        if found.kernel_mode
+        if options.calls
+            && found.kernel_mode
             && let Ok(KernelTracepoints { calls, kernel_fault }) = KernelTracepoints::read()
             && let Ok(events) = PerfEvents::open_plan(&plan(&calls, kernel_fault, stacks, &mut found), &processors)
         {
@@ -93,7 +94,8 @@ impl PerfEvents {
             return Ok((events.with_rings_told(&mut found), found));
         }
         found.calls = Err("the kernel lets this user open no tracepoint of a system call".into());
-        for use_cache in [true, false] {
+        let caches: &[bool] = if options.calls { &[true, false] } else { &[] };
+        for &use_cache in caches {
             let Ok(NumbersFound { mut each, searcher }) = marker_search::find_each(use_cache) else { break };
             let cached = searcher.is_none();
             if !all_needed(&each, NEEDED) {

@@ -63,6 +63,13 @@ pub enum Body {
         /// Its arguments, where they come with its end.
         arguments: Option<[u64; 6]>,
     },
+    /// A system call begins whose end nobody tells (../seccomp).
+    Begun {
+        /// Its number.
+        number: i64,
+        /// Its arguments.
+        arguments: [u64; 6],
+    },
     /// A mapping appeared or changed.
     Mapped(Box<MappedRecord>),
     /// A program took the place of another.

@@ -8,7 +8,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 
-use pagetrace_format::kernel_event::{FaultAccess, PageCall};
+use pagetrace_format::kernel_event::{FaultAccess, PageCall, SystemCall};
 
 use super::attributes::REGISTERS;
 use super::filled::{Buffers, advised_ranges, filled_parts};
@@ -59,7 +59,7 @@ pub enum ToldKind {
         call: PageCall,
         /// Its arguments.
         arguments: [u64; 6],
-        /// What it returned.
+        /// What it returned, or [`SystemCall::RESULT_UNKNOWN`].
         result: i64,
         /// What it mapped.
         mapped: Option<Box<MappedRecord>>,
@@ -245,6 +245,13 @@ impl Timeline {
                     self.returned(tid, time, open, result);
                 }
             }
+            Body::Begun { number, arguments } => {
+                if let Some(TracedCall { effect: Effect::Page(call), .. }) = traced_call(number) {
+                    let (call, arguments) = (*call, kept_arguments(*call, &arguments));
+                    let result = SystemCall::RESULT_UNKNOWN;
+                    self.place(told(ToldKind::Call { call, arguments, result, mapped: None }));
+                }
+            }
             Body::Exit { number, result, arguments: None } => self.end(tid, time, number, result),
             Body::Mapped(mapped) => match self.open_calls.get_mut(&tid) {
                 // A call changes mappings, which its arguments tell; only mmap(2) can give them a file.
@@ -344,9 +351,7 @@ impl Timeline {
             _ => return self.fill((time, pid, tid), call, &arguments, result, buffers),
         };
         let mapped = mapped.filter(|_| call == PageCall::Mmap && result >= 0);
-        let mut kept = [0; 6];
-        kept[..call.arguments()].copy_from_slice(&arguments[..call.arguments()]);
-        let kind = ToldKind::Call { call, arguments: kept, result, mapped };
+        let kind = ToldKind::Call { call, arguments: kept_arguments(call, &arguments), result, mapped };
         let kept_place = place.and_then(|place| self.places.get_mut(place.checked_sub(self.first_place)? as usize));
         match kept_place {
             Some(place) => *place = Place::Told(Told { time: open.time, pid, tid, kind }),
@@ -433,6 +438,13 @@ fn changed_by(record: &Body) -> Range<u64> {
         }
         _ => 0..0,
     }
+}
+
+/// As many as are recorded.
+fn kept_arguments(call: PageCall, arguments: &[u64; 6]) -> [u64; 6] {
+    let mut kept = [0; 6];
+    kept[..call.arguments()].copy_from_slice(&arguments[..call.arguments()]);
+    kept
 }
 
 fn is_same((time, address): (u64, u64), (other_time, other_address): (u64, u64)) -> bool {

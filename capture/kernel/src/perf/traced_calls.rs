@@ -73,6 +73,12 @@ pub fn traced_call(number: i64) -> Option<&'static TracedCall> {
     TRACED.iter().find(|call| call.number == number)
 }
 
+/// The numbers of those that concern mappings or pages and whose arguments say which.
+pub fn page_call_numbers() -> impl Iterator<Item = i64> {
+    let tells = |call: &&TracedCall| !call.fills() && !call.has_array();
+    TRACED.iter().filter(tells).map(|call| call.number)
+}
+
 impl TracedCall {
     /// Whether it takes pages away, so that it counts from its begin: another thread may have the range before it
     /// returns.

@@ -17,15 +17,17 @@ use pagetrace_format::{Address, FileId, KernelColumns, ProcessId, StackId, Trace
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::perf::{
-    Accesses, Body, Found, MappedRecord, PerfEvents, PerfOptions, StackSample, Timeline, Told, ToldKind,
+    Accesses, Body, Found, MappedRecord, PerfEvents, PerfOptions, PerfRecord, StackSample, Timeline, Told, ToldKind,
 };
 use crate::writes::WriteFaults;
 
 use crate::unwind::{StackUnwinder, UnwoundStack, UserRegisters};
 
+use super::RecorderOptions;
 use super::image::Image;
 use super::images::Images;
 use super::kernel_sources::sources;
+use super::notified_calls::NotifiedCalls;
 use super::tick_mapper::now;
 
 /// Events of a chunk.
@@ -40,6 +42,8 @@ const LOSSES_EVERY: Duration = Duration::from_secs(1);
 pub struct KernelStreams {
     perf: Option<PerfEvents>,
     found: Result<Found, String>,
+    /// Where these were asked for in place of perf's.
+    calls: Option<NotifiedCalls>,
     timeline: Timeline,
     unwinder: StackUnwinder,
     accesses: Accesses,
@@ -71,10 +75,26 @@ impl KernelStreams {
     ///
     /// # Errors
     /// Those of starting the command.
-    pub fn spawn(command: &mut Command, options: Option<&PerfOptions>) -> io::Result<(Child, KernelStreams)> {
+    pub fn spawn(command: &mut Command, options: &RecorderOptions) -> io::Result<(Child, KernelStreams)> {
+        let calls = options.notified_calls.then(|| NotifiedCalls::prepare(command));
+        let (child, mut streams) = KernelStreams::spawn_with_perf(command, options.kernel_events.as_ref())?;
+        streams.calls = calls;
+        if let Some(calls) = &mut streams.calls {
+            calls.started();
+        }
+        Ok((child, streams))
+    }
+
+    fn spawn_with_perf(command: &mut Command, options: Option<&PerfOptions>) -> io::Result<(Child, KernelStreams)> {
+        let streams_of = |found, child: &Child| {
+            let mut streams = KernelStreams::new(found);
+            streams.images.command_started(child.id());
+            streams
+        };
         let Some(options) = options else {
-            let streams = KernelStreams::new(Err("switched off by --no-kernel-events".into()));
-            return Ok((command.spawn()?, streams));
+            let child = command.spawn()?;
+            let streams = streams_of(Err("switched off by --no-kernel-events".into()), &child);
+            return Ok((child, streams));
         };
         // The events are those of the thread that opens them and of what it forks from then on. It ends here.
         let start = || {
@@ -89,8 +109,7 @@ impl KernelStreams {
             .map_err(|_| io::Error::other("the thread that starts the command has panicked"))?;
         match child {
             Ok(child) => {
-                let mut streams = KernelStreams::new(opened);
-                streams.images.command_started(child.id());
+                let streams = streams_of(opened, &child);
                 Ok((child, streams))
             }
             Err(error) => {
@@ -115,6 +134,7 @@ impl KernelStreams {
         KernelStreams {
             perf,
             found,
+            calls: None,
             timeline: Timeline::default(),
             unwinder: StackUnwinder::new(),
             accesses: Accesses::new(),
@@ -131,7 +151,7 @@ impl KernelStreams {
 
     /// A process has a number now.
     pub fn process_known(&mut self, process: &Process) {
-        if self.perf.is_some() {
+        if self.tells() {
             self.images.process_known(process);
         }
     }
@@ -143,7 +163,7 @@ impl KernelStreams {
 
     /// Whether the process runs the program of the one that forked it, `None` where that is not known yet.
     pub fn is_forked(&self, pid: u32) -> Option<bool> {
-        if self.perf.is_some() { self.images.is_forked(pid) } else { Some(false) }
+        if self.tells() { self.images.is_forked(pid) } else { Some(false) }
     }
 
     /// From now on what concerns the writes of this process is kept.
@@ -164,7 +184,7 @@ impl KernelStreams {
     /// Takes what the kernel has told since the last time.
     pub fn round(&mut self, next_id: &mut dyn FnMut() -> ProcessId) -> Output {
         let mut output = Output::default();
-        if self.perf.is_none() {
+        if !self.tells() {
             return output;
         }
         let complete = std::mem::replace(&mut self.looked, now().0);
@@ -190,7 +210,7 @@ impl KernelStreams {
 
     /// Nothing older is still to come from the kernel.
     pub fn told_until(&self) -> u64 {
-        if self.perf.is_some() { self.told_until } else { u64::MAX }
+        if self.tells() { self.told_until } else { u64::MAX }
     }
 
     /// The time of the earliest event that waits for its process to be known.
@@ -201,7 +221,7 @@ impl KernelStreams {
     /// Takes the rest, once all that were to be recorded have ended or the recording does.
     pub fn finish(&mut self, next_id: &mut dyn FnMut() -> ProcessId) -> Output {
         let mut output = Output::default();
-        if self.perf.is_none() {
+        if !self.tells() {
             return output;
         }
         self.take_records();
@@ -213,8 +233,9 @@ impl KernelStreams {
         output
     }
 
-    /// Closes the events; that takes its time elsewhere.
+    /// Closes the events; that takes its time elsewhere. Calls go on being let through by the supervisor.
     pub fn close(&mut self) {
+        self.calls = None;
         if let Some(perf) = self.perf.take() {
             perf.close_elsewhere();
         }
@@ -222,19 +243,33 @@ impl KernelStreams {
 
     /// What was at work and what it missed.
     pub fn sources(&self) -> Vec<Source> {
-        sources(&self.found, self.timeline.missed(), self.images.dropped())
+        let mut sources = sources(&self.found, self.timeline.missed(), self.images.dropped());
+        if let Some(calls) = &self.calls {
+            sources.retain(|source| source.name != "page_system_calls");
+            sources.push(calls.source());
+        }
+        sources
+    }
+
+    /// Whether there is anything that tells.
+    fn tells(&self) -> bool {
+        self.perf.is_some() || self.calls.as_ref().is_some_and(NotifiedCalls::tells)
     }
 
     fn take_records(&mut self) {
-        let Some(perf) = &mut self.perf else { return };
         let (timeline, images, accesses) = (&mut self.timeline, &mut self.images, &mut self.accesses);
-        self.malformed += perf.take(|record| {
-            if let Body::Exec { .. } = record.body {
-                images.executed(record.pid, record.time);
-                accesses.replaced(record.pid);
+        if let Some(calls) = &mut self.calls {
+            let with_sideband = self.perf.is_some();
+            calls.take(with_sideband, |record| {
+                take_record(record, timeline, images, accesses);
+            });
+            if !with_sideband {
+                calls.ended(images.living()).into_iter().for_each(|record| timeline.push(record));
             }
-            timeline.push(record);
-        });
+        }
+        if let Some(perf) = &mut self.perf {
+            self.malformed += perf.take(|record| take_record(record, timeline, images, accesses));
+        }
     }
 
     fn release(&mut self, complete: u64, output: &mut Output) -> u64 {
@@ -341,12 +376,21 @@ impl KernelStreams {
     }
 
     fn new_losses(&mut self) -> Option<Record> {
-        let lost = self.perf.as_ref().map_or(0, PerfEvents::lost) + self.malformed;
+        let unnoted = self.calls.as_ref().map_or(0, NotifiedCalls::lost);
+        let lost = self.perf.as_ref().map_or(0, PerfEvents::lost) + self.malformed + unnoted;
         let events = lost.saturating_sub(self.lost);
         self.lost = self.lost.max(lost);
         let reason = LossReason::KernelBufferFull;
         (events > 0).then(|| Record::Loss(Loss { process: None, reason, events, time: now() }))
     }
+}
+
+fn take_record(record: PerfRecord, timeline: &mut Timeline, images: &mut Images, accesses: &mut Accesses) {
+    if let Body::Exec { .. } = record.body {
+        images.executed(record.pid, record.time);
+        accesses.replaced(record.pid);
+    }
+    timeline.push(record);
 }
 
 /// The frames of a stack; `None` of a 32-bit program, whose registers are others.

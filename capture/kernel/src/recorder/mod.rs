@@ -13,6 +13,7 @@ mod images;
 mod kernel_sources;
 mod kernel_streams;
 mod machine;
+mod notified_calls;
 mod processes;
 mod program_arguments;
 mod session_file;
@@ -45,7 +46,8 @@ use processes::Processes;
 use session_file::SessionFile;
 pub use session_file::memory_directories;
 use stream_events::StreamEvents;
-use tick_mapper::{TickMapper, now};
+use tick_mapper::TickMapper;
+pub(crate) use tick_mapper::now;
 use trace_file::{TraceFile, Written};
 use write_epochs::WriteEpochs;
 
@@ -67,6 +69,8 @@ pub struct RecorderOptions {
     pub joins: bool,
     /// What the kernel is to tell of pages, `None` for nothing.
     pub kernel_events: Option<PerfOptions>,
+    /// Whether programs are to wait at each system call about pages until it is taken down ([`crate::seccomp`]).
+    pub notified_calls: bool,
     /// How long epochs of tracked writes are, `None` to track none.
     pub write_epochs: Option<Duration>,
 }
@@ -171,7 +175,7 @@ impl<W: Write> Recorder<W> {
     /// # Errors
     /// Those of starting it.
     pub fn spawn(&mut self, command: &mut Command) -> std::io::Result<Child> {
-        let (child, kernel) = KernelStreams::spawn(command, self.options.kernel_events.as_ref())?;
+        let (child, kernel) = KernelStreams::spawn(command, &self.options)?;
         self.kernel = kernel;
         self.trace.records(&[Record::Machine(machine::this_machine())]);
         Ok(child)

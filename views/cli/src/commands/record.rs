@@ -5,6 +5,7 @@ mod durations;
 mod group_witness;
 mod library;
 mod output;
+mod page_calls;
 mod signals;
 
 use std::ffi::OsString;
@@ -27,6 +28,7 @@ use bounds::{BoundsArgs, Compactor};
 use group_witness::GroupWitness;
 use library::Library;
 use output::{Output, Place};
+use page_calls::PageCalls;
 use signals::Signals;
 
 /// The recorder failed; the command was not started, or succeeded without a whole trace of it.
@@ -64,6 +66,9 @@ pub struct RecordArgs {
     /// Take no page faults and system calls from the kernel, only snapshots
     #[arg(long)]
     no_kernel_events: bool,
+    /// Where system calls about pages are told from
+    #[arg(long, value_enum, default_value_t = PageCalls::Auto)]
+    page_calls: PageCalls,
     /// Memory of each processor for what the kernel tells, in KiB; less where the user may not lock as much
     #[arg(long, value_name = "KIB", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(16..=1_048_576))]
     kernel_buffer: u32,
@@ -152,6 +157,7 @@ fn start(args: &RecordArgs) -> Result<Recording, Failure> {
         objects: !args.no_objects,
         joins: joins(args),
         kernel_events: (!args.no_kernel_events).then(|| kernel_events(args)),
+        notified_calls: args.page_calls == PageCalls::Seccomp,
         write_epochs: args.writes,
     };
     let mut recorder = Recorder::new(output.writer()?, options)
@@ -182,6 +188,7 @@ fn joins(args: &RecordArgs) -> bool {
 fn kernel_events(args: &RecordArgs) -> PerfOptions {
     PerfOptions {
         ring_bytes: (args.kernel_buffer as usize) << 10,
+        calls: args.page_calls == PageCalls::Auto,
         // For tests of what is left where the kernel refuses.
         deny: std::env::var_os("PAGETRACE_REFUSE_PERF").is_some(),
         ..PerfOptions::default()

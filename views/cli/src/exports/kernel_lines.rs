@@ -75,6 +75,7 @@ fn described_call(metadata: &Metadata, call: &SystemCall) -> String {
     };
     let returns_an_address = matches!(call.call, PageCall::Mmap | PageCall::Mremap | PageCall::Brk);
     let _ = match call.result {
+        SystemCall::RESULT_UNKNOWN => write!(text, ", result not known"),
         result if returns_an_address && result >= 0 => write!(text, " = {result:#x}"),
         result => write!(text, " = {result}"),
     };

@@ -194,7 +194,7 @@ fn rss_of(rss: &RssState, time_ns: u64, process_has_snapshot_at_exit: bool, agre
         kernel_bytes: kernel.rss,
         explained_fraction: explanation.and_then(|it| it.explained_fraction()),
         allocator_explained_fraction: explanation.and_then(|it| it.allocator_explained_fraction()),
-        residency_agreement: agreement.map(|it| it.residency),
+        residency_agreement: agreement.and_then(|it| it.residency),
         change_agreement: agreement.and_then(|it| it.change),
         classes: explanation.map(|it| Classes(it.classes.named().to_vec())),
         allocator_bytes: explanation.map(|it| it.allocator_bytes),
