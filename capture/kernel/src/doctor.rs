@@ -21,7 +21,7 @@ use crate::process_tree::{children_listed, state_of};
 use crate::recorder::memory_directories;
 use crate::snapshot::SnapshotTaker;
 use crate::stop::Stopped;
-use crate::{sys, writes};
+use crate::{seccomp, sys, writes};
 
 /// What became of trying one mechanism.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +66,12 @@ pub fn probe() -> Vec<Probe> {
         }
     }
     probes.extend(page_events());
+    probes.push(answer(
+        "call notification",
+        call_notification(),
+        "record --page-calls=seccomp takes no system calls down here. To allow it: Linux 5.19 or later, and a container profile that \
+         permits seccomp; not below another listener",
+    ));
     probes.push(answer(
         "time stamp counter",
         time_stamp_counter(),
@@ -278,6 +284,14 @@ fn page_events() -> Vec<Probe> {
         answer("page system calls", calls, ALLOW),
         answer("touch stacks", found.stacks.map(|()| "registers and the top of the stack are told".to_owned()), ALLOW),
     ]
+}
+
+/// A child gets the filter.
+fn call_notification() -> Result<String, String> {
+    let installed = seccomp::probe()?;
+    let condition =
+        if installed.sets_no_new_privs { ", with no_new_privs: setuid programs get no rights then" } else { "" };
+    Ok(format!("page system calls can be taken down without perf events (record --page-calls=seccomp){condition}"))
 }
 
 /// A page of our own is written and found, and a descriptor is taken from a child as they are from programs.

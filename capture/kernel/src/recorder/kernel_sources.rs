@@ -4,6 +4,19 @@ use pagetrace_format::records::Source;
 
 use crate::perf::{FILL_BYTES_LEAST, Found, Missed};
 
+/// What is missing where there are no perf events.
+const REFUSED: [(&str, &str); 5] = [
+    (
+        "page_faults",
+        "who touched a page first, when and from where: pages are found by scans alone, thread unknown; residency_agreement and \
+         change_agreement are null, since nothing is predicted",
+    ),
+    ("kernel_mode_faults", "what the kernel touches for a program"),
+    ("page_system_calls", "when memory was mapped and given back between two snapshots"),
+    ("read_family_results", "which pages reads have filled: scans find them"),
+    ("touch_stacks", "the call stacks of first touches"),
+];
+
 /// The sources of page events: which were at work and what they missed.
 pub fn sources(found: &Result<Found, String>, missed: Missed, dropped: u64) -> Vec<Source> {
     let source = |name: &str, active, missed: Vec<String>| {
@@ -12,11 +25,7 @@ pub fn sources(found: &Result<Found, String>, missed: Missed, dropped: u64) -> V
     };
     let found = match found {
         Ok(found) => found,
-        Err(why) => {
-            let names =
-                ["page_faults", "kernel_mode_faults", "page_system_calls", "read_family_results", "touch_stacks"];
-            return names.map(|name| source(name, false, vec![why.clone()])).into();
-        }
+        Err(why) => return REFUSED.map(|(name, cost)| source(name, false, vec![why.clone(), cost.to_owned()])).into(),
     };
     let count = |count: u64, what: &str| (count > 0).then(|| format!("{count} {what}"));
     let mut of_faults: Vec<String> =

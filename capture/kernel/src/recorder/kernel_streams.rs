@@ -27,7 +27,7 @@ use super::RecorderOptions;
 use super::image::Image;
 use super::images::Images;
 use super::kernel_sources::sources;
-use super::notified_calls::NotifiedCalls;
+use super::notified_calls::{self, NotifiedCalls};
 use super::tick_mapper::now;
 
 /// Events of a chunk.
@@ -44,6 +44,8 @@ pub struct KernelStreams {
     found: Result<Found, String>,
     /// Where these were asked for in place of perf's.
     calls: Option<NotifiedCalls>,
+    /// Whether it is worth a word that they could be asked for.
+    offers_calls: bool,
     timeline: Timeline,
     unwinder: StackUnwinder,
     accesses: Accesses,
@@ -78,6 +80,7 @@ impl KernelStreams {
     pub fn spawn(command: &mut Command, options: &RecorderOptions) -> io::Result<(Child, KernelStreams)> {
         let calls = options.notified_calls.then(|| NotifiedCalls::prepare(command));
         let (child, mut streams) = KernelStreams::spawn_with_perf(command, options.kernel_events.as_ref())?;
+        streams.offers_calls = options.kernel_events.as_ref().is_some_and(|perf| perf.calls);
         streams.calls = calls;
         if let Some(calls) = &mut streams.calls {
             calls.started();
@@ -135,6 +138,7 @@ impl KernelStreams {
             perf,
             found,
             calls: None,
+            offers_calls: false,
             timeline: Timeline::default(),
             unwinder: StackUnwinder::new(),
             accesses: Accesses::new(),
@@ -244,9 +248,12 @@ impl KernelStreams {
     /// What was at work and what it missed.
     pub fn sources(&self) -> Vec<Source> {
         let mut sources = sources(&self.found, self.timeline.missed(), self.images.dropped());
-        if let Some(calls) = &self.calls {
-            sources.retain(|source| source.name != "page_system_calls");
-            sources.push(calls.source());
+        if let Some(source) = sources.iter_mut().find(|source| source.name == "page_system_calls") {
+            match &self.calls {
+                Some(calls) => *source = calls.source(),
+                None if !source.active && self.offers_calls => source.missed.push_str(&notified_calls::offer()),
+                None => {}
+            }
         }
         sources
     }

@@ -8,7 +8,7 @@ use pagetrace_format::records::Source;
 
 use crate::perf::{Body, PerfRecord};
 use crate::process_tree::state_of;
-use crate::seccomp::{CallNotifications, Installed};
+use crate::seccomp::{self, CallNotifications, Installed};
 
 use super::tick_mapper::now;
 
@@ -85,5 +85,20 @@ impl NotifiedCalls {
             }
         };
         Source { name: "page_system_calls".into(), active: self.tells(), missed }
+    }
+}
+
+/// That they could be had by asking, where a program of this user's could have the filter; to be put behind what was missed.
+pub fn offer() -> String {
+    match seccomp::probe() {
+        Ok(Installed { sets_no_new_privs: false }) => {
+            "; record --page-calls=seccomp takes them down here, for some microseconds a call".to_owned()
+        }
+        Ok(Installed { sets_no_new_privs: true }) => {
+            "; record --page-calls=seccomp takes them down here, for some microseconds a call, \
+             where programs may run without the rights of setuid files"
+                .to_owned()
+        }
+        Err(_) => String::new(),
     }
 }

@@ -23,14 +23,14 @@ pub struct Followed {
 struct Program {
     /// Where its stack and its arguments began, which exec changes. Zeros where that may not be known.
     begins: (u64, u64),
-    /// The thread that is in exec.
-    in_exec: Option<u32>,
+    /// The thread that is in exec, and since when.
+    in_exec: Option<(u32, u64)>,
 }
 
 impl Followed {
-    /// A thread makes this call: its process, and what is to be told before the call. The thread waits meanwhile, so that what
+    /// A thread makes this call: its process, and what is to be told before the call, with its time. The thread waits meanwhile, so that what
     /// /proc says of it is so.
-    pub fn call(&mut self, time: u64, tid: u32, number: i64) -> (u32, Option<Seen>) {
+    pub fn call(&mut self, time: u64, tid: u32, number: i64) -> (u32, Option<(u64, Seen)>) {
         if time.saturating_sub(self.cleaned_up) >= CLEAN_UP_EVERY_NS {
             self.cleaned_up = time;
             self.clean_up();
@@ -41,24 +41,25 @@ impl Followed {
         let Some(program) = self.processes.get_mut(&pid) else {
             let stat = stat(pid);
             let begins = (stat.stack_start, stat.arguments_start);
-            self.processes.insert(pid, Program { begins, in_exec: is_exec.then_some(tid) });
+            self.processes.insert(pid, Program { begins, in_exec: is_exec.then_some((tid, time)) });
             // The command itself is no fork of anything recorded.
-            return (pid, (!is_first).then_some(Seen::Forked(stat.parent)));
+            return (pid, (!is_first).then_some((time, Seen::Forked(stat.parent))));
         };
         let mut seen = None;
-        if let Some(by) = program.in_exec {
+        if let Some((by, since)) = program.in_exec {
             let stat = stat(pid);
             let begins = (stat.stack_start, stat.arguments_start);
             if begins != program.begins {
                 (program.begins, program.in_exec) = (begins, None);
-                seen = Some(Seen::Exec(name_of(pid)));
+                // It is another program since then, and may have been found to be one.
+                seen = Some((since, Seen::Exec(name_of(pid))));
             } else if by == tid {
                 // It failed: no such file, as when a shell tries one directory after the other.
                 program.in_exec = None;
             }
         }
         if is_exec {
-            program.in_exec = Some(tid);
+            program.in_exec = Some((tid, time));
         }
         (pid, seen)
     }

@@ -30,8 +30,8 @@ fn supervise(listener: &Listener, log: CallLog) {
     while let Some(call) = listener.next() {
         let time = now().0;
         let (pid, before) = followed.call(time, call.tid, call.number);
-        if let Some(before) = before {
-            log.put(time, pid, call.tid, before);
+        if let Some((time, seen)) = before {
+            log.put(time, pid, call.tid, seen);
         }
         if call.number != libc::SYS_execve && call.number != libc::SYS_execveat {
             log.put(time, pid, call.tid, Seen::Call(call.number, call.arguments));

@@ -18,12 +18,9 @@ const NEW_LISTENER: libc::c_ulong = 1 << 3;
 /// Since Linux 5.19.
 const WAIT_KILLABLE_RECV: libc::c_ulong = 1 << 5;
 const CONTINUE: u32 = 1 << 0;
-/// `_IOWR('!', 0, struct seccomp_notif)`, `_IOWR('!', 1, struct seccomp_notif_resp)`, `_IOW('!', 4, u64)`.
+/// `_IOWR('!', 0, struct seccomp_notif)`, `_IOWR('!', 1, struct seccomp_notif_resp)`.
 const RECEIVE: libc::c_ulong = 0xc050_2100;
 const SEND: libc::c_ulong = 0xc018_2101;
-const SET_FLAGS: libc::c_ulong = 0x4008_2104;
-/// Who wakes is about to sleep: the one woken gets its processor, since Linux 6.6.
-const SYNC_WAKE_UP: u64 = 1 << 0;
 
 const _: () = assert!(size_of::<seccomp_notif>() == 80 && size_of::<seccomp_notif_resp>() == 24);
 
@@ -204,9 +201,6 @@ pub(super) struct WaitingCall {
 
 impl Listener {
     pub(super) fn new(descriptor: OwnedFd) -> Listener {
-        // Without it a call takes longer, on kernels that do not have it.
-        // SAFETY: takes a number.
-        unsafe { libc::ioctl(descriptor.as_raw_fd(), SET_FLAGS, SYNC_WAKE_UP) };
         Listener { descriptor }
     }
 

@@ -31,6 +31,8 @@ mod failing_writes;
 
 mod stacks;
 
+mod denied;
+
 mod kernel_events;
 
 mod writes;

@@ -24,16 +24,25 @@ fn programs_outlive_their_recorder() {
     let mut longest = Duration::ZERO;
     for kill in 0..KILLS {
         let after = Duration::from_micros(random.below(350_000));
-        longest = longest.max(check_killed_recorder(after, &format!("seed {seed}, kill {kill}, after {after:?}")));
+        longest = longest.max(check_killed_recorder(&[], after, &format!("seed {seed}, kill {kill}, after {after:?}")));
     }
     println!("{KILLS} kills; no call of malloc or free stood still for longer than {longest:?}");
 }
 
+#[test]
+fn programs_whose_calls_are_taken_down_outlive_their_recorder() {
+    // Without the process that lets them go on each of their calls about pages would fail.
+    for after in [20, 200] {
+        let options = ["--page-calls=seccomp", "--no-kernel-events"];
+        check_killed_recorder(&options, Duration::from_millis(after), &format!("killed after {after} ms"));
+    }
+}
+
 /// For how long a call of `malloc` or `free` stood still at most.
-fn check_killed_recorder(after: Duration, what: &str) -> Duration {
+fn check_killed_recorder(options: &[&str], after: Duration, what: &str) -> Duration {
     let directory = tempfile::tempdir().expect("a directory for a trace");
     let (trace, stalls) = (directory.path().join("trace"), directory.path().join("stalls"));
-    let output = killed_recorder(&trace, &[&program("stalls"), &text_of(&stalls), "500"], |_| {
+    let output = killed_recorder(&trace, options, &[&program("stalls"), &text_of(&stalls), "500"], |_| {
         std::thread::sleep(after);
     });
     assert_eq!(String::from_utf8_lossy(&output.stdout), "2 children ended well\n", "{what}");
@@ -65,7 +74,7 @@ fn a_descendant_that_is_held_for_a_snapshot_goes_on_when_the_recorder_is_killed(
     // The shell waits for it: it is no child of the recorder's.
     let shell = format!("python3 {}; echo ended with $?", text_of(&script));
     let mut session = PathBuf::new();
-    let output = killed_recorder(&trace, &["/bin/sh", "-c", &shell], |recorder| {
+    let output = killed_recorder(&trace, &[], &["/bin/sh", "-c", &shell], |recorder| {
         let (recorder, child) = (Pid::from_raw(recorder as i32).expect("a pid"), descendant_of(recorder, "python3"));
         session = session_directory(child);
         let started = Instant::now();
@@ -91,9 +100,9 @@ fn a_descendant_that_is_held_for_a_snapshot_goes_on_when_the_recorder_is_killed(
 
 /// Runs a command under a recorder, which is killed at the moment when `until` returns; what the command printed until all
 /// its processes had ended.
-fn killed_recorder(trace: &Path, command: &[&str], until: impl FnOnce(u32)) -> Output {
+fn killed_recorder(trace: &Path, options: &[&str], command: &[&str], until: impl FnOnce(u32)) -> Output {
     let mut recorder = Command::new(pagetrace());
-    recorder.args(["record", "--quiet", "--interval", "10", "-o"]).arg(trace).arg("--").args(command);
+    recorder.args(["record", "--quiet", "--interval", "10", "-o"]).arg(trace).args(options).arg("--").args(command);
     let mut recorder = recorder.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the recorder runs");
     // The trace has its name when the command runs.
     let started = Instant::now();
