@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
-use pagetrace_format::snapshot::{KernelFigures, SnapshotReason};
+use pagetrace_format::snapshot::{KernelFigures, ResidencySource, SnapshotReason};
 use pagetrace_format::{ProcessId, Snapshot, TraceNanos};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -27,6 +27,8 @@ pub struct SnapshotTaker {
     /// before the first. Kernels before 6.16 sum it up lazily.
     quick_is_exact: Option<bool>,
     held: Option<&'static AtomicU32>,
+    /// Whether its memory could not be looked at last time: then it is not stopped for that.
+    hidden: bool,
 }
 
 /// A snapshot and what it cost the process.
@@ -45,7 +47,7 @@ impl SnapshotTaker {
     /// [`KernelError::Gone`] where there is no such process.
     pub fn open(pid: u32) -> Result<SnapshotTaker, KernelError> {
         let (process, scanner) = (ProcessDir::open(pid)?, ResidencyScanner::open(pid)?);
-        Ok(SnapshotTaker { process, scanner, quick_is_exact: None, held: None })
+        Ok(SnapshotTaker { process, scanner, quick_is_exact: None, held: None, hidden: false })
     }
 
     /// Keeps the process's pid in this word for as long as it is held, for those who let it go if this process is killed.
@@ -69,11 +71,19 @@ impl SnapshotTaker {
     ///
     /// # Errors
     /// [`KernelError::Gone`] if the process has ended or replaced its program before or meanwhile,
-    /// [`KernelError::StillRunning`] if it would not stop, [`KernelError::Denied`] where it may not be looked at.
+    /// [`KernelError::StillRunning`] if it would not stop, [`KernelError::Denied`] where it may not be stopped. Of a process whose
+    /// memory may not be looked at there are the kernel's figures alone.
     pub fn take(&mut self, process: ProcessId, reason: SnapshotReason, stop: bool) -> Result<Taken, KernelError> {
+        let stop = stop && !self.hidden;
         let stopped = if stop { Some(Stopped::stop_process(&self.process, self.held)?) } else { None };
         let time = now();
-        let mut address_space = AddressSpace::open(&self.process)?;
+        let opened = AddressSpace::open(&self.process);
+        self.hidden = matches!(opened, Err(KernelError::Denied { .. }));
+        if self.hidden {
+            drop(stopped);
+            return self.figures_alone(process, reason, time);
+        }
+        let mut address_space = opened?;
         let mappings = address_space.mappings()?;
         let (resident, residency_source) = self.scanner.scan(&mappings)?;
         let resident_pages = resident.iter().filter(|run| run.state.in_rss()).map(|run| run.pages.0).sum::<u64>();
@@ -95,6 +105,31 @@ impl SnapshotTaker {
         let snapshot =
             Snapshot { process, time, reason, stopped: stop, residency_source, page_bytes, kernel, mappings, resident };
         Ok(Taken { snapshot, stopped_for })
+    }
+
+    /// Everyone may see how much of a process is resident, though not what.
+    fn figures_alone(
+        &self,
+        process: ProcessId,
+        reason: SnapshotReason,
+        time: TraceNanos,
+    ) -> Result<Taken, KernelError> {
+        let (kernel, _) = figures_of(&self.process, Wanted::Quick)?;
+        let kernel = KernelFigures { cgroup: cgroup_of(&self.process), ..kernel };
+        let (page_bytes, residency_source) = (self.scanner.page_bytes(), ResidencySource::None);
+        let (mappings, resident) = (Vec::new(), Vec::new());
+        let snapshot = Snapshot {
+            process,
+            time,
+            reason,
+            stopped: false,
+            residency_source,
+            page_bytes,
+            kernel,
+            mappings,
+            resident,
+        };
+        Ok(Taken { snapshot, stopped_for: Duration::ZERO })
     }
 }
 

@@ -14,6 +14,7 @@ mod kernel_sources;
 mod kernel_streams;
 mod machine;
 mod notified_calls;
+mod pid_namespaces;
 mod processes;
 mod program_arguments;
 mod session_file;
@@ -24,6 +25,7 @@ mod tee;
 mod tick_mapper;
 mod trace_file;
 mod tracked;
+mod unseen;
 mod write_epochs;
 
 use std::io::Write;
@@ -49,6 +51,7 @@ use stream_events::StreamEvents;
 use tick_mapper::TickMapper;
 pub(crate) use tick_mapper::now;
 use trace_file::{TraceFile, Written};
+pub use unseen::UnseenProgram;
 use write_epochs::WriteEpochs;
 
 /// What a recording is to be like.
@@ -86,8 +89,8 @@ pub struct Finished {
     pub events: u64,
     /// What the user is to know beside.
     pub notices: Vec<String>,
-    /// Programs that could not be followed inside: their paths and why.
-    pub unseen: Vec<String>,
+    /// Programs that could not be followed inside.
+    pub unseen: Vec<UnseenProgram>,
 }
 
 /// A recording that is going on.

@@ -10,17 +10,19 @@ use pagetrace_format::snapshot::SnapshotReason;
 use pagetrace_format::{Address, ProcessId, Snapshot, TimeRounding, TraceNanos};
 
 use crate::elf::{ElfKind, Executable};
+use crate::error::KernelError;
 use crate::modules::ModuleFinder;
 use crate::proc_maps::read_mappings;
-use crate::process_dir::ProcessDir;
-use crate::process_tree::{args_of, descendants, exe_of, parent_of, start_time};
+use crate::process_tree::{args_of, descendants, exe_of, parent_of};
 
 use super::RecorderOptions;
 use super::drain::{Drain, DrainedProcess, loss_reasons};
+use super::pid_namespaces::pid_here;
 use super::stack_tree::StackTree;
 use super::sys;
 use super::tick_mapper::{TickMapper, now};
 use super::tracked::Tracked;
+use super::unseen::{Unseen, UnseenProgram, name_of_hidden};
 
 /// A program joins within so much time of its start, or it has no tracer in it.
 const JOINS_WITHIN: Duration = Duration::from_millis(150);
@@ -45,7 +47,7 @@ pub struct Processes {
     first_seen: HashMap<u32, Instant>,
     joined: u32,
     snapshots: u32,
-    unseen: Vec<String>,
+    unseen: Unseen,
     snapshot_errors: HashSet<String>,
     modules: ModuleFinder,
 }
@@ -75,7 +77,7 @@ impl Processes {
             first_seen: HashMap::new(),
             joined: 0,
             snapshots: 0,
-            unseen: Vec::new(),
+            unseen: Unseen::default(),
             snapshot_errors: HashSet::new(),
             modules: ModuleFinder::new(),
         }
@@ -141,7 +143,7 @@ impl Processes {
     }
 
     fn adopt(&mut self, serial: u32, index: u32, slot: &ProcessSlot, clock: &TickMapper, records: &mut Vec<Record>) {
-        let pid = self.pid_here(slot);
+        let pid = pid_here(slot, self.command.as_ref().map(|command| command.pid));
         let forked_from = slot.forked_from.load(Ordering::Relaxed);
         let mut start = clock.time_of(slot.start_tick.load(Ordering::Relaxed));
         let replaced = self.running(pid).map(|process| process.id);
@@ -203,6 +205,9 @@ impl Processes {
                 exe.clone_from(&command.exe);
             }
         }
+        if exe.is_empty() {
+            exe = name_of_hidden(pid);
+        }
         let args = if self.with_args { args_of(pid).ok().filter(|args| !args.is_empty()) } else { None };
         records.push(Record::Process(Process { id, pid, parent, origin, start, exe: exe.clone(), args, malloc }));
         self.tracked.push(Tracked::new(id, pid, joined, exe, self.held));
@@ -244,14 +249,23 @@ impl Processes {
         pids.push(command);
         let present = Instant::now();
         for pid in pids {
-            let exe_now = exe_of(pid).map(|path| path.to_string_lossy().into_owned()).unwrap_or_default();
-            if exe_now.is_empty() || exe_now == own_exe() {
-                // Ended, or the recorder's own child before its exec.
+            let (exe_now, hidden) = match exe_of(pid) {
+                Ok(path) => (path.to_string_lossy().into_owned(), false),
+                Err(KernelError::Denied { .. }) => (name_of_hidden(pid), true),
+                Err(_) => continue,
+            };
+            if exe_now == own_exe() {
+                // The recorder's own child before its exec.
                 continue;
+            }
+            if hidden {
+                self.unseen.note(&exe_now, true);
             }
             let known = self.running(pid);
             let replaced = known.filter(|process| {
-                let other = !exe_now.ends_with(" (deleted)") && !process.exe.is_empty() && process.exe != exe_now;
+                // Of a program that has closed itself to others, too, only a name can be seen.
+                let other =
+                    !hidden && !exe_now.ends_with(" (deleted)") && !process.exe.is_empty() && process.exe != exe_now;
                 process.overtaken || other
             });
             let replaced_id = replaced.map(|process| process.id);
@@ -262,7 +276,7 @@ impl Processes {
             let since = *self.first_seen.entry(pid).or_insert(present);
             // Where nothing joins it is the kernel that tells how a process began, a little later.
             let is_forked = if self.joins { Some(false) } else { is_forked(pid) };
-            let may_be_told = if self.joins { may_join(&exe_now) } else { is_forked.is_none() };
+            let may_be_told = !hidden && if self.joins { may_join(&exe_now) } else { is_forked.is_none() };
             if present.duration_since(since) < JOINS_WITHIN && may_be_told {
                 continue;
             }
@@ -275,7 +289,7 @@ impl Processes {
                 None if is_forked == Some(true) => (ProcessOrigin::Fork, self.parent_by_pid(pid)),
                 None => (ProcessOrigin::Found, self.parent_by_pid(pid)),
             };
-            self.note_unseen(&exe_now);
+            self.note_unseen(&exe_now, hidden);
             self.track(pid, None, origin, parent, start, Address(0), records);
             if let Some(process) = self.tracked.last_mut() {
                 let mappings = read_mappings(pid).unwrap_or_default();
@@ -284,9 +298,9 @@ impl Processes {
         }
     }
 
-    fn note_unseen(&mut self, exe: &str) {
-        if self.with_objects && !self.unseen.iter().any(|known| known == exe) {
-            self.unseen.push(exe.to_owned());
+    fn note_unseen(&mut self, exe: &str, hidden: bool) {
+        if self.with_objects || hidden {
+            self.unseen.note(exe, hidden);
         }
     }
 
@@ -376,7 +390,7 @@ impl Processes {
             }));
             let status = command.status.unwrap_or(EndStatus::Unknown);
             records.push(Record::ProcessEnd(ProcessEnd { id, time: now(), status, snapshot_at_exit: false }));
-            self.note_unseen(&command.exe);
+            self.note_unseen(&command.exe, false);
         }
         records
     }
@@ -408,17 +422,13 @@ impl Processes {
         if !self.with_objects {
             missed.push("switched off by --no-objects".to_owned());
         }
-        if !self.unseen.is_empty() {
-            let names = self.unseen.join(", ");
-            missed.push(format!(
-                "no malloc or free of {names}: the program is static, brings its own loader, dropped the environment, \
-                 or ended before it could be seen"
-            ));
+        if self.with_objects {
+            missed.extend(self.unseen.of_objects());
         }
         if refused > 0 {
             missed.push(format!("{refused} processes found no room in the session"));
         }
-        let snapshot_errors: Vec<&str> = self.snapshot_errors.iter().map(String::as_str).collect();
+        let snapshot_errors: Vec<String> = self.snapshot_errors.iter().cloned().chain(self.unseen.of_pages()).collect();
         let source = |name: &str, active, missed: String| Source { name: name.into(), active, missed };
         vec![
             source("objects", self.with_objects && self.joined > 0, missed.join("; ")),
@@ -433,32 +443,8 @@ impl Processes {
     }
 
     /// Programs that were not followed inside.
-    pub fn unseen(&self) -> Vec<String> {
-        self.unseen.clone()
-    }
-
-    /// The pid, as seen from here, of the process in this slot, which knows only the one in its own pid namespace. 0
-    /// where that can only be the pid of a stranger.
-    fn pid_here(&self, slot: &ProcessSlot) -> u32 {
-        let claimed = slot.pid.load(Ordering::Relaxed);
-        let (theirs, ours) = (start_time(claimed), start_time(std::process::id()));
-        // Nothing that joins has started before the recorder did.
-        let is_older = matches!((&theirs, &ours), (Ok(theirs), Ok(ours)) if theirs < ours);
-        if theirs.is_ok() && !is_older {
-            return claimed;
-        }
-        let session_at = Address(slot.tracer_ranges[0][0].load(Ordering::Relaxed));
-        let is_it = |pid: &u32| {
-            let known_as = ProcessDir::open(*pid).and_then(|process| process.read("status")).unwrap_or_default();
-            let known_as = String::from_utf8_lossy(&known_as);
-            let pids = known_as.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
-            let innermost = pids.split_ascii_whitespace().last().and_then(|pid| pid.parse().ok());
-            innermost == Some(claimed)
-                && crate::proc_maps::read_mappings(*pid)
-                    .is_ok_and(|mappings| mappings.iter().any(|it| it.start <= session_at && session_at < it.end))
-        };
-        let family = self.command.as_ref().and_then(|command| descendants(command.pid).ok()).unwrap_or_default();
-        family.into_iter().find(is_it).unwrap_or(if is_older { 0 } else { claimed })
+    pub fn unseen(&self) -> Vec<UnseenProgram> {
+        self.unseen.programs().to_vec()
     }
 
     fn is_command(&self, pid: u32) -> bool {

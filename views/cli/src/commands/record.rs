@@ -314,7 +314,7 @@ fn embed_symbols(output: &Output, bytes_max: u64) {
 
 fn tell(output: &Output, finished: &Finished) {
     for program in &finished.unseen {
-        eprintln!("pagetrace: {program}: {}", library::why_unseen(Path::new(program)));
+        eprintln!("pagetrace: {}: {}", program.program, library::why_unseen(program));
     }
     let shown = output.shown();
     if output.is_file() {

@@ -7,7 +7,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use pagetrace_kernel::elf::{ElfKind, Executable};
-use pagetrace_kernel::recorder::{LIBRARY_NAME, NAME_PREFIX, mark_as_living};
+use pagetrace_kernel::recorder::{LIBRARY_NAME, NAME_PREFIX, UnseenProgram, mark_as_living};
 use rustix::fs::StatVfsMountFlags;
 
 static LIBRARY: &[u8] = include_bytes!(env!("PAGETRACE_PRELOAD_LIBRARY"));
@@ -86,9 +86,12 @@ pub fn preload_list(library: &Path, before: Option<OsString>) -> OsString {
 }
 
 /// Why nothing was seen inside a program, and what is seen all the same.
-pub fn why_unseen(program: &Path) -> String {
-    const REST: &str = "its resident pages are recorded all the same";
-    let why = match Executable::inspect(program) {
+pub fn why_unseen(UnseenProgram { program, hidden }: &UnseenProgram) -> String {
+    let rest = match hidden {
+        false => "its resident pages are recorded all the same",
+        true => "the kernel shows its pages to root alone, so only its RSS is recorded",
+    };
+    let why = match Executable::inspect(Path::new(program)) {
         Ok(Executable { gains_rights: true, .. }) => {
             "it runs with more rights than its caller, so nothing is preloaded into it and malloc and free cannot be seen; \
              run it as the user whose rights it takes"
@@ -105,5 +108,5 @@ pub fn why_unseen(program: &Path) -> String {
         }
         _ => "it did not join the recording, so malloc and free were not seen",
     };
-    format!("{why}; {REST}")
+    format!("{why}; {rest}")
 }

@@ -1,0 +1,33 @@
+//! Which process has joined: one in a pid namespace of its own gives a number that is another's here.
+
+use std::sync::atomic::Ordering;
+
+use pagetrace_format::Address;
+use pagetrace_format::session::ProcessSlot;
+
+use crate::process_dir::ProcessDir;
+use crate::process_tree::{descendants, start_time};
+
+/// The pid, as seen from here, of the process in this slot, which knows only the one in its own pid namespace. It is the
+/// command or one of its descendants. 0 where that can only be the pid of a stranger.
+pub fn pid_here(slot: &ProcessSlot, command: Option<u32>) -> u32 {
+    let claimed = slot.pid.load(Ordering::Relaxed);
+    let (theirs, ours) = (start_time(claimed), start_time(std::process::id()));
+    // Nothing that joins has started before the recorder did.
+    let is_older = matches!((&theirs, &ours), (Ok(theirs), Ok(ours)) if theirs < ours);
+    if theirs.is_ok() && !is_older {
+        return claimed;
+    }
+    let session_at = Address(slot.tracer_ranges[0][0].load(Ordering::Relaxed));
+    let is_it = |pid: &u32| {
+        let known_as = ProcessDir::open(*pid).and_then(|process| process.read("status")).unwrap_or_default();
+        let known_as = String::from_utf8_lossy(&known_as);
+        let pids = known_as.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
+        let innermost = pids.split_ascii_whitespace().last().and_then(|pid| pid.parse().ok());
+        innermost == Some(claimed)
+            && crate::proc_maps::read_mappings(*pid)
+                .is_ok_and(|mappings| mappings.iter().any(|it| it.start <= session_at && session_at < it.end))
+    };
+    let family = command.and_then(|command| descendants(command).ok()).unwrap_or_default();
+    family.into_iter().find(is_it).unwrap_or(if is_older { 0 } else { claimed })
+}

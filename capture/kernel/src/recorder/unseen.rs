@@ -1,0 +1,71 @@
+//! Programs that could not be looked into, and why: for the trace's sources, and for the user.
+
+use std::path::Path;
+
+use crate::elf::Executable;
+use crate::process_tree::args_of;
+
+/// All of them, each once.
+#[derive(Debug, Default)]
+pub struct Unseen {
+    programs: Vec<UnseenProgram>,
+}
+
+/// A program whose objects, or whose pages too, are not in the trace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnseenProgram {
+    /// Its path, or its name where no more is known.
+    pub program: String,
+    /// Whether the kernel shows this user nothing of its memory but how much is resident.
+    pub hidden: bool,
+}
+
+impl Unseen {
+    /// Nothing of the tracer came into this program; with `hidden` its memory is not shown either.
+    pub fn note(&mut self, program: &str, hidden: bool) {
+        match self.programs.iter_mut().find(|known| known.program == program) {
+            Some(known) => known.hidden |= hidden,
+            None => self.programs.push(UnseenProgram { program: program.to_owned(), hidden }),
+        }
+    }
+
+    /// All of them.
+    pub fn programs(&self) -> &[UnseenProgram] {
+        &self.programs
+    }
+
+    /// Whose objects are missing, one sentence for each reason.
+    pub fn of_objects(&self) -> Vec<String> {
+        let because = |hidden: bool, why: &str| {
+            let names = self.names(hidden);
+            (!names.is_empty()).then(|| format!("no malloc or free of {names}: {why}"))
+        };
+        let not_joined =
+            "the program is static, brings its own loader, dropped the environment, or ended before it could be seen";
+        [because(false, not_joined), because(true, HIDDEN)].into_iter().flatten().collect()
+    }
+
+    /// Whose pages are missing.
+    pub fn of_pages(&self) -> Option<String> {
+        let names = self.names(true);
+        (!names.is_empty()).then(|| format!("mappings and pages of {names}, of which only the RSS is known: {HIDDEN}"))
+    }
+
+    fn names(&self, hidden: bool) -> String {
+        let programs = self.programs.iter().filter(|it| it.hidden == hidden);
+        programs.map(|it| it.program.as_str()).collect::<Vec<_>>().join(", ")
+    }
+}
+
+const HIDDEN: &str = "it runs with more rights than its caller (setuid, setgid or file capabilities) or as another user, so that the \
+                      dynamic linker preloads nothing and the kernel shows its memory to root alone";
+
+/// What a program is called that does not let its path be seen: its first argument where that is one, else the kernel's name.
+pub fn name_of_hidden(pid: u32) -> String {
+    let first = args_of(pid).ok().and_then(|args| args.into_iter().next());
+    let is_program = |path: &String| path.starts_with('/') && Executable::inspect(Path::new(path)).is_ok();
+    first.filter(is_program).unwrap_or_else(|| {
+        let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        name.trim_end().to_owned()
+    })
+}
