@@ -14,14 +14,9 @@ pub fn read_build_id(path: &Path) -> Option<Vec<u8>> {
     build_id_in(File::open(path).ok()?)
 }
 
-/// The build id of the file that a process has mapped, wherever it can still be reached: by its path as the process
-/// sees it, as the executable of the process, or, with the rights for it, by the mapping itself.
-#[must_use]
-pub fn build_id_of_mapping(pid: u32, mapping: &Mapping) -> Option<Vec<u8>> {
-    build_id_in(open_mapped(pid, mapping).ok()?)
-}
-
-/// Opens the file that a process has mapped; never another one that has taken its path since.
+/// Opens the file that a process has mapped, wherever it can still be reached: by its path as the process sees it, as the
+/// executable of the process, or, with the rights for it, by the mapping itself. Never another one that has taken its path
+/// since.
 pub(crate) fn open_mapped(pid: u32, mapping: &Mapping) -> io::Result<File> {
     let proc = PathBuf::from(format!("/proc/{pid}"));
     let by_path = format!("root{}", mapping.path);
@@ -41,7 +36,7 @@ pub(crate) fn open_mapped(pid: u32, mapping: &Mapping) -> io::Result<File> {
     Err(io::ErrorKind::NotFound.into())
 }
 
-fn build_id_in(file: File) -> Option<Vec<u8>> {
+pub(crate) fn build_id_in(file: File) -> Option<Vec<u8>> {
     let cache = ReadCache::new(file);
     let file = object::File::parse(&cache).ok()?;
     Some(file.build_id().ok()??.to_vec())

@@ -1,11 +1,12 @@
 //! The files that a process has mapped for execution, with their build ids.
 
 use std::collections::HashMap;
+use std::fs::File;
 
 use pagetrace_format::snapshot::{Mapping, Permissions};
 use pagetrace_format::{Address, ProcessId, records};
 
-use crate::build_id::build_id_of_mapping;
+use crate::build_id::{build_id_in, open_mapped};
 
 /// A file mapped for execution.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -34,11 +35,27 @@ impl Module {
 /// What the kernel calls the library that it puts into all processes itself, in /proc/PID/maps. It is no file.
 pub const VDSO: &str = "[vdso]";
 
+/// A file that was mapped for execution, held open: it may be in a mount namespace that goes with its processes.
+#[derive(Debug)]
+pub struct KeptFile {
+    /// Its path as the process saw it.
+    pub path: String,
+    /// Its build id, empty where it has none.
+    pub build_id: Vec<u8>,
+    /// The file.
+    pub file: File,
+}
+
+/// More files are not held open.
+const KEPT_MAX: usize = 512;
+
 /// Finds modules and reads the build id of each file once.
 #[derive(Debug, Default)]
 pub struct ModuleFinder {
     /// By device and inode.
     build_ids: HashMap<(u64, u64), Vec<u8>>,
+    /// Where files are to be held open.
+    kept: Option<Vec<KeptFile>>,
 }
 
 impl ModuleFinder {
@@ -46,6 +63,17 @@ impl ModuleFinder {
     #[must_use]
     pub fn new() -> ModuleFinder {
         ModuleFinder::default()
+    }
+
+    /// Holds the files open that it finds, if so told.
+    #[must_use]
+    pub fn keeping_files(self, keep: bool) -> ModuleFinder {
+        ModuleFinder { kept: keep.then(Vec::new), ..self }
+    }
+
+    /// The files that it holds open.
+    pub fn take_kept(&mut self) -> Vec<KeptFile> {
+        self.kept.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// The modules among the mappings of a process, in order of address.
@@ -70,10 +98,15 @@ impl ModuleFinder {
         if let Some(known) = self.build_ids.get(&key) {
             return known.clone();
         }
-        // Only an id is kept: what could not be reached by this process may be by the next.
-        match build_id_of_mapping(pid, mapping) {
-            Some(id) => self.build_ids.entry(key).or_insert(id).clone(),
-            None => Vec::new(),
+        let Ok(file) = open_mapped(pid, mapping) else {
+            // What could not be reached by this process may be by the next.
+            return Vec::new();
+        };
+        let kept = self.kept.as_mut().filter(|kept| kept.len() < KEPT_MAX).and_then(|_| file.try_clone().ok());
+        let id = build_id_in(file).unwrap_or_default();
+        if let (Some(all), Some(file)) = (&mut self.kept, kept) {
+            all.push(KeptFile { path: mapping.path.clone(), build_id: id.clone(), file });
         }
+        self.build_ids.entry(key).or_insert(id).clone()
     }
 }

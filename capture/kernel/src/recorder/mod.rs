@@ -38,6 +38,7 @@ use pagetrace_format::records::{End, EndStatus, Record, Source};
 use pagetrace_format::session::when_full;
 use pagetrace_format::{FileHeader, FormatError, Origin, PageShift, TraceNanos, VERSION};
 
+use crate::modules::KeptFile;
 use crate::perf::PerfOptions;
 pub use abandoned::{LIBRARY_NAME, NAME_PREFIX, mark_as_living};
 pub use bounds::{Bounds, CutError, CutOrder, Shortened, Shortener};
@@ -76,6 +77,8 @@ pub struct RecorderOptions {
     pub notified_calls: bool,
     /// How long epochs of tracked writes are, `None` to track none.
     pub write_epochs: Option<Duration>,
+    /// Whether the files of programs and libraries are to be held open, for their symbols.
+    pub keep_files: bool,
 }
 
 /// How a recording went.
@@ -91,6 +94,8 @@ pub struct Finished {
     pub notices: Vec<String>,
     /// Programs that could not be followed inside.
     pub unseen: Vec<UnseenProgram>,
+    /// The files of programs and libraries, if they were to be kept.
+    pub files: Vec<KeptFile>,
 }
 
 /// A recording that is going on.
@@ -263,6 +268,7 @@ impl<W: Write> Recorder<W> {
             self.trace.records(&records);
         }
         let output = self.kernel.round(&mut || self.processes.next_id());
+        self.processes.note_told(&output.records);
         self.trace.kernel_events(output);
         self.keep_within_bounds();
         self.followed()
@@ -300,6 +306,7 @@ impl<W: Write> Recorder<W> {
         let records = self.processes.end_all(session);
         self.write_records(&records);
         let output = self.kernel.finish(&mut || self.processes.next_id());
+        self.processes.note_told(&output.records);
         self.trace.kernel_events(output);
         let accesses = self.writes.finish(&mut self.kernel);
         self.trace.accesses(accesses);
@@ -318,10 +325,10 @@ impl<W: Write> Recorder<W> {
         last.extend(drain::refused_loss(refused));
         last.push(Record::End(End { time: now(), unix_ns: unix_ns() }));
         self.kernel.close();
-        let unseen = self.processes.unseen();
+        let (unseen, files) = (self.processes.unseen(), self.processes.take_kept_files());
         let notices = self.trace.take_notices();
         let Written { write_error, bytes, events } = self.trace.finish(last);
-        Finished { write_error, bytes, events, notices, unseen }
+        Finished { write_error, bytes, events, notices, unseen, files }
     }
 
     /// How long the recording has been going on.

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use pagetrace_format::Address;
 use pagetrace_format::session::ProcessSlot;
 
+use crate::proc_maps::read_mappings;
 use crate::process_dir::ProcessDir;
 use crate::process_tree::{descendants, start_time};
 
@@ -19,15 +20,22 @@ pub fn pid_here(slot: &ProcessSlot, command: Option<u32>) -> u32 {
         return claimed;
     }
     let session_at = Address(slot.tracer_ranges[0][0].load(Ordering::Relaxed));
-    let is_it = |pid: &u32| {
-        let known_as = ProcessDir::open(*pid).and_then(|process| process.read("status")).unwrap_or_default();
-        let known_as = String::from_utf8_lossy(&known_as);
-        let pids = known_as.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
-        let innermost = pids.split_ascii_whitespace().last().and_then(|pid| pid.parse().ok());
-        innermost == Some(claimed)
-            && crate::proc_maps::read_mappings(*pid)
-                .is_ok_and(|mappings| mappings.iter().any(|it| it.start <= session_at && session_at < it.end))
+    let has_session = |pid: &u32| {
+        read_mappings(*pid)
+            .is_ok_and(|mappings| mappings.iter().any(|it| it.start <= session_at && session_at < it.end))
     };
     let family = command.and_then(|command| descendants(command).ok()).unwrap_or_default();
-    family.into_iter().find(is_it).unwrap_or(if is_older { 0 } else { claimed })
+    let namesakes: Vec<u32> = family.into_iter().filter(|&pid| is_known_inside_as(pid, claimed)).collect();
+    let joined = namesakes.iter().copied().find(has_session);
+    // Another program may have taken its place already. Then nothing but the number tells, if that has one owner.
+    let only = Some(&namesakes).filter(|pids| pids.len() == 1).map(|pids| pids[0]);
+    joined.or(only).unwrap_or(if is_older { 0 } else { claimed })
+}
+
+/// Whether a process has this number in the innermost of its pid namespaces.
+fn is_known_inside_as(pid: u32, number: u32) -> bool {
+    let status = ProcessDir::open(pid).and_then(|process| process.read("status")).unwrap_or_default();
+    let status = String::from_utf8_lossy(&status);
+    let pids = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
+    pids.split_ascii_whitespace().last().and_then(|pid| pid.parse().ok()) == Some(number)
 }

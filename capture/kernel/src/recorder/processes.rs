@@ -11,7 +11,7 @@ use pagetrace_format::{Address, ProcessId, Snapshot, TimeRounding, TraceNanos};
 
 use crate::elf::{ElfKind, Executable};
 use crate::error::KernelError;
-use crate::modules::ModuleFinder;
+use crate::modules::{KeptFile, ModuleFinder};
 use crate::proc_maps::read_mappings;
 use crate::process_tree::{args_of, descendants, exe_of, parent_of};
 
@@ -79,7 +79,7 @@ impl Processes {
             snapshots: 0,
             unseen: Unseen::default(),
             snapshot_errors: HashSet::new(),
-            modules: ModuleFinder::new(),
+            modules: ModuleFinder::new().keeping_files(options.keep_files),
         }
     }
 
@@ -304,6 +304,18 @@ impl Processes {
         }
     }
 
+    /// Programs of which the kernel alone has told: they were gone before anyone saw them, and have not joined.
+    pub fn note_told(&mut self, records: &[Record]) {
+        for record in records {
+            if let Record::Process(process) = record
+                && process.origin == ProcessOrigin::Exec
+                && self.joins
+            {
+                self.note_unseen(&process.exe, false);
+            }
+        }
+    }
+
     /// Another program took the place of this process: it ends as soon as its last events are taken.
     fn replace(&mut self, id: Option<ProcessId>, time: TraceNanos) {
         if let Some(process) = self.tracked.iter_mut().find(|process| Some(process.id) == id) {
@@ -440,6 +452,11 @@ impl Processes {
     pub fn next_id(&mut self) -> ProcessId {
         self.ids_given += 1;
         ProcessId(self.ids_given - 1)
+    }
+
+    /// The files of programs and libraries, if they are kept.
+    pub fn take_kept_files(&mut self) -> Vec<KeptFile> {
+        self.modules.take_kept()
     }
 
     /// Programs that were not followed inside.

@@ -36,27 +36,35 @@ impl Unseen {
 
     /// Whose objects are missing, one sentence for each reason.
     pub fn of_objects(&self) -> Vec<String> {
-        let because = |hidden: bool, why: &str| {
-            let names = self.names(hidden);
-            (!names.is_empty()).then(|| format!("no malloc or free of {names}: {why}"))
+        let gains_rights = |it: &&UnseenProgram| {
+            Executable::inspect(Path::new(&it.program)).is_ok_and(|executable| executable.gains_rights)
         };
-        let not_joined =
-            "the program is static, brings its own loader, dropped the environment, or ended before it could be seen";
-        [because(false, not_joined), because(true, HIDDEN)].into_iter().flatten().collect()
+        let (hidden, others): (Vec<&UnseenProgram>, Vec<_>) = self.programs.iter().partition(|it| it.hidden);
+        let (privileged, others): (Vec<_>, Vec<_>) = others.into_iter().partition(gains_rights);
+        let because = |programs: &[&UnseenProgram], why: &str| {
+            (!programs.is_empty()).then(|| format!("no malloc or free of {}: {why}", names_of(programs)))
+        };
+        let reasons = [because(&others, NOT_JOINED), because(&privileged, PRIVILEGED), because(&hidden, HIDDEN)];
+        reasons.into_iter().flatten().collect()
     }
 
     /// Whose pages are missing.
     pub fn of_pages(&self) -> Option<String> {
-        let names = self.names(true);
-        (!names.is_empty()).then(|| format!("mappings and pages of {names}, of which only the RSS is known: {HIDDEN}"))
-    }
-
-    fn names(&self, hidden: bool) -> String {
-        let programs = self.programs.iter().filter(|it| it.hidden == hidden);
-        programs.map(|it| it.program.as_str()).collect::<Vec<_>>().join(", ")
+        let hidden: Vec<&UnseenProgram> = self.programs.iter().filter(|it| it.hidden).collect();
+        let missed =
+            || format!("mappings and pages of {}, of which only the RSS is known: {HIDDEN}", names_of(&hidden));
+        (!hidden.is_empty()).then(missed)
     }
 }
 
+fn names_of(programs: &[&UnseenProgram]) -> String {
+    programs.iter().map(|it| it.program.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+const NOT_JOINED: &str =
+    "the program is static, brings its own loader, dropped the environment, or ended before it could be seen";
+const PRIVILEGED: &str = "it runs with more rights than its caller (setuid, setgid or file capabilities), so that the dynamic linker \
+                          preloads nothing";
 const HIDDEN: &str = "it runs with more rights than its caller (setuid, setgid or file capabilities) or as another user, so that the \
                       dynamic linker preloads nothing and the kernel shows its memory to root alone";
 

@@ -20,6 +20,7 @@ use anstream::eprintln;
 use anyhow::Context;
 use pagetrace_format::records::EndStatus;
 use pagetrace_format::session::SESSION_VARIABLE;
+use pagetrace_kernel::modules::KeptFile;
 use pagetrace_kernel::perf::PerfOptions;
 use pagetrace_kernel::recorder::{Finished, Recorder, RecorderOptions};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -159,6 +160,7 @@ fn start(args: &RecordArgs) -> Result<Recording, Failure> {
         kernel_events: (!args.no_kernel_events).then(|| kernel_events(args)),
         notified_calls: args.page_calls == PageCalls::Seccomp,
         write_epochs: args.writes,
+        keep_files: args.embed_symbols,
     };
     let mut recorder = Recorder::new(output.writer()?, options)
         .with_context(|| format!("failed to write page trace: {}", output.shown().display()))?;
@@ -272,7 +274,11 @@ impl Recording {
             (None, None) => {
                 if args.embed_symbols {
                     let bounds = args.bounds.bounds();
-                    embed_symbols(&output, bounds.and_then(|bounds| bounds.max_bytes).unwrap_or(u64::MAX));
+                    embed_symbols(
+                        &output,
+                        &finished.files,
+                        bounds.and_then(|bounds| bounds.max_bytes).unwrap_or(u64::MAX),
+                    );
                 }
                 if !args.quiet {
                     tell(&output, &finished);
@@ -303,11 +309,11 @@ fn tell_notices(notices: &[String], output: &Output) {
 }
 
 /// The trace is whole already: what goes wrong here costs the names alone.
-fn embed_symbols(output: &Output, bytes_max: u64) {
+fn embed_symbols(output: &Output, files: &[KeptFile], bytes_max: u64) {
     let shown = output.shown().display();
     if !output.is_file() {
         eprintln!("pagetrace: {shown} is no file that could be read again: it has no symbols in it");
-    } else if let Err(error) = crate::symbols::embed(output.shown(), bytes_max) {
+    } else if let Err(error) = crate::symbols::embed(output.shown(), files, bytes_max) {
         eprintln!("pagetrace: {error:#}");
     }
 }

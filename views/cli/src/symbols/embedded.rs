@@ -9,6 +9,7 @@ use anyhow::{Context, bail};
 use pagetrace_format::kernel_event::KernelEventKind;
 use pagetrace_format::records::{Module, Record, Symbol, SymbolFunction};
 use pagetrace_format::{Address, ChunkKind, ProcessId, Trace, TraceNanos, TraceWriter};
+use pagetrace_kernel::modules::KeptFile;
 use pagetrace_replay::Metadata;
 use pagetrace_replay::results::Frame;
 
@@ -42,16 +43,16 @@ impl<'m> Embedded<'m> {
     }
 }
 
-/// Looks up all addresses of a trace's stacks and touches and appends what was found to it: how many. The trace does not
-/// get longer than `bytes_max`.
+/// Looks up all addresses of a trace's stacks and touches and appends what was found to it: how many. Files that are not, or not
+/// the same, at their paths here are among those that the recorder has `kept`. The trace does not get longer than `bytes_max`.
 ///
 /// # Errors
 /// Where the trace cannot be read, or not be written to, or would get too long.
-pub fn embed(path: &Path, bytes_max: u64) -> anyhow::Result<usize> {
+pub fn embed(path: &Path, kept: &[KeptFile], bytes_max: u64) -> anyhow::Result<usize> {
     let input = TraceInput::open(path)?;
     let trace = input.trace()?;
     let metadata = Metadata::read(&trace);
-    let symbols = found(&trace, &metadata);
+    let symbols = found(&trace, &metadata, kept);
     let mut writer = TraceWriter::go_on(Vec::new());
     let time = metadata.end.map_or(TraceNanos(0), |end| end.time);
     for chunk in symbols.chunks(CHUNK_SYMBOLS) {
@@ -67,7 +68,7 @@ pub fn embed(path: &Path, bytes_max: u64) -> anyhow::Result<usize> {
     Ok(symbols.len())
 }
 
-fn found(trace: &Trace<'_>, metadata: &Metadata) -> Vec<Record> {
+fn found(trace: &Trace<'_>, metadata: &Metadata, kept: &[KeptFile]) -> Vec<Record> {
     // The same place of a file is looked up once, whichever processes have it mapped.
     let mut frames: HashMap<(&str, &[u8], u64), (ProcessId, Frame)> = HashMap::new();
     for (process, address) in addresses(trace) {
@@ -76,7 +77,7 @@ fn found(trace: &Trace<'_>, metadata: &Metadata) -> Vec<Record> {
         let key = (module.path.as_str(), module.build_id.as_slice(), offset_in(module, address));
         frames.entry(key).or_insert((process, Frame { address, module: Some(index) }));
     }
-    let mut symbols = Symbols::new(&metadata.modules, &SymbolOptions::default());
+    let mut symbols = Symbols::new(&metadata.modules, &SymbolOptions::default()).with_kept(kept);
     symbols.resolve(frames.values().map(|&(_, frame)| frame));
     let mut records: Vec<(ProcessId, Address, Record)> = Vec::new();
     for (process, frame) in frames.into_values() {

@@ -1,7 +1,10 @@
 //! Which files have symbols of a module: never one with another build id than the module had.
 
 use std::collections::{BTreeMap, HashMap};
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
+
+use pagetrace_kernel::modules::KeptFile;
 
 use super::debuginfod::Debuginfod;
 use super::elf_facts::ElfFacts;
@@ -19,6 +22,8 @@ pub struct SymbolFiles {
     /// The files of the directories, once they were asked for.
     index: Option<Index>,
     debuginfod: Debuginfod,
+    /// Paths of files that are held open, by the paths at which they were mapped and their build ids.
+    kept: HashMap<(String, Vec<u8>), PathBuf>,
 }
 
 /// A file to ask for symbols.
@@ -40,7 +45,16 @@ struct Index {
 impl SymbolFiles {
     /// Files of these directories and of this machine.
     pub fn new(directories: Vec<PathBuf>, debuginfod: Debuginfod) -> SymbolFiles {
-        SymbolFiles { directories, index: None, debuginfod }
+        SymbolFiles { directories, index: None, debuginfod, kept: HashMap::new() }
+    }
+
+    /// Files that are held open by this process.
+    pub fn use_kept(&mut self, kept: &[KeptFile]) {
+        let named = |it: &KeptFile| {
+            let path = PathBuf::from(format!("/proc/self/fd/{}", it.file.as_raw_fd()));
+            ((it.path.clone(), it.build_id.clone()), path)
+        };
+        self.kept.extend(kept.iter().map(named));
     }
 
     /// Directories in which separate debug information is looked for by its build id.
@@ -60,7 +74,11 @@ impl SymbolFiles {
             let index = self.index.get_or_insert_with(|| Index::of(directories));
             files.extend(index.by_build_id.get(build_id).into_iter().flatten().cloned());
         }
-        let here = at_its_path(path, build_id);
+        let here = match self.kept(path, build_id) {
+            // What is at the path here could be another file, and would not be told from it.
+            Some(kept) if build_id.is_empty() => Ok(kept),
+            kept => at_its_path(path, build_id).or_else(|problem| kept.ok_or(problem)),
+        };
         let problem = match here {
             Ok(file) => {
                 files.push(file);
@@ -79,6 +97,12 @@ impl SymbolFiles {
             None => Ok(files),
             Some(problem) => Err(self.not_believed(path, build_id).unwrap_or(problem)),
         }
+    }
+
+    fn kept(&self, path: &str, build_id: &[u8]) -> Option<SymbolFile> {
+        let path = self.kept.get(&(path.to_owned(), build_id.to_vec()))?.clone();
+        let facts = ElfFacts::read(&path)?;
+        Some(SymbolFile { path, facts })
     }
 
     /// Files of debug information in the directories that are arranged by build id.

@@ -18,6 +18,7 @@ use blazesym::symbolize::source::{Elf, Source};
 use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolized, Symbolizer};
 use pagetrace_format::Address;
 use pagetrace_format::records::Module;
+use pagetrace_kernel::modules::KeptFile;
 use pagetrace_replay::Metadata;
 use pagetrace_replay::results::Frame;
 
@@ -82,6 +83,13 @@ impl<'m> Symbols<'m> {
     #[must_use]
     pub fn with_embedded(self, metadata: &'m Metadata) -> Symbols<'m> {
         Symbols { embedded: Embedded::of(metadata), ..self }
+    }
+
+    /// Uses files that are held open, too, where the ones at their paths are others.
+    #[must_use]
+    pub fn with_kept(mut self, kept: &[KeptFile]) -> Symbols<'m> {
+        self.files.use_kept(kept);
+        self
     }
 
     /// Whether the frame is the tracer's: its shell around a thread's first function.

@@ -31,7 +31,11 @@ mod failing_writes;
 
 mod stacks;
 
+mod namespaces;
+
 mod denied;
+
+mod other_rights;
 
 mod kernel_events;
 
