@@ -1,4 +1,4 @@
-//! chroot, interposed: behind another root the library's file is out of sight, and the dynamic linker would complain of it to
+//! chroot, interposed, and what is done after pivot_root, too: behind another root the library's file is out of sight, and the dynamic linker would complain of it to
 //! the users of programs that are started there.
 
 use core::ffi::{CStr, c_char, c_int};
@@ -15,15 +15,20 @@ pub unsafe extern "C" fn chroot(path: *const c_char) -> c_int {
     // SAFETY: the caller's promise is that of the real function.
     let result = unsafe { real(path) };
     if result == 0 {
-        // SAFETY: errno is the calling thread's own (errno(3)).
-        let errno = unsafe { libc::__errno_location() };
-        // SAFETY: as above.
-        let before = unsafe { *errno };
-        take_out_of_environment();
-        // SAFETY: as above.
-        unsafe { *errno = before };
+        root_changed();
     }
     result
+}
+
+/// The process has another root, by chroot(2) or pivot_root(2).
+pub fn root_changed() {
+    // SAFETY: errno is the calling thread's own (errno(3)).
+    let errno = unsafe { libc::__errno_location() };
+    // SAFETY: as above.
+    let before = unsafe { *errno };
+    take_out_of_environment();
+    // SAFETY: as above.
+    unsafe { *errno = before };
 }
 
 const VARIABLE: &[u8] = b"LD_PRELOAD=";

@@ -1,4 +1,5 @@
-//! prctl and syscall, interposed to learn that the program gives up system calls: hooks then must make none.
+//! prctl and syscall, interposed to learn that the program gives up system calls: hooks then must make none. Beside that, what else is
+//! to be learnt of bare system calls.
 //!
 //! A program that enters a sandbox by an instruction of its own is not noticed: its filter has to allow futex(2), mmap(2) and
 //! madvise(2).
@@ -7,7 +8,7 @@ use core::arch::naked_asm;
 use core::ffi::{c_int, c_long, c_uint, c_ulong, c_void};
 use core::sync::atomic::{AtomicPtr, Ordering};
 
-use crate::real_functions as real;
+use crate::{real_functions as real, roots};
 
 /// Operations of seccomp(2) and of prctl(2), linux/seccomp.h.
 const SECCOMP_SET_MODE_STRICT: c_uint = 0;
@@ -40,7 +41,7 @@ pub unsafe extern "C" fn prctl(option: c_int, a: c_ulong, b: c_ulong, c: c_ulong
     }
 }
 
-/// syscall(2), the tracer told of sandboxes and of the process's end. It jumps to the real function, so that calls that return
+/// syscall(2), the tracer told of sandboxes, of other roots and of the process's end. It jumps to the real function, so that calls that return
 /// twice or on another stack do as they would.
 ///
 /// # Safety
@@ -53,11 +54,15 @@ pub unsafe extern "C" fn syscall(_number: c_long) -> c_long {
         "je {in_sandbox}",
         "cmp rdi, {exit_group}",
         "je {at_end}",
+        "cmp rdi, {pivot_root}",
+        "je {in_root}",
         "jmp qword ptr [rip + {real}]",
         seccomp = const libc::SYS_seccomp,
         exit_group = const libc::SYS_exit_group,
+        pivot_root = const libc::SYS_pivot_root,
         in_sandbox = sym seccomp,
         at_end = sym exit_group,
+        in_root = sym pivot_root,
         real = sym REAL_SYSCALL,
     )
 }
@@ -128,6 +133,16 @@ unsafe extern "C" fn exit_group(number: c_long, status: c_ulong) -> c_long {
     pagetrace::hold_for_last_snapshot();
     // SAFETY: what the caller asked for.
     unsafe { call_itself(number, status, 0, 0, 0, 0, 0) }
+}
+
+/// The C library has no function for it.
+unsafe extern "C" fn pivot_root(number: c_long, new_root: c_ulong, put_old: c_ulong) -> c_long {
+    // SAFETY: what the caller asked for.
+    let result = unsafe { call_itself(number, new_root, put_old, 0, 0, 0, 0) };
+    if result == 0 {
+        roots::root_changed();
+    }
+    result
 }
 
 fn within_sandbox(strict: bool, has_failed: impl Fn(c_long) -> bool, call: impl FnOnce() -> c_long) -> c_long {

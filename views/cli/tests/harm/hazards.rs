@@ -322,6 +322,7 @@ pub const HAZARDS: &[Hazard] = &[
         uncounted: 2,
         ..PLAIN
     },
+    Hazard { name: "pivot_root", program: "sandbox", languages: C_ONLY, around: Around::Root, uncounted: 2, ..PLAIN },
     Hazard { name: "closefrom", program: "sandbox", of_libraries: ANY, ..PLAIN },
     Hazard { name: "other_user", program: "sandbox", around: Around::Rights, of_libraries: ANY, ..PLAIN },
 ];

@@ -7,6 +7,8 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stddef.h>
+#include <sched.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include "hazard.h"
 
@@ -129,9 +131,7 @@ static int bare_clone_in_filter(void) {
     return 0;
 }
 
-static int other_root(void) {
-    keep(10, 100);
-    EXPECT(chroot(getenv("HARM_ROOT")) == 0 && chdir("/") == 0);
+static int in_other_root(void) {
     EXPECT(access("/proc", F_OK) != 0);
     work(5000);
     pid_t pid = fork();
@@ -160,6 +160,22 @@ static int other_root(void) {
     }
     say("dynamic %d\n", status_of(pid));
     return 0;
+}
+
+static int other_root(void) {
+    keep(10, 100);
+    EXPECT(chroot(getenv("HARM_ROOT")) == 0 && chdir("/") == 0);
+    return in_other_root();
+}
+
+// As containers begin: a mount namespace of its own, whose root is another directory, and the old one is gone.
+static int pivoted_root(void) {
+    const char *root = getenv("HARM_ROOT");
+    keep(10, 100);
+    EXPECT(unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0);
+    EXPECT(mount(root, root, NULL, MS_BIND, NULL) == 0 && chdir(root) == 0);
+    EXPECT(syscall(SYS_pivot_root, ".", ".") == 0 && umount2(".", MNT_DETACH) == 0 && chdir("/") == 0);
+    return in_other_root();
 }
 
 static int close_all(void) {
@@ -199,4 +215,4 @@ static int nobody(void) {
 
 MAIN({"seccomp_strict", strict}, {"seccomp_filter", write_and_exit}, {"seccomp_by_syscall", write_and_exit_by_syscall},
      {"seccomp_threads", threads_too}, {"seccomp_fork", forks_in_filter}, {"seccomp_bare_clone", bare_clone_in_filter},
-     {"chroot", other_root}, {"closefrom", close_all}, {"other_user", nobody})
+     {"chroot", other_root}, {"pivot_root", pivoted_root}, {"closefrom", close_all}, {"other_user", nobody})
