@@ -6,6 +6,7 @@ mod group_witness;
 mod library;
 mod output;
 mod page_calls;
+mod pipe;
 mod signals;
 
 use std::ffi::OsString;
@@ -139,9 +140,9 @@ struct Recording {
 
 fn start(args: &RecordArgs) -> Result<Recording, Failure> {
     // Before anything is written or anyone could be told of the command.
-    let signals = Signals::listen();
+    let mut signals = Signals::listen();
     // Who waits for the command to be ready may signal the group at once.
-    let group = GroupWitness::start();
+    let mut group = GroupWitness::start();
     let mut output = Output::create(args.output.as_deref())?;
     if args.bounds.bounds().is_some() && !output.may_be_replaced() {
         let error = anyhow::anyhow!(
@@ -162,7 +163,8 @@ fn start(args: &RecordArgs) -> Result<Recording, Failure> {
         write_epochs: args.writes,
         keep_files: args.embed_symbols,
     };
-    let mut recorder = Recorder::new(output.writer()?, options)
+    let writer = output.writer(|| signals.pass_on(None, &mut group))?;
+    let mut recorder = Recorder::new(writer, options)
         .with_context(|| format!("failed to write page trace: {}", output.shown().display()))?;
     let name = &args.command[0];
     let mut command = Command::new(name);

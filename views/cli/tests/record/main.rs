@@ -33,6 +33,8 @@ mod stacks;
 
 mod namespaces;
 
+mod pipes;
+
 mod denied;
 
 mod other_rights;

@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Context, bail};
 use pagetrace_format::Trace;
 
+use super::pipe;
+
 /// Where a trace goes.
 pub struct Output {
     wanted: Option<PathBuf>,
@@ -112,8 +114,12 @@ impl Output {
         })
     }
 
-    /// The file, for the recorder.
-    pub fn writer(&mut self) -> anyhow::Result<File> {
+    /// The file, for the recorder. A pipe may wait for its reader; whether an end is `asked` for is looked at meanwhile.
+    pub fn writer(&mut self, asked: impl FnMut() -> bool) -> anyhow::Result<File> {
+        if self.state == State::NoFile && fs::metadata(&self.path).is_ok_and(|found| found.file_type().is_fifo()) {
+            let opened = pipe::open_for_writing(&self.path, asked);
+            return opened.with_context(|| format!("failed to write page trace: {}", self.path.display()));
+        }
         let mut options = OpenOptions::new();
         options.write(true).mode(0o600);
         if self.state == State::Temporary {
