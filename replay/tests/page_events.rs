@@ -163,6 +163,48 @@ fn pages_that_scans_alone_know_are_counted_once() {
     assert_eq!((snapshots, scan_only_anonymous, scan_only_files), (3, 4, 7));
 }
 
+/// A call of which only the begin was seen.
+fn begun(call_: PageCall, arguments: &[u64]) -> KernelEventKind {
+    call(call_, arguments, SystemCall::RESULT_UNKNOWN as u64)
+}
+
+#[test]
+fn calls_without_faults_predict_nothing_and_scans_are_told_apart() {
+    let events = [
+        (10, begun(PageCall::Mmap, &[0, MEMORY_PAGES * PAGE, 3, 0x22, 0, 0])),
+        (20, begun(PageCall::Madvise, &[MEMORY, 5 * PAGE, 4])),
+        (30, begun(PageCall::Mlock, &[MEMORY, 5 * PAGE])),
+    ];
+    let found = page_events(&events, &[scan(15, &[(0, 10)]), scan(40, &[(5, 8)])]).expect("there are events");
+    let agreement = found.agreement.expect("there are scans");
+    assert_eq!((agreement.snapshots, agreement.residency, agreement.change), (2, None, None));
+    // Nobody is made up who touched them first.
+    assert_eq!((agreement.scan_only_anonymous, found.first_touches.len(), found.faults.all()), (13, 0, 0));
+    assert_eq!(found.calls, [("mmap", 1), ("madvise", 1), ("mlock", 1)]);
+}
+
+#[test]
+fn calls_whose_results_are_not_known_do_what_their_arguments_say() {
+    let check_after = |unknown: KernelEventKind, resident: &[(u64, u64)]| {
+        let mut events = after_memory(&[touches(20, 0..100)]);
+        events.push((200, unknown));
+        check(&events, &[scan(300, resident)], 1.0, None);
+    };
+    let at = |page: u64| MEMORY + page * PAGE;
+    check_after(begun(PageCall::Munmap, &[at(10), 20 * PAGE]), &[(0, 10), (30, 70)]);
+    check_after(begun(PageCall::Madvise, &[at(10), 20 * PAGE, 4]), &[(0, 10), (30, 70)]);
+    // MAP_FIXED drops what was there; without it the kernel chooses, and not what is mapped.
+    check_after(begun(PageCall::Mmap, &[at(50), 50 * PAGE, 3, 0x32, 0, 0]), &[(0, 50)]);
+    check_after(begun(PageCall::Mmap, &[at(50), 50 * PAGE, 3, 0x22, 0, 0]), &[(0, 100)]);
+    // MREMAP_MAYMOVE | MREMAP_FIXED; shorter; longer, to wherever.
+    check_after(begun(PageCall::Mremap, &[at(0), 10 * PAGE, 10 * PAGE, 3, at(200)]), &[(10, 90), (200, 10)]);
+    check_after(begun(PageCall::Mremap, &[at(0), 100 * PAGE, 60 * PAGE, 1, 0]), &[(0, 60)]);
+    check_after(begun(PageCall::Mremap, &[at(90), 10 * PAGE, 20 * PAGE, 1, 0]), &[(0, 100)]);
+    // What would fill pages may not have.
+    check_after(begun(PageCall::Mlock, &[at(100), 50 * PAGE]), &[(0, 100)]);
+    check_after(begun(PageCall::Madvise, &[at(100), 50 * PAGE, 23]), &[(0, 100)]);
+}
+
 #[test]
 fn without_page_events_there_are_no_figures() {
     assert_eq!(page_events(&[], &[scan(30, &[(0, 10)])]), None);

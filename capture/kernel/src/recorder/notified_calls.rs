@@ -76,7 +76,8 @@ impl NotifiedCalls {
             Ok(Installed { sets_no_new_privs }) => {
                 let mut missed = vec![
                     "taken down by seccomp notification as they began: what they returned, and so where mmap and mremap put memory; \
-                     calls of 32-bit programs and of process_madvise",
+                     calls of 32-bit programs and of process_madvise; a call fails with EINTR where a signal came before it was looked at and \
+                     the handler does not restart calls",
                 ];
                 if *sets_no_new_privs {
                     missed.push("no_new_privs was set: setuid programs below the command ran without their rights");

@@ -217,6 +217,36 @@ fn without_objects_pages_are_recorded_alone() {
 }
 
 #[test]
+fn calls_that_are_taken_down_stand_beside_faults() {
+    let told = recorded(false, &["--page-calls=seccomp"], &[], &[]);
+    if let Some(why) = told.inactive("page_system_calls") {
+        println!("skipped: {why}");
+        return;
+    }
+    let command = ProcessOrigin::Command;
+    let calls = |call| {
+        let calls = told.calls(command, call).into_iter();
+        calls.filter(|call| call.result == SystemCall::RESULT_UNKNOWN).collect::<Vec<SystemCall>>()
+    };
+    let given_back: Vec<u64> = calls(PageCall::Madvise)
+        .iter()
+        .filter(|call| call.arguments[2] == 4 && (told.at..told.at + 1200 * PAGE).contains(&call.arguments[0]))
+        .map(|call| (call.arguments[0] - told.at) / PAGE)
+        .collect();
+    assert_eq!(given_back, (0..7).collect::<Vec<u64>>());
+    let unmapped = calls(PageCall::Munmap);
+    assert!(unmapped.iter().any(|it| it.arguments[..2] == [told.at + 900 * PAGE, 50 * PAGE]), "{unmapped:?}");
+    assert!(!calls(PageCall::Mmap).is_empty());
+    if let Some(why) = told.inactive("page_faults") {
+        println!("skipped: {why}");
+        return;
+    }
+    assert_eq!(told.touched(command, 100..500, false), [1; 400]);
+    let Some(first) = told.events(ProcessOrigin::Fork).first() else { panic!("the child said nothing") };
+    assert_eq!(first.kind, KernelEventKind::Fork { parent: told.process(command).id });
+}
+
+#[test]
 fn a_recording_goes_on_where_the_kernel_refuses() {
     for (options, variables) in [(&["--no-kernel-events"][..], &[][..]), (&[], &[("PAGETRACE_REFUSE_PERF", "1")])] {
         let told = recorded(false, options, variables, &[]);

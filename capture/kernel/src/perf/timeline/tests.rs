@@ -19,6 +19,27 @@ fn sample(address: u64) -> Body {
 }
 
 #[test]
+fn a_call_whose_begin_alone_is_told_is_there_once_and_keeps_nothing_back() {
+    let begun = |number, arguments| Body::Begun { number, arguments };
+    let (out, missed) = all(vec![
+        record(10, 1, begun(libc::SYS_munmap, [0x5000, 0x1000, 9, 9, 9, 9])),
+        record(20, 1, fault(0x8000)),
+        record(30, 2, begun(libc::SYS_mmap, [0, 0x2000, 3, 0x22, u64::MAX, 0])),
+        record(40, 2, mapped("/lib/b")),
+        // Not about pages.
+        record(50, 1, begun(libc::SYS_read, [3, 0x5000, 100, 0, 0, 0])),
+    ]);
+    let unknown = pagetrace_format::SystemCall::RESULT_UNKNOWN;
+    let found: Vec<(u64, u32, &str)> = out.iter().map(|(time, tid, text)| (*time, *tid, text.as_str())).collect();
+    let expected = [format!("munmap {unknown}"), format!("mmap {unknown}")];
+    assert_eq!(found[0], (10, 1, expected[0].as_str()));
+    assert_eq!(found[1], (20, 1, "fault 0x8000 Unknown"));
+    assert_eq!(found[2], (30, 2, expected[1].as_str()));
+    assert!(found[3].2.contains("/lib/b") && found.len() == 4, "{found:?}");
+    assert_eq!(missed, Missed::default());
+}
+
+#[test]
 fn a_call_that_is_told_at_its_end_says_what_it_changed() {
     let end = |number, arguments, result| Body::Exit { number, result, arguments: Some(arguments) };
     let records = vec![
