@@ -46,7 +46,8 @@ impl TableKind {
     pub const AREAS: TableKind = TableKind(8);
     /// First touches of resident pages: first page, pages, time, tid, cause, instruction, stack.
     pub const TOUCHES: TableKind = TableKind(9);
-    /// Kernel events: what (0 faults with a stack, 1 with an instruction only, 2 with neither, 3 calls), stack or call, number.
+    /// Kernel events: what (0 faults with a stack, 1 with an instruction only, 2 with neither, 3 calls; the rest in TRACE_FORMAT.md), stack or
+    /// call, number.
     pub const KERNEL_COUNTS: TableKind = TableKind(10);
     /// An address space, in one row: heap's start plus one or 0, heap's end, lock of what will be mapped, called flag, forked
     /// flag.

@@ -26,8 +26,8 @@ pub struct PageEvents {
 pub struct Agreement {
     /// Scans that were compared.
     pub snapshots: u64,
-    /// Anonymous pages in both as a share of those in either, 0 to 1, the worst of all scans. `None` where no faults were told:
-    /// then nothing is predicted.
+    /// Anonymous pages in both as a share of those in either, 0 to 1, the worst of all scans. `None` where nothing is
+    /// predicted, since no faults were told.
     pub residency: Option<f64>,
     /// The same of pages that came and went between two scans, `None` of fewer than two. Times with few changes count
     /// together with the next.

@@ -13,6 +13,7 @@ const WITH_STACK: u64 = 0;
 const INSTRUCTION_ONLY: u64 = 1;
 const UNKNOWN: u64 = 2;
 const CALL: u64 = 3;
+const PREDICTS: u64 = 6;
 
 impl AddressSpace {
     /// Puts all that the future depends on into tables.
@@ -59,6 +60,9 @@ impl AddressSpace {
         count(INSTRUCTION_ONLY, 0, self.counts.instruction_only);
         count(UNKNOWN, 0, self.counts.unknown);
         self.counts.calls.iter().for_each(|(&call, &calls)| count(CALL, call as u64, calls));
+        if self.predicts {
+            count(PREDICTS, 0, 1);
+        }
     }
 
     /// The address space of a process at a checkpoint, `None` where it had none.
@@ -112,6 +116,7 @@ impl AddressSpace {
                 WITH_STACK => *space.counts.by_stack.entry(StackId(key as u32)).or_default() += count,
                 INSTRUCTION_ONLY => space.counts.instruction_only += count,
                 UNKNOWN => space.counts.unknown += count,
+                PREDICTS => space.predicts = true,
                 _ => {
                     if let Some(&call) = PageCall::ALL.get(key as usize) {
                         *space.counts.calls.entry(call).or_default() += count;

@@ -24,7 +24,8 @@ use hashbrown::{HashMap, HashSet};
 use pagetrace_format::kernel_event::FaultAccess;
 use pagetrace_format::records::Machine;
 use pagetrace_format::{
-    Address, FileId, KernelEvent, KernelEventKind, MappedRange, PageCall, PageFault, PageShift, StackId, TraceNanos,
+    Address, FileId, KernelEvent, KernelEventKind, MappedRange, PageCall, PageFault, PageShift, StackId, SystemCall,
+    TraceNanos,
 };
 
 use self::areas::{Area, AreaKind, Areas, Traits};
@@ -73,6 +74,8 @@ pub(crate) struct AddressSpace {
     called: bool,
     /// Whether it began as a copy of another.
     forked: bool,
+    /// Whether anything was told that decides about pages.
+    predicts: bool,
 }
 
 /// What makes pages resident.
@@ -124,6 +127,7 @@ impl AddressSpace {
             future: FutureLock::No,
             called: false,
             forked: false,
+            predicts: false,
         }
     }
 
@@ -163,11 +167,9 @@ impl AddressSpace {
         &self.touched_files
     }
 
-    /// Whether faults were told, of this process or of its parent before the fork: without, nothing is predicted.
-    pub(crate) fn has_faults(&self) -> bool {
-        let is_fault = |site: &TouchSite| matches!(site.cause, TouchCause::Fault | TouchCause::KernelFault);
-        let EventTotals { by_stack, instruction_only, unknown, .. } = &self.counts;
-        !by_stack.is_empty() || instruction_only + unknown > 0 || self.touches.sites().iter().any(is_fault)
+    /// Whether events tell which pages are resident: calls alone whose results are not known do not.
+    pub(crate) fn predicts(&self) -> bool {
+        self.predicts
     }
 
     /// Events so far, those of a parent left out.
@@ -199,6 +201,11 @@ impl AddressSpace {
     /// Takes over one event of the process. Forks are for the caller.
     pub(crate) fn apply(&mut self, event: &KernelEvent, metadata: &Metadata) {
         self.cause = Cause { time: event.time, tid: event.tid, site: TouchSite::of(TouchCause::Exec) };
+        self.predicts |= match &event.kind {
+            KernelEventKind::Call(call) => call.result != SystemCall::RESULT_UNKNOWN,
+            KernelEventKind::Exec { .. } => false,
+            _ => true,
+        };
         match &event.kind {
             KernelEventKind::Exec { arguments, table } => self.exec([*arguments, *table]),
             KernelEventKind::Mapped(mapped) => self.mapped(mapped, metadata),

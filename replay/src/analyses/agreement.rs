@@ -55,7 +55,7 @@ impl AgreementTally {
         self.snapshots += 1;
         let before = self.before.take();
         self.count_scan_only(&now, before.as_ref(), space);
-        if !space.has_faults() {
+        if !space.predicts() {
             // Calls alone predict nothing.
             self.before = Some(now);
             return;
