@@ -39,8 +39,13 @@ struct KernelProcess {
 
 impl<'t, 'b> KernelStates<'t, 'b> {
     pub(crate) fn new(trace: &'t Trace<'b>, metadata: &Metadata) -> KernelStates<'t, 'b> {
+        KernelStates { timeline: KernelTimeline::new(trace), ..KernelStates::idle(trace, metadata) }
+    }
+
+    /// Follows none of the kernel's events.
+    pub(crate) fn idle(trace: &'t Trace<'b>, metadata: &Metadata) -> KernelStates<'t, 'b> {
         let processes = metadata.processes.iter().map(|_| KernelProcess::default()).collect();
-        let (timeline, shift) = (KernelTimeline::new(trace), metadata.kernel_shift(trace));
+        let (timeline, shift) = (KernelTimeline::empty(trace), metadata.kernel_shift(trace));
         KernelStates { timeline, shift, processes, copies: Copies::new(metadata) }
     }
 

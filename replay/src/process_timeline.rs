@@ -147,6 +147,11 @@ impl<'t, 'b, S: Series> ProcessTimeline<'t, 'b, S> {
         timeline
     }
 
+    /// Without any chunk.
+    pub(crate) fn empty(trace: &'t Trace<'b>) -> ProcessTimeline<'t, 'b, S> {
+        ProcessTimeline { trace, processes: Vec::new(), waiting: BinaryHeap::new(), defects: Vec::new() }
+    }
+
     /// The time of the item that [`ProcessTimeline::next`] gives, `None` after the last.
     #[must_use]
     pub fn next_time(&self) -> Option<TraceNanos> {

@@ -1,13 +1,14 @@
 //! One pass over the events of a trace, with what is due between them: forks, snapshots, the shown moment, ends.
 
 mod checkpoint;
+mod due;
 mod snapshots;
 pub(crate) use checkpoint::{Taken, checkpoint_at};
+use due::{Action, Due, due_list};
 
 use std::collections::BTreeMap;
 
 use pagetrace_format::event::kind_number as number;
-use pagetrace_format::records::ProcessOrigin;
 use pagetrace_format::{Origin, PageCount, PageRun, PageShift, Trace, TraceNanos};
 
 use crate::address_space::AddressSpace;
@@ -20,7 +21,6 @@ use crate::kernel_states::KernelStates;
 use crate::merged_event::MergedEvent;
 use crate::metadata::Metadata;
 use crate::moment::{Moment, TraceSpan, shown_moment};
-use crate::objects::PARTS;
 use crate::outcome::Outcome;
 use crate::page_states::PageAction;
 use crate::process_state::ProcessState;
@@ -45,7 +45,16 @@ const APPROACHED_EVENTS: usize = 32;
 /// Where there is nothing to analyse, or the moment lies outside the trace. Damage is no error: the result says what
 /// was missing.
 pub fn replay(trace: &Trace<'_>, at: Moment, progress: &mut dyn FnMut(u64)) -> Result<Replayed, ReplayError> {
-    run(trace, at, None, progress).map(|(replayed, _)| replayed)
+    run(trace, at, None, Followed::All, progress).map(|(replayed, _)| replayed)
+}
+
+/// The same of objects, snapshots and page events alone: nothing is known then of first touches, of writes, and of how far
+/// predicted pages agree with the kernel's, and damage to what tells of these is not met. The rest is the same.
+///
+/// # Errors
+/// As [`replay`].
+pub fn replay_objects(trace: &Trace<'_>, at: Moment, progress: &mut dyn FnMut(u64)) -> Result<Replayed, ReplayError> {
+    run(trace, at, None, Followed::Objects, progress).map(|(replayed, _)| replayed)
 }
 
 /// The same with how everything came about, within `limits`. It changes nothing of the other result.
@@ -58,13 +67,22 @@ pub fn replay_with_history(
     limits: HistoryLimits,
     progress: &mut dyn FnMut(u64),
 ) -> Result<(Replayed, History), ReplayError> {
-    run(trace, at, Some(limits), progress)
+    run(trace, at, Some(limits), Followed::All, progress)
+}
+
+/// What a replay follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Followed {
+    All,
+    /// Not what the kernel told, nor accesses.
+    Objects,
 }
 
 fn run(
     trace: &Trace<'_>,
     at: Moment,
     limits: Option<HistoryLimits>,
+    followed: Followed,
     progress: &mut dyn FnMut(u64),
 ) -> Result<(Replayed, History), ReplayError> {
     let mut timeline = Timeline::new(trace);
@@ -82,7 +100,7 @@ fn run(
     let history =
         limits.map(|limits| HistoryRecorder::new(limits, &metadata, &span, shift, event_count(trace), streams));
     let mut replay =
-        Replay::new(trace, &metadata, shown, history.as_ref().map(|history| history.grid(&span).collect()));
+        Replay::new(trace, &metadata, shown, followed, history.as_ref().map(|history| history.grid(&span).collect()));
     replay.history = history;
     let mut done = 0;
     // What is mapped of the trace has been read by now but for the events.
@@ -171,31 +189,6 @@ fn lost_events(metadata: &Metadata) -> BTreeMap<&'static str, LostEvents> {
     lost
 }
 
-/// What is due at a time, and whether before or after the events of that very time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Due {
-    time: TraceNanos,
-    action: Action,
-}
-
-/// In the order in which those of one time are done; events come after [`Action::Start`] and [`Action::Resume`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Action {
-    /// A forked process takes over what its parent has.
-    Start(usize),
-    /// Recording is on again, an index into [`Metadata::gaps`].
-    Resume(usize),
-    /// A process enters a part of its life.
-    EnterPart(usize, u8),
-    Snapshot(usize),
-    /// A moment of the history of a trace without snapshots.
-    Picture,
-    ShownMoment,
-    /// Recording goes off, an index into [`Metadata::gaps`].
-    Pause(usize),
-    End(usize),
-}
-
 struct Found {
     events: EventCounts,
     pages: PageEventPages,
@@ -230,40 +223,15 @@ impl<'t, 'b> Replay<'t, 'b> {
         trace: &'t Trace<'b>,
         metadata: &'t Metadata,
         shown: ShownMoment,
+        followed: Followed,
         pictures: Option<Vec<TraceNanos>>,
     ) -> Replay<'t, 'b> {
-        let mut due = Vec::new();
-        let mut outcomes = Vec::new();
-        for (index, info) in metadata.processes.iter().enumerate() {
-            if info.process.origin == ProcessOrigin::Fork && info.seen {
-                due.push(Due { time: info.process.start, action: Action::Start(index) });
-            }
-            due.push(Due { time: info.last, action: Action::End(index) });
-            if info.seen {
-                let (start, life_ns) = (info.process.start.0, info.last.0.saturating_sub(info.process.start.0));
-                for part in 1..PARTS {
-                    let time = TraceNanos(start + life_ns / PARTS as u64 * part as u64);
-                    due.push(Due { time, action: Action::EnterPart(index, part as u8) });
-                }
-            }
-            outcomes.push(Outcome::new(metadata, index, &shown));
-        }
-        for (index, gap) in metadata.gaps.iter().enumerate() {
-            // Whoever was inside a hook as recording went off finishes its event, so both ends are looked at.
-            if gap.start < gap.end {
-                due.push(Due { time: gap.start, action: Action::Pause(index) });
-            }
-            due.push(Due { time: gap.end, action: Action::Resume(index) });
-        }
-        let snapshots = metadata.snapshots.iter().enumerate();
-        due.extend(snapshots.map(|(index, it)| Due { time: it.time, action: Action::Snapshot(index) }));
-        let pictures = pictures.into_iter().flatten().filter(|_| metadata.snapshots.is_empty());
-        due.extend(pictures.map(|time| Due { time, action: Action::Picture }));
-        if matches!(shown.rule, MomentRule::PeakRss | MomentRule::Asked) {
-            due.push(Due { time: shown.time, action: Action::ShownMoment });
-        }
-        due.sort_unstable_by(|a, b| b.cmp(a));
-        let kernel = KernelStates::new(trace, metadata);
+        let due = due_list(metadata, &shown, pictures);
+        let outcomes = (0..metadata.processes.len()).map(|index| Outcome::new(metadata, index, &shown)).collect();
+        let (kernel, writes) = match followed {
+            Followed::All => (KernelStates::new(trace, metadata), WriteStates::new(trace, metadata)),
+            Followed::Objects => (KernelStates::idle(trace, metadata), WriteStates::idle(trace, metadata)),
+        };
         let mut replay = Replay {
             trace,
             metadata,
@@ -271,7 +239,7 @@ impl<'t, 'b> Replay<'t, 'b> {
             next_due: due.last().map_or(TraceNanos(u64::MAX), |next| next.time).min(kernel.next_time()),
             due,
             kernel,
-            writes: WriteStates::new(trace, metadata),
+            writes,
             states: metadata.processes.iter().map(|_| None).collect(),
             copies: Copies::new(metadata),
             oversized_checkpoint: None,

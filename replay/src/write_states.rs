@@ -27,8 +27,13 @@ pub(crate) struct WriteStates<'t, 'b> {
 
 impl<'t, 'b> WriteStates<'t, 'b> {
     pub(crate) fn new(trace: &'t Trace<'b>, metadata: &Metadata) -> WriteStates<'t, 'b> {
+        WriteStates { timeline: AccessTimeline::new(trace), ..WriteStates::idle(trace, metadata) }
+    }
+
+    /// Follows no accesses.
+    pub(crate) fn idle(trace: &'t Trace<'b>, metadata: &Metadata) -> WriteStates<'t, 'b> {
         let processes = metadata.processes.iter().map(|_| None).collect();
-        WriteStates { timeline: AccessTimeline::new(trace), processes }
+        WriteStates { timeline: AccessTimeline::empty(trace), processes }
     }
 
     /// Takes over what was known up to this time, and at the time itself.

@@ -12,9 +12,9 @@ use pagetrace_format::{
     TraceNanos,
 };
 use pagetrace_replay::page_events::{Agreement, FaultCounts, TouchCause};
-use pagetrace_replay::{Moment, PageEvents, predicted_anonymous_pages, replay};
+use pagetrace_replay::{Moment, PageEvents, predicted_anonymous_pages, replay, replay_objects};
 use proptest::prelude::*;
-use trace::{Builder, ended, process, replayed, snapshot, stack};
+use trace::{Builder, alloc, ended, free, process, replayed, snapshot, stack, stream};
 
 const PAGE: u64 = 4096;
 const MEMORY: u64 = 0x1000_0000;
@@ -329,4 +329,31 @@ fn first_touches_are_those_of_the_shown_moment() {
         process.page_events.unwrap().first_touches.iter().map(|touch| touch.pages).sum::<u64>()
     };
     assert_eq!([30, 45, 90].map(pages), [10, 30, 5]);
+}
+
+#[test]
+fn a_replay_of_objects_alone_differs_in_what_the_kernel_told_alone() {
+    let events = after_memory(&[touches(20, 0..100), vec![(40, drop_pages(0, 50))], touches(60, 200..300)]);
+    let objects = [alloc(22, MEMORY + 16, 5000, 1), alloc(23, MEMORY + 9000, 100, 1), free(45, MEMORY + 16)];
+    let bytes = Builder::new(PageShift::KIB_4)
+        .records(&[process(1, ProcessOrigin::Command, None, 5), stream(7, 1, None)])
+        .records(&stack(1, 1, 0x8888))
+        .kernel_events(1, &events)
+        .objects(7, &objects)
+        .snapshot(&scan(30, &[(0, 100)]))
+        .snapshot(&scan(70, &[(50, 50), (200, 100)]))
+        .records(&[ended(1, 9000, EndStatus::Exited(0))])
+        .end(10_000);
+    let trace = Trace::open(&bytes).expect("the header is whole");
+    for at in [Moment::Peak, Moment::End, Moment::At(TraceNanos(40))] {
+        let mut whole = replay(&trace, at, &mut |_| {}).expect("there is a process");
+        let of_objects = replay_objects(&trace, at, &mut |_| {}).expect("there is a process");
+        let told = whole.processes[0].page_events.take().expect("the kernel told something");
+        assert!(told.agreement.is_some() && told.faults.all() > 0);
+        assert!(whole.processes[0].objects.is_some_and(|objects| objects.allocated == 2 && objects.freed == 1));
+        let shown = |replayed: &pagetrace_replay::Replayed| {
+            format!("{:?} {:?} {:?}", replayed.processes, replayed.moment, replayed.events)
+        };
+        assert_eq!(shown(&of_objects), shown(&whole), "{at:?}");
+    }
 }

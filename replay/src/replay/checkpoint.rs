@@ -3,7 +3,7 @@
 use hashbrown::HashMap;
 use pagetrace_format::{CheckpointTable, ProcessId, StreamId, TimeRounding, Trace, TraceNanos};
 
-use super::{Action, BATCH_EVENTS, Replay, add_counts};
+use super::{Action, BATCH_EVENTS, Followed, Replay, add_counts};
 use crate::analyses::peak::RssSums;
 use crate::births::Births;
 use crate::checkpoint::{
@@ -28,7 +28,7 @@ pub(crate) struct Taken {
 /// The state of all processes before the events of `at`.
 pub(crate) fn checkpoint_at(trace: &Trace<'_>, metadata: &Metadata, at: TraceNanos) -> Taken {
     let shown = ShownMoment { rule: MomentRule::EachEnd, time: TraceNanos(u64::MAX) };
-    let mut replay = Replay::new(trace, metadata, shown, None);
+    let mut replay = Replay::new(trace, metadata, shown, Followed::All, None);
     // What is not known to have ended goes on, and nothing is to be shown.
     let runs_on = |process: usize| metadata.processes[process].end.is_none();
     replay.due.retain(|due| !matches!(due.action, Action::End(process) if runs_on(process)));
