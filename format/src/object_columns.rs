@@ -27,6 +27,7 @@ pub(crate) use cursor::ObjectPositions;
 pub use encode::TimeRounding;
 
 use crate::columns::EventColumns;
+use crate::encode::PackedReader;
 use crate::event::{Event, EventKind, ObjectAlloc, ObjectFree, ObjectFunction, kind_number as number};
 use crate::units::{Address, StackId, TraceNanos};
 
@@ -69,6 +70,37 @@ impl ObjectColumns {
     #[inline]
     pub fn push_free(&mut self, time: TraceNanos, free: &ObjectFree) {
         self.push(time, number::OBJECT_FREE | (free.function as u8) << 4, free.address);
+    }
+
+    /// Appends the objects that `words` begin with, as [`PackedReader::next`] gives them, until something else comes or it
+    /// holds `events_max`. `time_of` maps ticks to times.
+    #[inline]
+    pub fn take_packed(
+        &mut self,
+        reader: &PackedReader,
+        words: &mut &[u64],
+        events_max: usize,
+        time_of: impl Fn(u64) -> TraceNanos,
+    ) {
+        let Some(base) = reader.base() else { return };
+        for _ in self.len()..events_max {
+            let Some(&first) = words.first() else { break };
+            let function = ObjectFunction::from_number((first >> 8) as u8);
+            let time = time_of(base.wrapping_add(first >> 32));
+            match (first as u8, *words) {
+                (number::OBJECT_FREE, &[_, address, ref rest @ ..]) => {
+                    self.push_free(time, &ObjectFree { address: Address(address), function });
+                    *words = rest;
+                }
+                (number::OBJECT_ALLOC, &[_, address, size, last, ref rest @ ..]) => {
+                    let Some(usable) = size.checked_add(last >> 32) else { break };
+                    let (address, stack) = (Address(address), StackId(last as u32));
+                    self.push_alloc(time, &ObjectAlloc { address, size, usable, stack, function });
+                    *words = rest;
+                }
+                _ => break,
+            }
+        }
     }
 
     /// The same events, laid out as any events are.

@@ -71,6 +71,10 @@ impl Output for SliceOutput<'_> {
 /// Appends `value` to `out`.
 #[inline]
 pub fn put(out: &mut impl Output, mut value: u64) {
+    // Most numbers of a column are one byte long.
+    if value < 0x80 {
+        return out.write(&[value as u8]);
+    }
     let mut bytes = [0; NUMBER_BYTES_MAX];
     let mut length = 0;
     while value >= 0x80 {

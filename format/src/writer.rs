@@ -27,6 +27,7 @@ pub struct TraceWriter<W: Write> {
     out: W,
     end: TraceEnd,
     compressor: Compressor,
+    column_compressor: Compressor,
     /// The chunk that is being made, in memory that is kept.
     chunk: Vec<u8>,
 }
@@ -61,7 +62,8 @@ impl<W: Write> TraceWriter<W> {
     /// Goes on with a trace whose header is written: `out` is at its end.
     pub fn go_on(out: W) -> TraceWriter<W> {
         let end = TraceEnd { bytes: 0, expansion: Expansion::USED_UP };
-        TraceWriter { out, end, compressor: Compressor::default(), chunk: Vec::new() }
+        let (compressor, column_compressor) = (Compressor::default(), Compressor::of_columns());
+        TraceWriter { out, end, compressor, column_compressor, chunk: Vec::new() }
     }
 
     /// Writes the events of one stream as one chunk. Nothing is written for empty columns.
@@ -83,7 +85,7 @@ impl<W: Write> TraceWriter<W> {
         objects: &ObjectColumns,
         rounding: TimeRounding,
     ) -> Result<(), FormatError> {
-        let Some(encoded) = objects.encode(rounding, &mut self.compressor) else { return Ok(()) };
+        let Some(encoded) = objects.encode(rounding, &mut self.column_compressor) else { return Ok(()) };
         let times = (encoded.first, encoded.last);
         let bytes = self.end.bytes + (CHUNK_HEADER_BYTES + encoded.payload.len()) as u64;
         if !self.end.expansion.has_room_for_objects(objects.len(), bytes) {

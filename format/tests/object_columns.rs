@@ -88,6 +88,31 @@ fn in_batches(cursor: &mut EventCursor, max: usize) -> Vec<Event> {
     }
 }
 
+/// The objects of packed words, how many other items there are, and how many words are left where they are malformed. With a
+/// number objects are taken in runs of so many.
+fn taken(words: &[u64], most: Option<usize>) -> (Vec<Event>, usize, usize) {
+    let time_of = |tick: u64| TraceNanos(tick / 2);
+    let (mut reader, mut rest, mut objects, mut others) =
+        (encode::PackedReader::default(), words, ObjectColumns::new(), 0);
+    loop {
+        if let Some(most) = most {
+            let until = objects.len() + most;
+            objects.take_packed(&reader, &mut rest, until, time_of);
+            assert!(objects.len() <= until);
+        }
+        match reader.next(&mut rest) {
+            Ok(Some(encode::PackedItem::Event(tick, EventKind::ObjectAlloc(alloc)))) => {
+                objects.push_alloc(time_of(tick), &alloc);
+            }
+            Ok(Some(encode::PackedItem::Event(tick, EventKind::ObjectFree(free)))) => {
+                objects.push_free(time_of(tick), &free);
+            }
+            Ok(Some(_)) => others += 1,
+            Ok(None) | Err(encode::Malformed) => return (objects.events().collect(), others, rest.len()),
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn exact_events_come_back(events in programs_events()) {
@@ -112,6 +137,35 @@ proptest! {
         prop_assert_eq!((header.first, header.last), (read[0].time, read[read.len() - 1].time));
         // Written once more they lose nothing.
         prop_assert_eq!(&self::read(&written(&read, TimeRounding::Exact)), &read);
+    }
+
+    #[test]
+    fn packed_words_are_taken_as_one_by_one(
+        events in programs_events(),
+        stack_after in any::<prop::sample::Index>(),
+        cut in any::<prop::sample::Index>(),
+        changed in prop::option::of((any::<prop::sample::Index>(), any::<u64>())),
+        most in 1_usize..20,
+    ) {
+        let mut words = encode::time_base(500).to_vec();
+        for (index, event) in events.iter().enumerate() {
+            let ticks = index as u32 * 3;
+            match &event.kind {
+                EventKind::ObjectAlloc(alloc) => words.extend(encode::object_alloc(ticks, alloc)),
+                EventKind::ObjectFree(free) => words.extend(encode::object_free(ticks, free)),
+                other => panic!("expected objects, found {other:?}"),
+            }
+            if index == stack_after.index(events.len()) {
+                words.extend(encode::stack(1, StackId(9), records::StackEnd::Cut).into_iter().chain([0x4444]));
+                words.extend(encode::time_base(1 << 40));
+            }
+        }
+        if let Some((place, word)) = changed {
+            let place = place.index(words.len());
+            words[place] = word;
+        }
+        words.truncate(cut.index(words.len()) + 1);
+        prop_assert_eq!(taken(&words, Some(most)), taken(&words, None));
     }
 
     #[test]

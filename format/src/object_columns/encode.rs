@@ -104,35 +104,47 @@ impl ObjectColumns {
 
     /// Where each address is to be found.
     fn address_columns(&self, rule: UsableRule) -> AddressColumns {
-        let mut columns = AddressColumns {
-            codes: Vec::with_capacity(self.len()),
-            lows: Vec::with_capacity(self.len()),
-            literals: Vec::with_capacity(self.len()),
-        };
+        let mut codes = vec![0; self.len()];
+        let (mut lows, mut lows_taken) = (vec![0; self.len()], 0);
+        let (mut literals, mut literals_taken) = (vec![0; self.len()], 0);
+        let (mut end_of, mut allocs) = (vec![0; self.usable.len()], 0);
         // The number of the event that met an address last, and of the alloc whose object ends in front of it; from 1.
-        let (mut met, mut ends) = (vec![0_u16; SLOTS], vec![0_u16; SLOTS]);
-        let mut end_of = Vec::with_capacity(self.usable.len());
-        for (index, (&kind, &address)) in self.kinds.iter().zip(&self.addresses).enumerate() {
-            let slot = slot_of(address);
-            let before = usize::from(std::mem::replace(&mut met[slot], index as u16 + 1));
-            let in_front = usize::from(ends[slot]);
+        let mut slots = vec![[0_u16; 2]; SLOTS];
+        let events = self.kinds.iter().zip(&self.addresses).zip(&mut codes);
+        for (index, ((&kind, &address), byte)) in events.enumerate() {
+            let [met, in_front] = &mut slots[slot_of(address)];
+            let (before, in_front) = (usize::from(*met), usize::from(*in_front));
+            *met = index as u16 + 1;
             let code = if before != 0 && self.addresses[before - 1] == address {
                 AddressCode::Same(index + 1 - before)
             } else if in_front != 0 && end_of[in_front - 1] == address {
-                AddressCode::Behind(end_of.len() + 1 - in_front)
+                AddressCode::Behind(allocs + 1 - in_front)
             } else {
                 AddressCode::Literal
             };
-            columns.push(if code.is_in_reach() { code } else { AddressCode::Literal }, address);
+            let code = if code.is_in_reach() { code } else { AddressCode::Literal };
+            let low;
+            (*byte, low) = code.to_bytes();
+            if let Some(low) = low {
+                lows[lows_taken] = low;
+                lows_taken += 1;
+            }
+            if code == AddressCode::Literal {
+                literals[literals_taken] = address;
+                literals_taken += 1;
+            }
             if is_alloc(kind)
-                && let Some(usable) = self.usable.get(end_of.len())
+                && let Some(usable) = self.usable.get(allocs)
             {
                 let end = address.wrapping_add(*usable).wrapping_add(rule.gap());
-                end_of.push(end);
-                ends[slot_of(end)] = end_of.len() as u16;
+                end_of[allocs] = end;
+                allocs += 1;
+                slots[slot_of(end)][1] = allocs as u16;
             }
         }
-        columns
+        lows.truncate(lows_taken);
+        literals.truncate(literals_taken);
+        AddressColumns { codes, lows, literals }
     }
 }
 
@@ -141,21 +153,6 @@ struct AddressColumns {
     codes: Vec<u8>,
     lows: Vec<u8>,
     literals: Vec<u64>,
-}
-
-impl AddressColumns {
-    #[inline(always)]
-    fn push(&mut self, code: AddressCode, address: u64) {
-        let (code, low) = match code {
-            AddressCode::Literal => {
-                self.literals.push(address);
-                AddressCode::Literal.to_bytes()
-            }
-            code => code.to_bytes(),
-        };
-        self.codes.push(code);
-        self.lows.extend(low);
-    }
 }
 
 /// So many low bits are zero in all times counted from the first.
