@@ -3,8 +3,7 @@
 //! The instruction is read from the program's memory once and decoded. One that may both read and write memory at
 //! different addresses, as a copy of a string does, says nothing: then what was wanted stays unknown.
 
-use std::collections::HashMap;
-
+use hashbrown::HashMap;
 use iced_x86::{Decoder, DecoderOptions, InstructionInfoFactory, OpAccess};
 use pagetrace_format::kernel_event::FaultAccess;
 

@@ -1,9 +1,9 @@
 //! Opens the events on the thread that will start the command, so that the command inherits them and nobody else does.
 
-use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
+use hashbrown::HashMap;
 use perf_event_open_sys::bindings::perf_event_attr;
 
 use super::attributes::{

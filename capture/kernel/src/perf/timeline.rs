@@ -5,9 +5,10 @@
 //! one is complete. A call that takes pages away has its place at its begin and holds the order back until it returns,
 //! but not for long: one that takes longer has its place at its end.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::ops::Range;
 
+use hashbrown::HashMap;
 use pagetrace_format::kernel_event::{FaultAccess, PageCall, SystemCall};
 
 use super::attributes::REGISTERS;
@@ -173,10 +174,11 @@ impl Timeline {
     pub fn release(&mut self, complete: u64, mut each: impl FnMut(Told)) -> u64 {
         self.waiting.sort_by_key(|record| record.time);
         let count = self.waiting.partition_point(|record| record.time < complete);
-        let mut ready: Vec<PerfRecord> = self.waiting.drain(..count).collect();
-        for record in ready.drain(..) {
+        let mut waiting = std::mem::take(&mut self.waiting);
+        for record in waiting.drain(..count) {
             self.settle(record);
         }
+        self.waiting = waiting;
         let settled = complete.saturating_sub(SETTLED_NS);
         while let Some(first) = self.places.front() {
             match first {

@@ -193,14 +193,14 @@ impl Drain {
             thread.since = Instant::now();
         }
         loop {
+            thread.events.take_packed(&thread.reader, &mut rest, chunk_events, |tick| clock.time_of(tick));
+            if thread.events.len() >= chunk_events {
+                write(thread.stream, &mut thread.events);
+                thread.since = Instant::now();
+                continue;
+            }
             match thread.reader.next(&mut rest) {
-                Ok(Some(PackedItem::Event(tick, kind))) => {
-                    thread.events.push(clock.time_of(tick), kind);
-                    if thread.events.len() >= chunk_events {
-                        write(thread.stream, &mut thread.events);
-                        thread.since = Instant::now();
-                    }
-                }
+                Ok(Some(PackedItem::Event(tick, kind))) => thread.events.push(clock.time_of(tick), kind),
                 Ok(Some(PackedItem::Stack(id, frames, end))) => {
                     process.stacks.add(process.id, id, frames, end, &mut drained.records);
                 }

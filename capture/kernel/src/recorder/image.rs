@@ -1,8 +1,8 @@
 //! One program image: its events until their chunk is due, its stacks, and what is known of it.
 
-use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use hashbrown::HashMap;
 use pagetrace_format::kernel_event::{KernelEvent, KernelEventKind, PageCall};
 use pagetrace_format::records::{EndStatus, Process, ProcessEnd, ProcessOrigin, Record, StackEnd};
 use pagetrace_format::{Address, ProcessId, StackId, TraceNanos};

@@ -1,8 +1,8 @@
 //! Program images as the kernel's events tell them apart: an address space from its fork or exec to its end.
 
-use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use hashbrown::HashMap;
 use pagetrace_format::records::{Process, ProcessOrigin, Record};
 use pagetrace_format::{KernelColumns, ProcessId};
 

@@ -5,11 +5,11 @@
 //! process has in the trace is known only once it has joined or was found, so the events of an image wait for that. An
 //! image that ended before anyone saw it gets a number here.
 
-use std::collections::HashMap;
 use std::io;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
+use hashbrown::HashMap;
 use pagetrace_format::kernel_event::{FaultAccess, KernelEvent, KernelEventKind, MappedRange, PageFault, SystemCall};
 use pagetrace_format::records::{Loss, LossReason, MappedFile, Process, Record, Source};
 use pagetrace_format::snapshot::{Mapping, Permissions};
@@ -47,6 +47,8 @@ pub struct KernelStreams {
     /// Whether it is worth a word that they could be asked for.
     offers_calls: bool,
     timeline: Timeline,
+    /// Empty between two rounds, its memory kept.
+    told: Vec<Told>,
     unwinder: StackUnwinder,
     accesses: Accesses,
     /// When the rings were looked at last.
@@ -140,6 +142,7 @@ impl KernelStreams {
             calls: None,
             offers_calls: false,
             timeline: Timeline::default(),
+            told: Vec::new(),
             unwinder: StackUnwinder::new(),
             accesses: Accesses::new(),
             looked: now().0,
@@ -280,11 +283,12 @@ impl KernelStreams {
     }
 
     fn release(&mut self, complete: u64, output: &mut Output) -> u64 {
-        let mut told_all = Vec::new();
+        let mut told_all = std::mem::take(&mut self.told);
         let told_until = self.timeline.release(complete, |told| told_all.push(told));
-        for told in told_all {
+        for told in told_all.drain(..) {
             self.tell(told, &mut output.records);
         }
+        self.told = told_all;
         told_until
     }
 

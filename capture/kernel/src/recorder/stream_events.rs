@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use pagetrace_format::encode::PackedReader;
 use pagetrace_format::{
     Event, EventColumns, EventKind, FormatError, ObjectColumns, StreamId, TimeRounding, TraceNanos, TraceWriter,
 };
@@ -28,6 +29,20 @@ impl StreamEvents {
             (StreamEvents::Objects(objects), EventKind::ObjectAlloc(alloc)) => objects.push_alloc(time, &alloc),
             (StreamEvents::Objects(objects), EventKind::ObjectFree(free)) => objects.push_free(time, &free),
             _ => self.push_mixed(Event { time, kind }),
+        }
+    }
+
+    /// Appends the events of objects that packed words begin with, as far as they are quick to take.
+    #[inline]
+    pub fn take_packed(
+        &mut self,
+        reader: &PackedReader,
+        words: &mut &[u64],
+        events_max: usize,
+        time_of: impl Fn(u64) -> TraceNanos,
+    ) {
+        if let StreamEvents::Objects(objects) = self {
+            objects.take_packed(reader, words, events_max, time_of);
         }
     }
 

@@ -45,7 +45,13 @@ impl Line {
         Line { tick, nanos, slope: slope.try_into().unwrap_or(u64::MAX) }
     }
 
+    /// The time of a tick that is not before its own, which nearly all are.
     #[inline]
+    fn time_behind(&self, ticks: u64) -> TraceNanos {
+        let nanos = (u128::from(ticks) * u128::from(self.slope)) >> SLOPE_SHIFT;
+        TraceNanos(self.nanos.saturating_add(nanos.try_into().unwrap_or(u64::MAX)))
+    }
+
     fn time_of(&self, tick: u64) -> TraceNanos {
         let nanos = (i128::from(tick) - i128::from(self.tick)).saturating_mul(self.slope.into()) >> SLOPE_SHIFT;
         TraceNanos(i128::from(self.nanos).saturating_add(nanos).clamp(0, i128::from(u64::MAX)) as u64)
@@ -109,7 +115,7 @@ impl TickMapper {
         }
         // Nearly all ticks lie on the last line.
         match self.lines.back() {
-            Some(line) if tick >= line.tick => line.time_of(tick),
+            Some(line) if tick >= line.tick => line.time_behind(tick - line.tick),
             _ => self.time_of_earlier(tick),
         }
     }
@@ -141,6 +147,11 @@ mod tests {
         let mapper = TickMapper { ticks_are_nanos: false, newest: Some(pairs[2]), lines };
         let times: Vec<u64> = (900..4100).map(|tick| mapper.time_of(tick).0).collect();
         assert!(times.is_sorted());
+        for line in &mapper.lines {
+            for ticks in [0, 1, 999, 1 << 40, u64::MAX - line.tick] {
+                assert_eq!(line.time_behind(ticks), line.time_of(line.tick + ticks), "{line:?}, {ticks}");
+            }
+        }
         for (tick, nanos) in [(1000, 500), (3000, 1600), (4000, 2000), (3500, 1800)] {
             assert_eq!(mapper.time_of(tick), TraceNanos(nanos));
         }
