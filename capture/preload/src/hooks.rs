@@ -13,7 +13,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 
 use pagetrace::{Caller, Function};
 
-use crate::real_functions as real;
+use crate::{real_functions as real, usable_size};
 
 macro_rules! entry {
     ($name:ident($($argument:ident: $type:ty),*) -> $result:ty, $stack:literal, $frame:literal, $hook:path) => {
@@ -150,7 +150,8 @@ unsafe extern "C" fn pvalloc_hook(size: usize, stack: *const usize, frame: usize
 #[inline]
 fn allocated(address: *mut c_void, size: usize, function: Function, stack: *const usize, frame: usize) -> *mut c_void {
     if !address.is_null() && pagetrace::is_recording() {
-        let usable = usable_size(address, size);
+        // SAFETY: the real allocator has just returned this address.
+        let usable = unsafe { usable_size::of(address, size) };
         // SAFETY: the stack pointer at the entry points to the return address, and the entry jumped here.
         let return_address = unsafe { *stack };
         let caller = Caller { return_address, stack_pointer: stack as usize, frame_pointer: frame };
@@ -158,39 +159,6 @@ fn allocated(address: *mut c_void, size: usize, function: Function, stack: *cons
     }
     address
 }
-
-#[inline]
-fn usable_size(address: *mut c_void, size: usize) -> usize {
-    let Some(real) = real::usable_size() else { return size };
-    if FIRST_USABLE_SIZE.load(Ordering::Relaxed) == IS_OVER {
-        // SAFETY: the allocator that the function belongs to has just returned this address.
-        return unsafe { real(address) };
-    }
-    first_usable_size(real, address, size)
-}
-
-/// The first call of the function, which may allocate by way of our own hooks: tcmalloc's makes an object that it keeps. What
-/// comes meanwhile is taken to be as large as was asked for.
-#[cold]
-fn first_usable_size(real: real::UsableSize, address: *mut c_void, size: usize) -> usize {
-    if FIRST_USABLE_SIZE.compare_exchange(0, IS_GOING_ON, Ordering::Acquire, Ordering::Relaxed).is_err() {
-        return size;
-    }
-    // SAFETY: as above.
-    let usable = unsafe { real(address) };
-    FIRST_USABLE_SIZE.store(IS_OVER, Ordering::Release);
-    usable
-}
-
-/// In a forked child: whoever makes the first call of malloc_usable_size is not there.
-pub fn forget_first_usable_size_in_child() {
-    let _ = FIRST_USABLE_SIZE.compare_exchange(IS_GOING_ON, 0, Ordering::Relaxed, Ordering::Relaxed);
-}
-
-/// Whether the first call of malloc_usable_size has been made: 0 for no.
-static FIRST_USABLE_SIZE: AtomicUsize = AtomicUsize::new(0);
-const IS_GOING_ON: usize = 1;
-const IS_OVER: usize = 2;
 
 #[inline]
 fn reallocated(

@@ -5,6 +5,8 @@
 
 mod real_functions;
 
+mod usable_size;
+
 mod hooks;
 
 mod threads;

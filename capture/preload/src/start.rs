@@ -2,10 +2,11 @@
 
 use core::ffi::c_void;
 
-use crate::{hooks, real_functions as real, sandboxes};
+use crate::{real_functions as real, sandboxes, usable_size};
 
 extern "C" fn at_start() {
     real::look_up();
+    usable_size::look_whose();
     sandboxes::begin();
     main_thread_stack();
     // SAFETY: handlers that live as long as the process (pthread_atfork(3)).
@@ -41,6 +42,6 @@ unsafe extern "C" fn fork_in_parent() {
 }
 
 unsafe extern "C" fn fork_in_child() {
-    hooks::forget_first_usable_size_in_child();
+    usable_size::forget_first_call_in_child();
     pagetrace::fork_in_child();
 }

@@ -2,7 +2,9 @@
 //! block of the thread that met it first.
 //!
 //! An open-addressed table of 64-bit slots in private memory, each a part of a hash and a number; inserted with one
-//! compare-and-swap. Two stacks fall together with a chance of about n²/2⁴⁹ for n stacks.
+//! compare-and-swap. Two stacks fall together with a chance of about n²/2⁴⁹ for n stacks. The first slots are the *front*, where
+//! a stack goes if it can, so that those of most programs lie on a few pages side by side; there it is n²/2⁴³, with n at most
+//! 2,048.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -16,6 +18,8 @@ use crate::sys;
 
 /// Slots of the table; a power of two.
 pub const SLOTS: usize = 1 << 18;
+/// Slots of its front: 16 KiB.
+const FRONT_SLOTS: usize = 1 << 11;
 /// Bytes of the table.
 pub const BYTES: usize = SLOTS * size_of::<AtomicU64>();
 /// With more stacks than this only their innermost frame is told apart, so that the table never fills up.
@@ -26,11 +30,13 @@ const PROBES_MAX: usize = 64;
 #[inline(always)]
 pub fn id_of(place: &mut Place<'_, '_>, stack: &CallStack) -> u32 {
     let hash = stack.hash();
-    if let Some(table) = PROCESS.stack_table()
-        && let seen = table[first_slot(hash)].load(Ordering::Relaxed)
-        && seen >> 32 == tag_of(hash)
-    {
-        return seen as u32;
+    if let Some(table) = PROCESS.stack_table() {
+        for slot in [front_slot(hash), first_slot(hash)] {
+            let seen = table[slot].load(Ordering::Relaxed);
+            if seen >> 32 == tag_of(hash) {
+                return seen as u32;
+            }
+        }
     }
     id_of_other(place, stack)
 }
@@ -52,6 +58,12 @@ fn id_of_other(place: &mut Place<'_, '_>, stack: &CallStack) -> u32 {
 #[inline(always)]
 fn first_slot(hash: u64) -> usize {
     (hash >> (u64::BITS - SLOTS.trailing_zeros())) as usize
+}
+
+/// A slot in the front.
+#[inline(always)]
+fn front_slot(hash: u64) -> usize {
+    (hash >> (u64::BITS - FRONT_SLOTS.trailing_zeros())) as usize
 }
 
 /// The bits behind those of the slot, never zero.
@@ -99,8 +111,9 @@ fn find_or_insert(place: &mut Place<'_, '_>, stack: &CallStack, ids_max: u32) ->
     let table = PROCESS.stack_table()?;
     let hash = stack.hash();
     let tag = tag_of(hash);
-    for probe in 0..PROBES_MAX {
-        let slot = &table[first_slot(hash).wrapping_add(probe) % SLOTS];
+    let behind = (0..PROBES_MAX).map(|probe| first_slot(hash).wrapping_add(probe) % SLOTS);
+    for slot in core::iter::once(front_slot(hash)).chain(behind) {
+        let slot = &table[slot];
         let mut seen = slot.load(Ordering::Relaxed);
         if seen == 0 {
             // The frames must be sure of their place before anyone can refer to them.

@@ -1,0 +1,121 @@
+//! How many bytes of an object the program may use: by the allocator's own function, or where that is glibc's, by what it
+//! would read.
+//!
+//! glibc's function looks whether the object is in use, which is written behind it: a line of memory, and often a page, that
+//! nothing else touches just then. The size itself stands in front of the object (malloc/malloc.c, `struct malloc_chunk`):
+//! ```text
+//! … | size of the chunk, a multiple of 16, and in its low bits: 2 mapped by itself | the object …
+//! ```
+//! It has stood there in all versions so far. So that no later one is misread, both are compared at first.
+
+use core::ffi::c_void;
+use core::mem::MaybeUninit;
+use core::ptr;
+use core::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::real_functions as real;
+
+/// How it is found out.
+static WAY: AtomicUsize = AtomicUsize::new(way::NOT_ASKED);
+/// Objects for which both ways gave the same.
+static AGREED: AtomicUsize = AtomicUsize::new(0);
+/// After so many the function is not called any more.
+const AGREED_ENOUGH: usize = 256;
+
+mod way {
+    pub const NOT_ASKED: usize = 0;
+    /// The first call of the function has not returned.
+    pub const FIRST_CALL: usize = 1;
+    pub const FUNCTION: usize = 2;
+    /// The allocator is glibc's: both, and they are compared.
+    pub const BOTH: usize = 3;
+    pub const CHUNK: usize = 4;
+}
+
+/// The usable bytes of an object of `size` bytes.
+///
+/// # Safety
+/// The real allocator has just returned its address.
+#[inline]
+pub unsafe fn of(address: *mut c_void, size: usize) -> usize {
+    if WAY.load(Ordering::Relaxed) == way::CHUNK {
+        // SAFETY: an object of glibc's, as the caller promises.
+        return unsafe { by_chunk(address) };
+    }
+    let Some(real) = real::usable_size() else { return size };
+    match WAY.load(Ordering::Relaxed) {
+        // SAFETY: the allocator that the function belongs to has just returned this address.
+        way::FUNCTION => unsafe { real(address) },
+        // SAFETY: as above.
+        way::BOTH | way::CHUNK => unsafe { by_both(real, address) },
+        // SAFETY: as above.
+        _ => unsafe { first(real, address, size) },
+    }
+}
+
+/// Where the real allocator is glibc's its chunks may be read. To be called once, before the program runs.
+pub fn look_whose() {
+    let (Some(malloc), Some(usable)) = (real::malloc(), real::usable_size()) else { return };
+    let of_glibc = file_of(libc::gnu_get_libc_version as *const c_void);
+    let is_in_glibc = |function: *const c_void| of_glibc.is_some() && file_of(function) == of_glibc;
+    if is_in_glibc(malloc as *const c_void) && is_in_glibc(usable as *const c_void) {
+        WAY.store(way::BOTH, Ordering::Relaxed);
+    }
+}
+
+/// In a forked child: whoever makes the first call of malloc_usable_size is not there.
+pub fn forget_first_call_in_child() {
+    let _ = WAY.compare_exchange(way::FIRST_CALL, way::NOT_ASKED, Ordering::Relaxed, Ordering::Relaxed);
+}
+
+/// The first call of the function, which may allocate by way of our own hooks: tcmalloc's makes an object that it keeps. What
+/// comes meanwhile is taken to be as large as was asked for.
+///
+/// # Safety
+/// As [`of`].
+#[cold]
+unsafe fn first(real: real::UsableSize, address: *mut c_void, size: usize) -> usize {
+    if WAY.compare_exchange(way::NOT_ASKED, way::FIRST_CALL, Ordering::Acquire, Ordering::Relaxed).is_err() {
+        return size;
+    }
+    // SAFETY: the allocator that the function belongs to has just returned this address.
+    let usable = unsafe { real(address) };
+    let _ = WAY.compare_exchange(way::FIRST_CALL, way::FUNCTION, Ordering::Release, Ordering::Relaxed);
+    usable
+}
+
+/// # Safety
+/// As [`of`], of glibc's allocator.
+#[cold]
+unsafe fn by_both(real: real::UsableSize, address: *mut c_void) -> usize {
+    // SAFETY: as the caller promises.
+    let (usable, read) = unsafe { (real(address), by_chunk(address)) };
+    if usable != read {
+        WAY.store(way::FUNCTION, Ordering::Relaxed);
+    } else if AGREED.fetch_add(1, Ordering::Relaxed) == AGREED_ENOUGH {
+        let _ = WAY.compare_exchange(way::BOTH, way::CHUNK, Ordering::Relaxed, Ordering::Relaxed);
+    }
+    usable
+}
+
+/// # Safety
+/// As [`of`], of glibc's allocator.
+#[inline]
+unsafe fn by_chunk(address: *mut c_void) -> usize {
+    const HEADER: usize = size_of::<usize>();
+    const MAPPED: usize = 2;
+    const FLAGS: usize = 7;
+    // SAFETY: the word in front of an object is the size of its chunk. Other threads may change a low bit of it.
+    let word = unsafe { AtomicUsize::from_ptr(address.cast::<usize>().sub(1)) }.load(Ordering::Relaxed);
+    let header = if word & MAPPED == 0 { HEADER } else { 2 * HEADER };
+    (word & !FLAGS).wrapping_sub(header)
+}
+
+/// Where the file that a function lies in was loaded, `None` where that is not known.
+fn file_of(function: *const c_void) -> Option<*mut c_void> {
+    let mut found = MaybeUninit::<libc::Dl_info>::uninit();
+    // SAFETY: any address and room for the result (dladdr(3)).
+    let is_found = unsafe { libc::dladdr(function, found.as_mut_ptr()) } != 0;
+    // SAFETY: dladdr has filled it.
+    is_found.then(|| unsafe { found.assume_init() }.dli_fbase).filter(|base| *base != ptr::null_mut())
+}
