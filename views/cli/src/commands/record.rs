@@ -12,6 +12,7 @@ mod signals;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::ErrorKind;
+use std::num::NonZeroU64;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, ExitStatus};
@@ -25,6 +26,7 @@ use pagetrace_kernel::modules::KeptFile;
 use pagetrace_kernel::perf::PerfOptions;
 use pagetrace_kernel::recorder::{Finished, Recorder, RecorderOptions};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::set_current_timer_slack;
 
 use bounds::{BoundsArgs, Compactor};
 use group_witness::GroupWitness;
@@ -41,6 +43,10 @@ const EXIT_CANNOT_RUN: u8 = 126;
 const EXIT_NOT_FOUND: u8 = 127;
 /// The recorder looks at the buffers so often.
 const ROUND: Duration = Duration::from_millis(2);
+/// And so often once the command and all that it started have ended: what the kernel told of them settles meanwhile.
+const ROUND_AT_END: Duration = Duration::from_micros(250);
+/// The kernel tells of a fork up to two rounds of this kind late, and after them nothing is left.
+const QUIET_ROUNDS: u32 = 4;
 /// And so often when nothing can be written any more.
 const ROUND_AFTER_FAILURE: Duration = Duration::from_millis(20);
 /// A command's descendants may outlive it for so long before they are worth a word.
@@ -176,6 +182,8 @@ fn start(args: &RecordArgs) -> Result<Recording, Failure> {
     }
     let child = recorder.spawn(&mut command).map_err(|error| cannot_run(name, error))?;
     use_all_descriptors();
+    // The command has its own. While a program is held for a snapshot this thread waits for microseconds, which would be 50 more.
+    let _ = set_current_timer_slack(NonZeroU64::new(1000));
     recorder.command_started(child.id(), found_program(name).to_string_lossy().into_owned());
     output.command_runs(Path::new(name), child.id());
     if let Some(bounds) = args.bounds.bounds() {
@@ -248,9 +256,8 @@ impl Recording {
             }
             tell_notices(&recorder.take_notices(), &output);
             if let Some((_, at)) = ended {
-                // The kernel tells of a fork a round late.
                 quiet_rounds = if left.is_empty() { quiet_rounds + 1 } else { 0 };
-                if quiet_rounds > 1 || stop_asked || told_of_error {
+                if quiet_rounds >= QUIET_ROUNDS || stop_asked || told_of_error {
                     break;
                 }
                 if !told_of_rest && !left.is_empty() && recorder.elapsed() > at + LEFT_BEHIND {
@@ -263,7 +270,11 @@ impl Recording {
                     );
                 }
             }
-            recorder.wait(if told_of_error { ROUND_AFTER_FAILURE } else { ROUND });
+            recorder.wait(match (told_of_error, quiet_rounds) {
+                (true, _) => ROUND_AFTER_FAILURE,
+                (false, 0) => ROUND,
+                (false, _) => ROUND_AT_END,
+            });
         }
         let finished = recorder.finish();
         tell_notices(&finished.notices, &output);
