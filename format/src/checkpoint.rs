@@ -39,6 +39,8 @@ impl TableKind {
     /// Live objects: address, size, usable bytes beyond it, time of birth, process and id of its stack.
     pub const OBJECTS: TableKind = TableKind(5);
     /// What sites allocated: process and id of the stack, objects, bytes, freed young, freed old.
+    /// Where objects are sampled also how much more the estimates of objects and of bytes are than what was seen, each with its variance, as bits of
+    /// a double.
     pub const SITES: TableKind = TableKind(6);
     /// Sets of pages: number of the set ([`PageSet`]), first page, pages.
     pub const PAGES: TableKind = TableKind(7);
@@ -78,6 +80,10 @@ impl TableKind {
     /// Live objects at whose address an alloc came just before the moment, where that may have come too late: address, size, usable
     /// bytes beyond it, time of birth, process and id of its stack, time and stream of the alloc, counted as freed young flag.
     pub const LATE_BIRTHS: TableKind = TableKind(21);
+    /// Where objects are sampled, what is estimated of a process: which figure (0 objects that died; of one that ended 1 objects allocated, 2
+    /// their bytes, 3 live objects, 4 bytes, 5 usable bytes, 6 bytes of chunks), how much more it is than what was seen, its variance,
+    /// both as bits of a double.
+    pub const ESTIMATES: TableKind = TableKind(22);
 }
 
 /// Sets of pages in [`TableKind::PAGES`]: pages of the kernel's size, those of allocators of the trace's.

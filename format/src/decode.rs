@@ -11,7 +11,7 @@ use crate::event_batch::EventBatch;
 use crate::expansion::Expansion;
 use crate::header::{
     CHUNK_HEADER_BYTES, CHUNK_MAGIC, ChunkHeader, ChunkKind, Compression, FILE_HEADER_BYTES, FILE_MAGIC, FileHeader,
-    HeaderDefect, VERSION,
+    HeaderDefect, VERSION_SAMPLED,
 };
 use crate::kernel_columns::KernelCursor;
 use crate::object_columns::ObjectPositions;
@@ -82,7 +82,7 @@ impl<'a> Trace<'a> {
             HeaderDefect::Short => {
                 FormatError::Header(format!("expected {FILE_HEADER_BYTES} bytes, found {}", bytes.len()))
             }
-            HeaderDefect::Newer(found) => FormatError::Newer { found, known: VERSION },
+            HeaderDefect::Newer(found) => FormatError::Newer { found, known: VERSION_SAMPLED },
             HeaderDefect::Checksum => FormatError::Header("its checksum at offset 60 does not fit".into()),
             HeaderDefect::Field(name) => FormatError::Header(format!("its {name} holds what cannot be")),
         })?;

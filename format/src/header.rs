@@ -21,8 +21,11 @@ use crate::units::{PageShift, StreamId, TraceNanos};
 
 /// The bytes every trace starts with. The carriage return and the line feed show a file mangled as text.
 pub const FILE_MAGIC: [u8; 8] = *b"\x89PGT\r\n\x1a\n";
-/// The version this crate writes.
+/// The version of traces that hold all objects.
 pub const VERSION: u32 = 3;
+/// The version of traces of sampled objects ([`crate::records::Sampling`]), which a reader of the version before would take for all
+/// there were. The latest that this crate reads.
+pub const VERSION_SAMPLED: u32 = 4;
 /// Bytes of the file header.
 pub const FILE_HEADER_BYTES: usize = 64;
 /// The bytes every chunk starts with.
@@ -101,7 +104,7 @@ impl FileHeader {
         }
         let bytes = bytes.get(..FILE_HEADER_BYTES).ok_or(HeaderDefect::Short)?;
         let version = u32_at(bytes, 8);
-        if version > VERSION {
+        if version > VERSION_SAMPLED {
             return Err(HeaderDefect::Newer(version));
         }
         if crc32(&bytes[..60]) != u32_at(bytes, 60) {

@@ -81,7 +81,7 @@ pub use access::{
     WrittenRun,
 };
 pub use event::{Event, EventKind, ObjectAlloc, ObjectFree, ObjectFunction, PageRun};
-pub use header::{ChunkHeader, ChunkKind, Compression, FileHeader, Origin, VERSION};
+pub use header::{ChunkHeader, ChunkKind, Compression, FileHeader, Origin, VERSION, VERSION_SAMPLED};
 pub use kernel_event::{KernelEvent, KernelEventKind, MappedRange, PageCall, PageFault, SystemCall};
 pub use record_chunk::RecordChunk;
 pub use units::{Address, FileId, ObjectId, PageCount, PageIndex, PageShift, ProcessId, StackId, StreamId, TraceNanos};

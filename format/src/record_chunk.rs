@@ -5,7 +5,7 @@ use crate::header::{CHUNK_HEADER_BYTES, ChunkHeader, ChunkKind, Compression, PAY
 use crate::records::fields::{
     BucketFields, Fields, ModuleFields, ProcessFields, SourceFields, StackFramesFields, put_record,
 };
-use crate::records::{End, Gap, Loss, Machine, ProcessEnd, ProcessOrigin, StackEnd, Stream, TracerMemory};
+use crate::records::{End, Gap, Loss, Machine, ProcessEnd, ProcessOrigin, Sampling, StackEnd, Stream, TracerMemory};
 use crate::units::{Address, ProcessId, StackId, StreamId, TraceNanos};
 use crate::varint::SliceOutput;
 
@@ -115,6 +115,12 @@ impl<'m> RecordChunk<'m> {
     #[must_use]
     pub fn machine(&mut self, machine: &Machine) -> bool {
         self.put(machine)
+    }
+
+    /// Appends that objects are sampled.
+    #[must_use]
+    pub fn sampling(&mut self, sampling: &Sampling) -> bool {
+        self.put(sampling)
     }
 
     /// Appends a time in which nothing was recorded.

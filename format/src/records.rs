@@ -275,6 +275,15 @@ impl HugePages {
     }
 }
 
+/// Not all objects are in the trace: one in so many bytes.
+///
+/// An object of `s` bytes is there with the probability 1 − exp(−s/mean), whether or not others are; then its free is, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sampling {
+    /// Mean bytes, as objects are asked for, from one sample to the next of a thread. More than 1.
+    pub mean_bytes: u64,
+}
+
 /// The end of a recording. A trace without it was cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct End {

@@ -122,6 +122,8 @@ pub struct SessionHeader {
     pub track_writes: AtomicU32,
     /// 1 where no events are wanted of programs that join: their hooks do nothing.
     pub hooks_idle: AtomicU32,
+    /// Objects are sampled, one in so many bytes as they are allocated; all are recorded for 0 and 1.
+    pub sample_bytes: AtomicU64,
 }
 
 /// See [`SessionHeader::file`].

@@ -44,6 +44,28 @@ fn the_golden_trace_is_read_as_its_listing_says() {
 }
 
 #[test]
+fn the_golden_trace_of_sampled_objects_is_read_as_its_listing_says() {
+    let written = write_sampled_trace();
+    if std::env::var_os("PAGETRACE_BLESS").is_some() {
+        std::fs::write(path(&format!("v{VERSION_SAMPLED}.pagetrace")), &written).expect("it can be written");
+        std::fs::write(path(&format!("v{VERSION_SAMPLED}.txt")), listing(&written)).expect("it can be written");
+    }
+    let (golden, expected) = golden(VERSION_SAMPLED);
+    check("the golden trace of sampled objects", &listing(&golden), &expected);
+    check("what today's writer writes", &listing(&written), &expected);
+    let version = Trace::open(&golden).expect("a trace").header().version;
+    assert_eq!((version, expected.contains("Sampling")), (VERSION_SAMPLED, true));
+}
+
+/// What a reader of earlier versions would take for all that there was, it must not read.
+#[test]
+fn a_later_version_is_refused_by_name() {
+    let header = FileHeader { version: VERSION_SAMPLED + 1, ..header() };
+    let refused = Trace::open(&header.encode()).map(|_| ()).expect_err("a version that is not known");
+    assert!(matches!(refused, FormatError::Newer { found, .. } if found == VERSION_SAMPLED + 1), "{refused}");
+}
+
+#[test]
 fn the_golden_traces_of_earlier_versions_are_read_as_ever() {
     for version in 1..VERSION {
         let (golden, expected) = golden(version);
@@ -121,6 +143,18 @@ fn write_trace() -> Vec<u8> {
     end.records(TraceNanos(9_000_000_000), &[record]).expect("memory takes it");
     bytes.extend_from_slice(&end.into_inner().expect("memory takes it")[FILE_HEADER_BYTES..]);
     bytes
+}
+
+/// What version 4 is for.
+fn write_sampled_trace() -> Vec<u8> {
+    let header = FileHeader { version: VERSION_SAMPLED, ..header() };
+    let mut writer = TraceWriter::new(Vec::new(), &header).expect("memory takes it");
+    let sampling = Record::Sampling(Sampling { mean_bytes: 512 << 10 });
+    writer.records(TraceNanos(1_000_000_001), &[sampling]).expect("memory takes it");
+    writer.objects(StreamId(5), &objects(), TimeRounding::Exact).expect("memory takes it");
+    let end = Record::End(End { time: TraceNanos(9_000_000_000), unix_ns: 1_700_000_008_000_000_000 });
+    writer.records(TraceNanos(9_000_000_000), &[end]).expect("memory takes it");
+    writer.into_inner().expect("memory takes it")
 }
 
 /// All functions, and addresses that are told in every way: as they are, by where they were met, and by what is in front of

@@ -62,6 +62,7 @@ fn append(chunk: &mut RecordChunk<'_>, record: &Record) -> Option<bool> {
             chunk.stack_frames(*process, *id, &addresses, *end)
         }
         Record::Machine(it) => chunk.machine(it),
+        Record::Sampling(it) => chunk.sampling(it),
         Record::Gap(it) => chunk.gap(it),
         Record::Bucket(it) => chunk.bucket(it.process, it.id, it.name.as_bytes()),
         _ => return None,

@@ -3,8 +3,8 @@
 #[cfg(feature = "std")]
 use super::SymbolFunction;
 use super::{
-    End, EndStatus, Gap, Loss, Machine, ProcessEnd, ProcessOrigin, Stack, StackEnd, StackNode, Stream, StreamKind,
-    TracerMemory,
+    End, EndStatus, Gap, Loss, Machine, ProcessEnd, ProcessOrigin, Sampling, Stack, StackEnd, StackNode, Stream,
+    StreamKind, TracerMemory,
 };
 #[cfg(feature = "std")]
 use crate::units::FileId;
@@ -29,6 +29,7 @@ pub const MACHINE: u64 = 14;
 pub const MAPPED_FILE: u64 = 15;
 #[cfg(feature = "std")]
 pub const SYMBOL: u64 = 16;
+pub const SAMPLING: u64 = 20;
 
 /// What a record is written from.
 pub trait Fields {
@@ -263,6 +264,14 @@ impl Fields for Machine {
         put(out, self.huge_pages as u64);
         put(out, self.huge_page_bytes);
         put(out, self.memory_bytes);
+    }
+}
+
+impl Fields for Sampling {
+    const TAG: u64 = SAMPLING;
+
+    fn put(&self, out: &mut impl Output) {
+        put(out, self.mean_bytes);
     }
 }
 

@@ -5,8 +5,8 @@ use super::fields::{
     SymbolFields, put_record,
 };
 use super::{
-    End, EndStatus, Gap, HugePages, Loss, LossReason, Machine, ProcessEnd, ProcessOrigin, Stack, StackEnd, StackNode,
-    Stream, StreamKind, TracerMemory,
+    End, EndStatus, Gap, HugePages, Loss, LossReason, Machine, ProcessEnd, ProcessOrigin, Sampling, Stack, StackEnd,
+    StackNode, Stream, StreamKind, TracerMemory,
 };
 use crate::error::FormatError;
 use crate::units::{Address, FileId, ProcessId, StackId, StreamId, TraceNanos};
@@ -48,6 +48,8 @@ pub enum Record {
     MappedFile(MappedFile),
     /// The functions at an address.
     Symbol(Symbol),
+    /// Objects are sampled.
+    Sampling(Sampling),
 }
 
 /// A process: one program image with one address space.
@@ -213,6 +215,7 @@ impl Record {
             Record::Symbol(Symbol { process, address, functions }) => {
                 put_record(payload, &SymbolFields { process: *process, address: *address, functions });
             }
+            Record::Sampling(it) => put_record(payload, it),
         }
     }
 
@@ -226,7 +229,7 @@ impl Record {
         while !input.rest().is_empty() {
             let cut = FormatError::Payload("a record is cut");
             let (Some(tag), Some(fields)) = (input.number(), input.bytes()) else { return Err(cut) };
-            if (tag::PROCESS..=tag::SYMBOL).contains(&tag) {
+            if matches!(tag, tag::PROCESS..=tag::SYMBOL | tag::SAMPLING) {
                 let record = Record::decode_fields(tag, &mut FieldReader(Input::new(fields)));
                 records.push(record.ok_or(FormatError::Payload("a field of a record holds what cannot be"))?);
             }
@@ -351,6 +354,9 @@ impl Record {
                     (0..count).map(|_| fields.function()).collect::<Option<Vec<SymbolFunction>>>()?
                 },
             }),
+            tag::SAMPLING => {
+                Record::Sampling(Sampling { mean_bytes: fields.number().filter(|&mean_bytes| mean_bytes > 1)? })
+            }
             _ => return None,
         })
     }

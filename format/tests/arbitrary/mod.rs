@@ -138,8 +138,9 @@ pub fn record() -> impl Strategy<Value = Record> {
         .prop_map(|(name, file, line, inlined)| SymbolFunction { name, file, line, inlined });
     let symbol = (process_id(), address(), prop::collection::vec(function, 0..4))
         .prop_map(|(process, address, functions)| Record::Symbol(Symbol { process, address, functions }));
+    let sampling = (2..=u64::MAX).prop_map(|mean_bytes| Record::Sampling(Sampling { mean_bytes }));
     let of_version_1 = prop_oneof![process, end, stream, module, node, stack, loss, source, memory, end_record];
-    prop_oneof![10 => of_version_1, 5 => prop_oneof![frames, gap, bucket, machine, file, symbol]]
+    prop_oneof![10 => of_version_1, 5 => prop_oneof![frames, gap, bucket, machine, file, symbol, sampling]]
 }
 
 fn stack_end() -> impl Strategy<Value = StackEnd> {
