@@ -62,6 +62,22 @@ pub fn is_recording() -> bool {
     twin::is_recording()
 }
 
+/// Whether an allocation of `size` bytes is one that is left out where objects are sampled. Its bytes are counted then, so ask
+/// once for each, before or after it is made; `false` leaves the decision to [`object_alloc`], which needs no such question: this
+/// is for callers that save work by it.
+#[inline(always)]
+#[must_use]
+pub fn passes_over(size: usize) -> bool {
+    twin::passes_over(size)
+}
+
+/// Whether the object at `address` is certainly one that was left out where objects are sampled: its free needs no hook.
+#[inline(always)]
+#[must_use]
+pub fn passes_over_free(address: usize) -> bool {
+    twin::passes_over_free(address)
+}
+
 /// The time for an event that happens now and is recorded later; in ticks of the session's clock, 0 when idle.
 #[inline]
 #[must_use]

@@ -116,13 +116,17 @@ mod twin {
     pub use crate::on::*;
 }
 
+#[cfg(feature = "enabled")]
+#[doc(hidden)]
+pub use on::passing;
+
 pub use access_error::AccessError;
 pub use error::Error;
 pub use hooks::{
     Caller, Function, PendingFree, SandboxEntered, Ticks, attach, code_unloaded, fault_handling_begins, fork_begins,
     fork_in_child, fork_in_parent, hold_for_last_snapshot, is_recording, limits_asked, limits_noted, now, object_alloc,
-    object_alloc_in, object_free, object_free_at, object_free_begins, own_bytes, own_pid, real_malloc_is_at,
-    sandbox_begins, sandbox_failed, thread_ended, thread_started,
+    object_alloc_in, object_free, object_free_at, object_free_begins, own_bytes, own_pid, passes_over,
+    passes_over_free, real_malloc_is_at, sandbox_begins, sandbox_failed, thread_ended, thread_started,
 };
 pub use objects::{
     BucketId, FrameError, Object, ObjectId, PageFrame, PageStatistics, Statistics, bucket, frame_of, object_at,

@@ -61,6 +61,16 @@ pub fn now() -> u64 {
 }
 
 #[inline(always)]
+pub fn passes_over(_size: usize) -> bool {
+    true
+}
+
+#[inline(always)]
+pub fn passes_over_free(_address: usize) -> bool {
+    true
+}
+
+#[inline(always)]
 pub fn object_alloc(_address: usize, _size: usize, _usable: usize, _function: Function, _caller: Caller) {}
 
 #[inline(always)]
@@ -191,6 +201,11 @@ impl Builder {
 
     #[inline(always)]
     pub fn flush_interval(self, _interval: Duration) -> Builder {
+        self
+    }
+
+    #[inline(always)]
+    pub fn sample_bytes(self, _mean: usize) -> Builder {
         self
     }
 

@@ -10,6 +10,10 @@ mod marks;
 
 mod recursion_guard;
 
+mod sampling;
+
+pub mod passing;
+
 mod owned_buffer;
 
 mod object_events;
@@ -88,6 +92,7 @@ use switch_lock::SwitchLock;
 pub use control::{FinishWhenDropped, finish, flush, off, on, reset, state};
 pub use object_events::PendingFree;
 pub use owned_buffer::PageTraceBuf;
+pub use sampling::passes_over_free;
 pub use settings::Builder;
 pub use watches::{Watch, Watching};
 pub use writes::WriteTracking;
@@ -160,37 +165,53 @@ pub fn now() -> u64 {
     if is_recording() { PROCESS.tick() } else { 0 }
 }
 
+#[inline(always)]
+pub fn passes_over(size: usize) -> bool {
+    PROCESS.is_recording() && sampling::passes_over(size)
+}
+
 #[inline]
 pub fn object_alloc(address: usize, size: usize, usable: usize, function: Function, caller: Caller) {
-    if address != 0 && is_on() {
+    if address != 0 && is_on() && sampling::is_due(size) {
         object_events::alloc(address, size, usable, function, object_events::Site::Stack(caller));
     }
 }
 
 #[inline]
 pub fn object_alloc_in(bucket: BucketId, address: usize, size: usize, usable: usize, function: Function) {
-    if address != 0 && is_on() {
+    if address != 0 && is_on() && sampling::is_due(size) {
         object_events::alloc(address, size, usable, function, object_events::Site::Bucket(bucket.0));
     }
 }
 
 #[inline]
 pub fn object_free(address: usize, function: Function) {
-    if address != 0 && is_on() {
-        object_events::free(PROCESS.tick(), address, function);
+    if address != 0 && !passes_over_free(address) {
+        if is_on() {
+            object_events::free(PROCESS.tick(), address, function);
+        } else {
+            sampling::forget(address);
+        }
     }
 }
 
 #[inline]
 pub fn object_free_at(tick: u64, address: usize, function: Function) {
-    if tick != 0 && address != 0 && is_on() {
-        object_events::free(tick, address, function);
+    if address != 0 && !passes_over_free(address) {
+        if tick != 0 && is_on() {
+            object_events::free(tick, address, function);
+        } else {
+            sampling::forget(address);
+        }
     }
 }
 
 #[inline]
 pub fn object_free_begins(address: usize) -> PendingFree {
-    if address != 0 && is_on() { PendingFree::begin(address) } else { PendingFree::nothing() }
+    if address == 0 || passes_over_free(address) {
+        return PendingFree::nothing();
+    }
+    if is_on() { PendingFree::begin(address) } else { PendingFree::unrecorded(address) }
 }
 
 /// # Safety

@@ -88,6 +88,7 @@ impl Builder {
     /// | `snapshots=no` | see [`Builder::snapshots`] |
     /// | `args=no` | see [`Builder::args`] |
     /// | `writes`, `writes=100ms` | all writable memory in epochs of 1 s, or so long: see [`Builder::track_writes`] |
+    /// | `sample=512K` | see [`Builder::sample_bytes`] |
     /// | `off` | see [`Builder::start_off`] |
     ///
     /// # Errors
@@ -120,6 +121,14 @@ impl Builder {
     #[inline]
     pub fn buffer_bytes(self, bytes: usize) -> Builder {
         Builder(self.0.buffer_bytes(bytes))
+    }
+
+    /// Records a sample of the objects: one of `s` bytes with the probability 1 − exp(−s/mean), and its free. All by default,
+    /// and with 0 or 1. Reports tell estimates then, with their errors. Ids, [`object_at`](crate::object_at) and the live table
+    /// know the sampled objects alone.
+    #[inline]
+    pub fn sample_bytes(self, mean: usize) -> Builder {
+        Builder(self.0.sample_bytes(mean))
     }
 
     /// What hooks do when buffers are full; they wait by default.

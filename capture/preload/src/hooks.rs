@@ -1,12 +1,8 @@
-//! The interposed allocation functions.
-//!
-//! Each entry is a naked shell that hands the stack pointer and the frame pointer, as the caller left them, to the
-//! hook behind it as two more arguments and jumps there: nothing else on stable Rust sees the return address.
+//! What the interposed allocation functions do, but for objects that are passed over: [`crate::entries`].
 //!
 //! The order in time is what makes the trace true between threads: an allocation is recorded after the real function
 //! has returned, a free before the real function is called, so an address is never alive twice.
 
-use core::arch::naked_asm;
 use core::ffi::{c_int, c_void};
 use core::ptr;
 use core::sync::atomic::{AtomicUsize, Ordering};
@@ -15,81 +11,50 @@ use pagetrace::{Caller, Function};
 
 use crate::{real_functions as real, usable_size};
 
-macro_rules! entry {
-    ($name:ident($($argument:ident: $type:ty),*) -> $result:ty, $stack:literal, $frame:literal, $hook:path) => {
-        /// The C library's function of this name, recorded.
-        ///
-        /// # Safety
-        /// As the C library's function of this name.
-        #[unsafe(naked)]
-        #[unsafe(no_mangle)]
-        pub unsafe extern "C" fn $name($($argument: $type),*) -> $result {
-            naked_asm!(
-                // A handler that interrupts it here may walk the stack.
-                ".cfi_startproc",
-                concat!("mov ", $stack, ", rsp"),
-                concat!("mov ", $frame, ", rbp"),
-                "jmp {}",
-                ".cfi_endproc",
-                sym $hook,
-            )
-        }
-    };
-}
-
-entry!(malloc(_size: usize) -> *mut c_void, "rsi", "rdx", malloc_hook);
-entry!(calloc(_count: usize, _size: usize) -> *mut c_void, "rdx", "rcx", calloc_hook);
-entry!(realloc(_old: *mut c_void, _size: usize) -> *mut c_void, "rdx", "rcx", realloc_hook);
-entry!(reallocarray(_old: *mut c_void, _count: usize, _size: usize) -> *mut c_void, "rcx", "r8", reallocarray_hook);
-entry!(posix_memalign(_at: *mut *mut c_void, _align: usize, _size: usize) -> c_int, "rcx", "r8", posix_memalign_hook);
-entry!(aligned_alloc(_align: usize, _size: usize) -> *mut c_void, "rdx", "rcx", aligned_alloc_hook);
-entry!(memalign(_align: usize, _size: usize) -> *mut c_void, "rdx", "rcx", memalign_hook);
-entry!(valloc(_size: usize) -> *mut c_void, "rsi", "rdx", valloc_hook);
-entry!(pvalloc(_size: usize) -> *mut c_void, "rsi", "rdx", pvalloc_hook);
-
-/// free(3), recorded.
-///
-/// # Safety
-/// As free(3).
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn free(address: *mut c_void) {
+/// What free(3) does with an object that may be recorded.
+pub unsafe extern "C" fn free_hook(address: *mut c_void) {
     if address.is_null() || is_early(address) {
         return;
     }
     pagetrace::object_free(address as usize, Function::Plain);
     if let Some(real) = real::free() {
-        // SAFETY: the caller's promise is that of the real function.
+        // SAFETY: as the caller promised for the entry; so for all calls of real functions below.
         unsafe { real(address) }
     }
 }
 
-unsafe extern "C" fn malloc_hook(size: usize, stack: *const usize, frame: usize) -> *mut c_void {
+pub unsafe extern "C" fn malloc_hook(size: usize, stack: *const usize, frame: usize) -> *mut c_void {
     let Some(real) = real::malloc() else { return early_alloc(size) };
-    // SAFETY: as the caller promised for the entry; so for all calls of real functions below.
-    let address = unsafe { real(size) };
-    allocated(address, size, Function::Plain, stack, frame)
+    // SAFETY: see `free_hook`.
+    recorded(unsafe { real(size) }, size, Function::Plain, stack, frame)
 }
 
-unsafe extern "C" fn calloc_hook(count: usize, size: usize, stack: *const usize, frame: usize) -> *mut c_void {
+pub unsafe extern "C" fn calloc_hook(count: usize, size: usize, stack: *const usize, frame: usize) -> *mut c_void {
     // Early memory is zero from the start and never used twice.
     let Some(real) = real::calloc() else { return count.checked_mul(size).map_or(ptr::null_mut(), early_alloc) };
-    // SAFETY: see `malloc_hook`.
+    // SAFETY: see `free_hook`.
     let address = unsafe { real(count, size) };
-    allocated(address, count.wrapping_mul(size), Function::Calloc, stack, frame)
+    recorded(address, count.wrapping_mul(size), Function::Calloc, stack, frame)
 }
 
-unsafe extern "C" fn realloc_hook(old: *mut c_void, size: usize, stack: *const usize, frame: usize) -> *mut c_void {
+pub unsafe extern "C" fn realloc_hook(old: *mut c_void, size: usize, stack: *const usize, frame: usize) -> *mut c_void {
     if is_early(old) {
         return move_early(old, size, stack, frame);
     }
     let Some(real) = real::realloc() else { return early_alloc(size) };
-    let before = pagetrace::now();
-    // SAFETY: see `malloc_hook`.
+    let before = pagetrace::object_free_begins(old as usize);
+    // SAFETY: see `free_hook`.
     let new = unsafe { real(old, size) };
-    reallocated(before, old, new, size, stack, frame)
+    // A null result frees the old object only when nothing was asked for; otherwise the call failed and it lives on.
+    if new.is_null() && size != 0 {
+        before.failed();
+    } else {
+        before.happened(Function::Realloc);
+    }
+    recorded(new, size, Function::Realloc, stack, frame)
 }
 
-unsafe extern "C" fn reallocarray_hook(
+pub unsafe extern "C" fn reallocarray_hook(
     old: *mut c_void,
     count: usize,
     size: usize,
@@ -106,7 +71,7 @@ unsafe extern "C" fn reallocarray_hook(
     unsafe { realloc_hook(old, total, stack, frame) }
 }
 
-unsafe extern "C" fn posix_memalign_hook(
+pub unsafe extern "C" fn posix_memalign_hook(
     at: *mut *mut c_void,
     align: usize,
     size: usize,
@@ -114,7 +79,7 @@ unsafe extern "C" fn posix_memalign_hook(
     frame: usize,
 ) -> c_int {
     let Some(real) = real::posix_memalign() else { return libc::ENOMEM };
-    // SAFETY: see `malloc_hook`.
+    // SAFETY: see `free_hook`.
     let result = unsafe { real(at, align, size) };
     if result == 0 {
         // SAFETY: the real function has just written there.
@@ -123,32 +88,44 @@ unsafe extern "C" fn posix_memalign_hook(
     result
 }
 
-unsafe extern "C" fn aligned_alloc_hook(align: usize, size: usize, stack: *const usize, frame: usize) -> *mut c_void {
+pub unsafe extern "C" fn aligned_alloc_hook(
+    align: usize,
+    size: usize,
+    stack: *const usize,
+    frame: usize,
+) -> *mut c_void {
     let Some(real) = real::aligned_alloc() else { return ptr::null_mut() };
-    // SAFETY: see `malloc_hook`.
+    // SAFETY: see `free_hook`.
     allocated(unsafe { real(align, size) }, size, Function::Aligned, stack, frame)
 }
 
-unsafe extern "C" fn memalign_hook(align: usize, size: usize, stack: *const usize, frame: usize) -> *mut c_void {
+pub unsafe extern "C" fn memalign_hook(align: usize, size: usize, stack: *const usize, frame: usize) -> *mut c_void {
     let Some(real) = real::memalign() else { return ptr::null_mut() };
-    // SAFETY: see `malloc_hook`.
+    // SAFETY: see `free_hook`.
     allocated(unsafe { real(align, size) }, size, Function::Aligned, stack, frame)
 }
 
-unsafe extern "C" fn valloc_hook(size: usize, stack: *const usize, frame: usize) -> *mut c_void {
+pub unsafe extern "C" fn valloc_hook(size: usize, stack: *const usize, frame: usize) -> *mut c_void {
     let Some(real) = real::valloc() else { return ptr::null_mut() };
-    // SAFETY: see `malloc_hook`.
+    // SAFETY: see `free_hook`.
     allocated(unsafe { real(size) }, size, Function::Aligned, stack, frame)
 }
 
-unsafe extern "C" fn pvalloc_hook(size: usize, stack: *const usize, frame: usize) -> *mut c_void {
+pub unsafe extern "C" fn pvalloc_hook(size: usize, stack: *const usize, frame: usize) -> *mut c_void {
     let Some(real) = real::pvalloc() else { return ptr::null_mut() };
-    // SAFETY: see `malloc_hook`.
+    // SAFETY: see `free_hook`.
     allocated(unsafe { real(size) }, size, Function::Aligned, stack, frame)
 }
 
+/// What the real function has returned.
 #[inline]
 fn allocated(address: *mut c_void, size: usize, function: Function, stack: *const usize, frame: usize) -> *mut c_void {
+    if pagetrace::passes_over(size) { address } else { recorded(address, size, function, stack, frame) }
+}
+
+/// The same where it was not passed over.
+#[inline]
+fn recorded(address: *mut c_void, size: usize, function: Function, stack: *const usize, frame: usize) -> *mut c_void {
     if !address.is_null() && pagetrace::is_recording() {
         // SAFETY: the real allocator has just returned this address.
         let usable = unsafe { usable_size::of(address, size) };
@@ -158,22 +135,6 @@ fn allocated(address: *mut c_void, size: usize, function: Function, stack: *cons
         pagetrace::object_alloc(address as usize, size, usable, function, caller);
     }
     address
-}
-
-#[inline]
-fn reallocated(
-    before: pagetrace::Ticks,
-    old: *mut c_void,
-    new: *mut c_void,
-    size: usize,
-    stack: *const usize,
-    frame: usize,
-) -> *mut c_void {
-    // A null result frees the old object only when nothing was asked for; otherwise the call failed and it lives on.
-    if !old.is_null() && (!new.is_null() || size == 0) {
-        pagetrace::object_free_at(before, old as usize, Function::Realloc);
-    }
-    allocated(new, size, Function::Realloc, stack, frame)
 }
 
 /// Memory for requests that come while the real functions are being looked up. It is never given back.
@@ -187,7 +148,8 @@ struct EarlyMemory(core::cell::UnsafeCell<[u8; EARLY_BYTES]>);
 unsafe impl Sync for EarlyMemory {}
 
 static EARLY: EarlyMemory = EarlyMemory(core::cell::UnsafeCell::new([0; EARLY_BYTES]));
-static EARLY_USED: AtomicUsize = AtomicUsize::new(0);
+/// Bytes of it that were handed out.
+pub static EARLY_USED: AtomicUsize = AtomicUsize::new(0);
 
 #[cold]
 fn early_alloc(size: usize) -> *mut c_void {

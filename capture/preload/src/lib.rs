@@ -7,6 +7,7 @@ mod real_functions;
 
 mod usable_size;
 
+mod entries;
 mod hooks;
 
 mod threads;

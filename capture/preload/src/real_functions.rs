@@ -7,8 +7,10 @@ use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 macro_rules! real {
     ($($(#[$doc:meta])* $field:ident = $symbol:literal: $type:ty;)*) => {
-        struct Addresses { $($field: AtomicUsize,)* }
-        static ADDRESSES: Addresses = Addresses { $($field: AtomicUsize::new(0),)* };
+        /// The functions' addresses, 0 where they are not known.
+        pub struct Addresses { $(pub $field: AtomicUsize,)* }
+        /// See there.
+        pub static ADDRESSES: Addresses = Addresses { $($field: AtomicUsize::new(0),)* };
 
         /// Looks all functions up. Called once before any other thread exists, and by hooks that come earlier.
         pub fn look_up() {

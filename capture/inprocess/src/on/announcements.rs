@@ -4,13 +4,15 @@
 use core::sync::atomic::Ordering;
 
 use pagetrace_format::record_chunk::{ModuleRef, ProcessRef, RecordChunk};
-use pagetrace_format::records::{End, EndStatus, Gap, Loss, LossReason, ProcessEnd, ProcessOrigin, TracerMemory};
+use pagetrace_format::records::{
+    End, EndStatus, Gap, Loss, LossReason, ProcessEnd, ProcessOrigin, Sampling, TracerMemory,
+};
 use pagetrace_format::session::{ProcessSlot, Session, slot_state};
 use pagetrace_format::{Address, ProcessId, StackId, TraceNanos};
 
 use super::process::{INHERITED, PROCESS, lifecycle};
 use super::scratch::Scratch;
-use super::{buckets, call_stack, drain, figures, go_buffers, modules, tick_line, trace_file};
+use super::{buckets, call_stack, drain, figures, go_buffers, modules, sampling, tick_line, trace_file};
 use crate::sys;
 
 const OBJECTS_MISSED: &str = "objects of allocators that the tracer is not linked into, and what came before its start";
@@ -56,10 +58,12 @@ pub fn end(scratch: &mut Scratch) {
     write(scratch, |chunk| chunk.end(&end));
 }
 
-/// Writes the sources of a recording that begins.
+/// Writes the sources of a recording that begins, and whether objects are sampled.
 pub fn sources(scratch: &mut Scratch, snapshots: bool) {
     write(scratch, |chunk| {
-        chunk.source("linked tracer", true, OBJECTS_MISSED)
+        let sampling = sampling::mean_bytes().map(|mean_bytes| Sampling { mean_bytes });
+        sampling.is_none_or(|sampling| chunk.sampling(&sampling))
+            && chunk.source("linked tracer", true, OBJECTS_MISSED)
             && chunk.source("residency scans", snapshots, if snapshots { SNAPSHOTS_MISSED } else { "switched off" })
     });
 }

@@ -8,7 +8,7 @@ use pagetrace_format::session::{
 };
 
 use super::process::{INHERITED, PROCESS, active, lifecycle};
-use super::{call_stack, marks, stack_table, thread_state, write_handover};
+use super::{call_stack, marks, sampling, stack_table, thread_state, write_handover};
 use crate::sys;
 
 /// Remembers where the real malloc is.
@@ -143,10 +143,12 @@ pub fn join(session: Session, forked_from: u32) -> Option<()> {
     if forked_from != 0 {
         marks::forget_in_child();
         call_stack::open_in_child();
+        sampling::begin_in_child();
     }
     thread_state::current().buffer.forget_process();
     thread_state::current().object_ids.set((0, 0));
     let table = fresh_stack_table()?;
+    sampling::begin(header.sample_bytes.load(Ordering::Relaxed))?;
     let claimed = (0..session.layout().process_slots).find_map(|index| {
         let slot = session.slot(index)?;
         let change =
@@ -178,6 +180,7 @@ pub fn join(session: Session, forked_from: u32) -> Option<()> {
     let ranges = [
         (base, base + session.layout().total_bytes() as u64),
         (table as u64, table as u64 + stack_table::BYTES as u64),
+        sampling::SAMPLED.memory(),
     ];
     for (range, (start, end)) in slot.tracer_ranges.iter().zip(ranges) {
         range[0].store(start, Ordering::Relaxed);

@@ -3,7 +3,7 @@
 use core::sync::atomic::{AtomicU32, Ordering};
 use std::sync::Once;
 
-use pagetrace_format::header::{FileHeader, Origin, VERSION};
+use pagetrace_format::header::{FileHeader, Origin, VERSION, VERSION_SAMPLED};
 use pagetrace_format::session::{Session, when_full, writer};
 use pagetrace_format::units::{PageShift, TraceNanos};
 
@@ -15,7 +15,7 @@ use super::switch_lock::SwitchLock;
 use super::thread_state::{self, busy};
 use super::{
     OBJECTS, SHARED_BUFFER, announcements, attach, call_stack, catch_up, drain, flusher, fork_hooks, go_buffers, marks,
-    modules, own_session, page_sets, self_snapshot, tick_line, trace_file, watches, writes,
+    modules, own_session, page_sets, sampling, self_snapshot, tick_line, trace_file, watches, writes,
 };
 use crate::error::Error;
 use crate::recording::{Off, State, TraceFormat, WhenFull};
@@ -48,6 +48,8 @@ pub fn init(builder: Builder) -> Result<(), Error> {
     header.writer.store(writer::PROGRAMS, Ordering::Relaxed);
     let full = if builder.when_full == WhenFull::Lose { when_full::LOSE } else { when_full::WAIT };
     header.when_full.store(full, Ordering::Relaxed);
+    let sample_bytes = if builder.format == TraceFormat::Native { builder.sample_bytes } else { 1 };
+    header.sample_bytes.store(sample_bytes, Ordering::Relaxed);
     header.recording.store(1, Ordering::Relaxed);
     tick_line::begin(header, tick_line::best_clock());
     INHERITED.table.store(builder.live_table && builder.format == TraceFormat::Native, Ordering::Relaxed);
@@ -292,7 +294,7 @@ fn begin_trace(page_shift: u32, scratch: &mut Scratch, snapshots: bool) {
         return;
     }
     let header = FileHeader {
-        version: VERSION,
+        version: if sampling::is_on() { VERSION_SAMPLED } else { VERSION },
         page_shift: PageShift::new(page_shift as u8).unwrap_or(PageShift::KIB_4),
         origin: Origin::Recorded,
         start: TraceNanos(sys::monotonic_ns()),

@@ -301,7 +301,8 @@ pub enum NotWritten {
     Lost,
 }
 
-fn count_lost(epoch: u32) -> NotWritten {
+/// Counts an event for which there was no room, unless recording has gone off since the epoch.
+pub fn count_lost(epoch: u32) -> NotWritten {
     if PROCESS.active() != epoch {
         return NotWritten::Off;
     }

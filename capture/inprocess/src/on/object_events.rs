@@ -8,10 +8,11 @@ use core::sync::atomic::Ordering;
 use pagetrace_format::event::kind_number;
 use pagetrace_format::{Address, ObjectAlloc, ObjectFree, ObjectFunction, ObjectId, StackId, encode};
 
-use super::event_buffer::{Entered, Identity, NotWritten};
+use super::event_buffer::{self, Entered, Identity, NotWritten};
 use super::object_table::Removed;
 use super::process::PROCESS;
 use super::recursion_guard::RecursionGuard;
+use super::sampling::{self, SAMPLED};
 use super::stack_table::{self, Place};
 use super::{OBJECTS, call_stack, object_ids};
 use crate::hooks::{Caller, Function};
@@ -30,6 +31,12 @@ pub enum Site {
 pub fn alloc(address: usize, size: usize, usable: usize, function: Function, site: Site) {
     let tick = PROCESS.tick();
     let Some(guard) = RecursionGuard::enter() else { return };
+    // Before its event, so that its free is known for one whenever it comes.
+    let is_sampled = sampling::is_on();
+    if is_sampled && !SAMPLED.insert(address) {
+        event_buffer::count_lost(PROCESS.active());
+        return;
+    }
     let mut object = ObjectAlloc {
         address: Address(address as u64),
         size: size as u64,
@@ -43,16 +50,21 @@ pub fn alloc(address: usize, size: usize, usable: usize, function: Function, sit
     }
     let buffer = &guard.thread().buffer;
     // One that is not written has been counted, or recording is off.
-    let Ok(mut entered) = buffer.enter(Identity::of_thread) else { return };
-    object.stack = StackId(match site {
-        Site::Bucket(bucket) => bucket,
-        Site::Stack(caller) => {
-            let stack = call_stack::take(&guard, caller);
-            stack_table::id_of(&mut Place::Buffer(&mut entered), &stack)
+    let written = buffer.enter(Identity::of_thread).and_then(|mut entered| {
+        object.stack = StackId(match site {
+            Site::Bucket(bucket) => bucket,
+            Site::Stack(caller) => {
+                let stack = call_stack::take(&guard, caller);
+                stack_table::id_of(&mut Place::Buffer(&mut entered), &stack)
+            }
+        });
+        match buffer.wants(kind_number::OBJECT_ALLOC) {
+            true => entered.append(tick, |ticks| encode::object_alloc(ticks, &object)),
+            false => Ok(()),
         }
     });
-    if buffer.wants(kind_number::OBJECT_ALLOC) {
-        let _ = entered.append(tick, |ticks| encode::object_alloc(ticks, &object));
+    if is_sampled && written.is_err() {
+        SAMPLED.remove(address);
     }
 }
 
@@ -102,6 +114,10 @@ fn alloc_in_table(guard: &RecursionGuard, tick: u64, mut object: ObjectAlloc, si
 /// An object dies.
 #[inline(always)]
 pub fn free(tick: u64, address: usize, function: Function) {
+    // Also where its event is lost: the address is another object's next.
+    if sampling::is_on() && !SAMPLED.remove(address) {
+        return;
+    }
     let Some(guard) = RecursionGuard::enter() else { return };
     if PROCESS.has_table() {
         free_in_table(&guard, tick, address, function);
@@ -161,24 +177,38 @@ pub struct PendingFree {
     tick: u64,
     address: usize,
     removed: Option<Removed>,
+    /// Whether it was among the sampled objects.
+    was_sampled: bool,
 }
 
 impl PendingFree {
     /// Of nothing that is traced.
     #[inline]
     pub const fn nothing() -> PendingFree {
-        PendingFree { tick: 0, address: 0, removed: None }
+        PendingFree { tick: 0, address: 0, removed: None, was_sampled: false }
+    }
+
+    /// Of an object whose death is of no interest.
+    pub fn unrecorded(address: usize) -> PendingFree {
+        let was_sampled = sampling::is_on() && SAMPLED.remove(address);
+        PendingFree { address, was_sampled, ..PendingFree::nothing() }
     }
 
     /// Takes the object out of the table, since another may be at its address before the allocator returns.
     #[inline]
     pub fn begin(address: usize) -> PendingFree {
-        let tick = PROCESS.tick();
-        if !PROCESS.has_table() {
-            return PendingFree { tick, address, removed: None };
+        let was_sampled = sampling::is_on();
+        if was_sampled && !SAMPLED.remove(address) {
+            return PendingFree::nothing();
         }
-        let Some(_guard) = RecursionGuard::enter() else { return PendingFree::nothing() };
-        PendingFree { tick, address, removed: take_out(address) }
+        let pending = PendingFree { tick: PROCESS.tick(), address, removed: None, was_sampled };
+        if !PROCESS.has_table() {
+            return pending;
+        }
+        match RecursionGuard::enter() {
+            Some(_guard) => PendingFree { removed: take_out(address), ..pending },
+            None => PendingFree { tick: 0, ..pending },
+        }
     }
 
     /// The object has died.
@@ -196,6 +226,10 @@ impl PendingFree {
     /// It lives on.
     #[inline]
     pub fn failed(self) {
+        if self.was_sampled {
+            // There was room a moment ago; where another took it, the object's death will not be known.
+            SAMPLED.insert(self.address);
+        }
         let Some(removed) = self.removed else { return };
         let Some(_guard) = RecursionGuard::enter() else { return };
         let entry = removed.entry;

@@ -125,6 +125,9 @@ pub struct Inherited {
     pub buffers: AtomicU32,
 }
 
+/// Of [`Process::active`], for assembly.
+pub const ACTIVE_OFFSET: usize = core::mem::offset_of!(Process, active);
+
 impl Process {
     const fn new() -> Process {
         Process {

@@ -36,6 +36,7 @@ pub struct Builder {
     pub args: bool,
     pub start_off: bool,
     pub writes: Option<WriteTracking>,
+    pub sample_bytes: u64,
 }
 
 impl Builder {
@@ -52,6 +53,7 @@ impl Builder {
             args: true,
             start_off: false,
             writes: None,
+            sample_bytes: 1,
         }
     }
 
@@ -90,6 +92,8 @@ impl Builder {
                 ("snapshots", "yes" | "no") => builder.snapshots(value == "yes"),
                 ("args", "yes" | "no") => builder.args(value == "yes"),
                 ("table" | "snapshots" | "args", _) => return Err(refused("yes or no behind the =")),
+                ("sample", bytes) => builder
+                    .sample_bytes(bytes_of(bytes).ok_or_else(|| refused("bytes with K, M or G, as in sample=512K"))?),
                 ("off", "") => builder.start_off(true),
                 ("writes", "") => builder.track_writes(WriteTracking::all_writable()),
                 ("writes", time) => builder.track_writes(
@@ -98,7 +102,7 @@ impl Builder {
                 ),
                 _ => {
                     return Err(refused(
-                        "one of format=, page_size=, interval=, buffer=, full=, table=, snapshots=, args=, writes, off",
+                        "one of format=, page_size=, interval=, buffer=, full=, table=, snapshots=, args=, writes, sample=, off",
                     ));
                 }
             })
@@ -143,6 +147,10 @@ impl Builder {
 
     pub fn track_writes(self, what: WriteTracking) -> Builder {
         Builder { writes: Some(what), ..self }
+    }
+
+    pub fn sample_bytes(self, mean: usize) -> Builder {
+        Builder { sample_bytes: mean as u64, ..self }
     }
 
     pub fn init(self) -> Result<(), Error> {

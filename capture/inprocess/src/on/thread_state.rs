@@ -23,6 +23,13 @@ pub struct ThreadState {
     pub last_walk: Cell<*const LastWalk>,
     /// What it said that it is at, null before it said anything.
     pub tasks: Cell<*const TaskLog>,
+    /// Where objects are sampled: the number, from 1, of the byte of those that it is to allocate that the next sample lies
+    /// on; 0 for none.
+    pub gap: Cell<u64>,
+    /// The mean that the distance was drawn with.
+    pub gap_mean: Cell<u64>,
+    /// The state of its random numbers, 0 before the first.
+    pub random: Cell<u64>,
 }
 
 /// What [`ThreadState::busy`] is besides, in bits that no address of a stack has; 0 for free.
