@@ -80,6 +80,8 @@ pub use timeline::Timeline;
 pub mod process_timeline;
 pub use process_timeline::{AccessTimeline, KernelTimeline};
 
+pub use estimates::Estimate;
+
 mod error;
 pub use error::ReplayError;
 
@@ -92,6 +94,7 @@ mod births;
 mod copies;
 mod defects;
 mod early_frees;
+mod estimates;
 mod intervals;
 mod kernel_states;
 mod late_births;

@@ -7,8 +7,8 @@ use std::ops::Range;
 use hashbrown::HashMap;
 use pagetrace_format::expansion::raw_bytes_of;
 use pagetrace_format::records::{
-    Bucket, End, Gap, Loss, Machine, MappedFile, Module, Process, ProcessEnd, ProcessOrigin, Record, Source, Stack,
-    StackEnd, StackFrames, StackNode, Stream, Symbol, TracerMemory,
+    Bucket, End, Gap, Loss, Machine, MappedFile, Module, Process, ProcessEnd, ProcessOrigin, Record, Sampling, Source,
+    Stack, StackEnd, StackFrames, StackNode, Stream, Symbol, TracerMemory,
 };
 use pagetrace_format::snapshot::{ResidencySource, SnapshotReason};
 use pagetrace_format::{Address, ChunkKind, FileId, PageShift, ProcessId, StackId, StreamId, Trace, TraceNanos};
@@ -40,6 +40,8 @@ pub struct Metadata {
     pub gaps: Vec<Gap>,
     /// How the machine hands out memory, `None` where the trace does not say.
     pub machine: Option<Machine>,
+    /// How objects were sampled, `None` where all of them are in the trace.
+    pub sampling: Option<Sampling>,
     /// The end record, `None` in a trace that was cut.
     pub end: Option<End>,
     /// Snapshots in order of time.
@@ -205,6 +207,7 @@ impl Metadata {
             Record::Loss(loss) => self.losses.push(loss),
             Record::Source(source) => self.sources.push(source),
             Record::TracerMemory(memory) => self.tracer_memory.push(memory),
+            Record::Sampling(sampling) => self.sampling = Some(sampling),
             Record::Machine(machine) => self.machine = Some(machine),
             Record::MappedFile(file) => {
                 if file.inode != 0 {

@@ -6,6 +6,7 @@ use hashbrown::HashMap;
 use pagetrace_format::{Address, ProcessId, StackId};
 
 use crate::early_frees::EarlyFrees;
+use crate::estimates::{SamplingRate, Sum};
 use crate::late_births::LateBirths;
 use crate::merged_event::MergedEvent;
 use crate::object_map::ObjectMap;
@@ -45,6 +46,13 @@ pub(crate) struct SiteTotals {
     pub(crate) freed_old: u64,
     /// Live objects by the part in which they were born, and their bytes. Modulo 2⁶⁴, as what is taken away was added.
     pub(crate) live: [Survivors; PARTS],
+}
+
+/// What a site allocated, over all objects where they are sampled.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Allocated {
+    pub(crate) objects: Sum,
+    pub(crate) bytes: Sum,
 }
 
 /// Live objects of one part of a process's life.
@@ -116,6 +124,10 @@ pub(crate) struct ObjectTable {
     recent_sites: Vec<(StackId, u32)>,
     early_frees: EarlyFrees,
     late_births: LateBirths,
+    rate: SamplingRate,
+    /// What sites allocated, in their order, and how many objects died, where objects are sampled.
+    allocated: Vec<Allocated>,
+    died: Sum,
     /// Whether a gap may hide what is freed now.
     after_gap: bool,
     /// The part of the process's life that it is in.
@@ -164,6 +176,11 @@ impl Packed {
 }
 
 impl ObjectTable {
+    /// Without objects.
+    pub(crate) fn new(rate: SamplingRate) -> ObjectTable {
+        ObjectTable { rate, ..ObjectTable::default() }
+    }
+
     /// A copy for a forked child: the same live objects with their sites, nothing counted yet.
     pub(crate) fn inherited(&self) -> ObjectTable {
         // What it is born with is of the first part of its own life.
@@ -180,7 +197,7 @@ impl ObjectTable {
             *object = born_now(*object);
             sites[object.site as usize].add(object);
         }
-        ObjectTable { live, unpacked, sites, after_gap: self.after_gap, ..ObjectTable::default() }
+        ObjectTable { live, unpacked, sites, after_gap: self.after_gap, ..ObjectTable::new(self.rate) }
     }
 
     /// The recording was off and does not say what became of the objects: none is known to live.
@@ -205,12 +222,18 @@ impl ObjectTable {
         site.allocated_bytes = site.allocated_bytes.saturating_add(alloc.size);
         let object = Object { size: alloc.size, usable: alloc.usable, site: index, born: self.part };
         site.add(&object);
+        if self.rate.is_sampled() {
+            self.add_sampled(&object);
+        }
         let packed = Packed::new(object);
         let before = self.live.insert(alloc.address.0, packed);
         let replaced = before.map(|before| self.unpack(alloc.address.0, before));
         if let Some(replaced) = &replaced {
             self.totals.replaced += 1;
             let died_young = self.sites[replaced.site as usize].remove(replaced, self.part);
+            if self.rate.is_sampled() {
+                self.died.add(1, self.rate.chance(replaced.size));
+            }
             self.late_births.add(alloc, *replaced, died_young);
         }
         if packed == Packed::ELSEWHERE {
@@ -237,7 +260,12 @@ impl ObjectTable {
     pub(crate) fn free(&mut self, free: &MergedEvent) -> Option<Object> {
         let object = self.live.remove(free.address.0).map(|packed| self.unpack(free.address.0, packed));
         match &object {
-            Some(object) => drop(self.sites[object.site as usize].remove(object, self.part)),
+            Some(object) => {
+                self.sites[object.site as usize].remove(object, self.part);
+                if self.rate.is_sampled() {
+                    self.died.add(1, self.rate.chance(object.size));
+                }
+            }
             None => {
                 *self.unknown_frees() += 1;
                 self.early_frees.add(free);
@@ -258,12 +286,54 @@ impl ObjectTable {
         let (object, died_young) = self.late_births.take(free)?;
         self.totals.replaced = self.totals.replaced.saturating_sub(1);
         self.sites[object.site as usize].bring_back(&object, died_young);
+        self.died.take_back(1, self.rate.chance(object.size));
         let packed = Packed::new(object);
         self.live.insert(free.address.0, packed);
         if packed == Packed::ELSEWHERE {
             self.unpacked.insert(free.address.0, object);
         }
         Some(object)
+    }
+
+    #[cold]
+    fn add_sampled(&mut self, object: &Object) {
+        let place = object.site as usize;
+        self.allocated.resize_with(self.allocated.len().max(place + 1), Allocated::default);
+        let chance = self.rate.chance(object.size);
+        self.allocated[place].objects.add(1, chance);
+        self.allocated[place].bytes.add(object.size, chance);
+    }
+
+    /// How objects are sampled.
+    pub(crate) fn rate(&self) -> SamplingRate {
+        self.rate
+    }
+
+    /// What a site allocated.
+    pub(crate) fn allocated(&self, site: usize) -> Allocated {
+        let SiteTotals { allocated, allocated_bytes, .. } = self.sites[site];
+        let exact = Allocated { objects: Sum::exact(allocated), bytes: Sum::exact(allocated_bytes) };
+        self.allocated.get(site).copied().filter(|_| self.rate.is_sampled()).unwrap_or(exact)
+    }
+
+    /// How many objects died.
+    pub(crate) fn died(&self) -> Sum {
+        match self.rate.is_sampled() {
+            true => self.died,
+            false => Sum::exact(self.sites.iter().map(|site| site.freed_young + site.freed_old).sum()),
+        }
+    }
+
+    /// Objects that each site holds, and their bytes, in the order of sites.
+    pub(crate) fn live_by_site(&self) -> Vec<(Sum, Sum)> {
+        let mut all = vec![(Sum::default(), Sum::default()); self.sites.len()];
+        for (_, object) in self.live() {
+            let (objects, bytes) = &mut all[object.site as usize];
+            let chance = self.rate.chance(object.size);
+            objects.add(1, chance);
+            bytes.add(object.size, chance);
+        }
+        all
     }
 
     #[inline]

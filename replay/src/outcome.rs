@@ -11,13 +11,16 @@ use pagetrace_format::snapshot::{Snapshot, SnapshotReason};
 
 use crate::analyses::leaks::leaks;
 use crate::analyses::residency::{KnownRanges, explain};
+use crate::estimates::Sum;
 use crate::intervals::Intervals;
 use crate::metadata::{Metadata, ProcessInfo};
-use crate::objects::{ObjectTotals, SiteId};
+use crate::objects::{Allocated, ObjectTotals, SiteId};
 use crate::page_events::PageEvents;
 use crate::page_writes::PageWrites;
 use crate::process_state::ProcessState;
-use crate::results::{Leak, MomentRule, ObjectState, ReplayedProcess, RssState, ShownMoment, Site};
+use crate::results::{
+    Leak, MomentRule, ObjectState, ReplayedProcess, RssState, SampledObjects, SampledSite, ShownMoment, Site,
+};
 use crate::stack_shares::StackShares;
 
 /// The result of one process in the making.
@@ -32,37 +35,30 @@ pub(crate) struct Outcome {
     totals: ObjectTotals,
     site_totals: HashMap<SiteId, Allocated>,
     /// Objects that were freed, or replaced by another one.
-    died: u64,
+    died: Sum,
     inherited: u64,
     leaks: Vec<Leak>,
     /// Its objects of before a checkpoint whose sites are not kept.
     dropped_stacks: StackShares,
     /// What those sites allocated: objects, bytes, and objects that died.
-    dropped_sums: [u64; 3],
+    dropped_sums: [Sum; 3],
 }
 
 /// Live objects at the shown moment.
 #[derive(Debug, Default)]
 struct Shown {
-    live: u64,
-    live_bytes: u64,
-    live_usable_bytes: u64,
-    live_chunk_bytes: Option<u64>,
+    live: Sum,
+    live_bytes: Sum,
+    live_usable_bytes: Sum,
+    live_chunk_bytes: Option<Sum>,
     sites: HashMap<SiteId, LiveOfSite>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 struct LiveOfSite {
-    objects: u64,
-    bytes: u64,
-    usable_bytes: u64,
-}
-
-/// What a site allocated in the whole trace.
-#[derive(Clone, Copy, Debug, Default)]
-struct Allocated {
-    objects: u64,
-    bytes: u64,
+    objects: Sum,
+    bytes: Sum,
+    usable_bytes: Sum,
 }
 
 impl Outcome {
@@ -83,11 +79,11 @@ impl Outcome {
             pinned: HashMap::new(),
             totals: ObjectTotals::default(),
             site_totals: HashMap::new(),
-            died: 0,
+            died: Sum::default(),
             inherited: 0,
             leaks: Vec::new(),
             dropped_stacks: StackShares::default(),
-            dropped_sums: [0; 3],
+            dropped_sums: [Sum::default(); 3],
         }
     }
 
@@ -98,17 +94,19 @@ impl Outcome {
         }
         let mut shown = Shown::default();
         if let Some(state) = state {
-            let mut chunk_bytes = 0_u64;
+            let mut chunk_bytes = Sum::default();
+            let rate = state.objects.rate();
             for (_, object) in state.objects.live() {
-                shown.live += 1;
-                shown.live_bytes = shown.live_bytes.saturating_add(object.size);
-                shown.live_usable_bytes = shown.live_usable_bytes.saturating_add(object.usable);
+                let chance = rate.chance(object.size);
+                shown.live.add(1, chance);
+                shown.live_bytes.add(object.size, chance);
+                shown.live_usable_bytes.add(object.usable, chance);
                 let header = state.header_bytes(object.usable).unwrap_or(0);
-                chunk_bytes = chunk_bytes.saturating_add(object.usable).saturating_add(header);
+                chunk_bytes.add(object.usable.saturating_add(header), chance);
                 let site = shown.sites.entry(state.objects.sites[object.site as usize].id).or_default();
-                site.objects += 1;
-                site.bytes = site.bytes.saturating_add(object.size);
-                site.usable_bytes = site.usable_bytes.saturating_add(object.usable);
+                site.objects.add(1, chance);
+                site.bytes.add(object.size, chance);
+                site.usable_bytes.add(object.usable, chance);
             }
             shown.live_chunk_bytes = state.is_glibc().then_some(chunk_bytes);
         }
@@ -137,18 +135,19 @@ impl Outcome {
 
     /// Adds the counts of a state that goes away.
     pub(crate) fn take_totals(&mut self, info: &ProcessInfo, state: &ProcessState) {
-        self.leaks = leaks(&state.objects.sites, info.last.0.saturating_sub(info.process.start.0));
+        self.leaks = leaks(&state.objects, info.last.0.saturating_sub(info.process.start.0));
         let ObjectTotals { unknown_frees, unknown_frees_after_gap, replaced, forgotten } = state.objects.totals;
         self.totals.unknown_frees += unknown_frees;
         self.totals.unknown_frees_after_gap += unknown_frees_after_gap;
         self.totals.replaced += replaced;
         self.totals.forgotten += forgotten;
-        for site in &state.objects.sites {
+        for (place, site) in state.objects.sites.iter().enumerate() {
+            let Allocated { objects, bytes } = state.objects.allocated(place);
             let all = self.site_totals.entry(site.id).or_default();
-            all.objects += site.allocated;
-            all.bytes = all.bytes.saturating_add(site.allocated_bytes);
-            self.died += site.freed_young + site.freed_old;
+            all.objects += objects;
+            all.bytes += bytes;
         }
+        self.died += state.objects.died();
         self.inherited += state.inherited;
     }
 
@@ -176,17 +175,26 @@ impl Outcome {
         });
         let shown = self.shown.unwrap_or_default();
         let ObjectTotals { unknown_frees, unknown_frees_after_gap, replaced, forgotten } = self.totals;
-        let freed = died - replaced;
-        let events = allocated + unknown_frees + unknown_frees_after_gap;
+        let freed = died.estimate().value.saturating_sub(replaced);
+        let events = allocated.seen + unknown_frees + unknown_frees_after_gap;
         let seen = events + self.inherited > 0 || info.process.malloc.0 != 0;
         let objects = ObjectState {
-            live: shown.live,
-            live_bytes: shown.live_bytes,
-            live_usable_bytes: shown.live_usable_bytes,
-            live_chunk_bytes: shown.live_chunk_bytes,
-            allocated,
-            allocated_bytes,
+            live: shown.live.estimate().value,
+            live_bytes: shown.live_bytes.estimate().value,
+            live_usable_bytes: shown.live_usable_bytes.estimate().value,
+            live_chunk_bytes: shown.live_chunk_bytes.map(|sum| sum.estimate().value),
+            allocated: allocated.estimate().value,
+            allocated_bytes: allocated_bytes.estimate().value,
             freed,
+            sampled: metadata.sampling.map(|_| SampledObjects {
+                live_samples: shown.live.seen,
+                live_error: shown.live.estimate().error,
+                live_bytes_error: shown.live_bytes.estimate().error,
+                live_usable_bytes_error: shown.live_usable_bytes.estimate().error,
+                allocated_error: allocated.estimate().error,
+                allocated_bytes_error: allocated_bytes.estimate().error,
+                freed_error: died.estimate().error,
+            }),
             unknown_frees,
             unknown_frees_after_gap,
             replaced,
@@ -229,17 +237,28 @@ impl Outcome {
             pinned_bytes: 0,
             allocated: 0,
             allocated_bytes: 0,
+            sampled: metadata.sampling.map(|_| SampledSite::default()),
         };
         for (&id, live) in self.shown.iter().flat_map(|shown| &shown.sites) {
             let site = sites.entry(id).or_insert_with(|| new(id));
-            (site.live, site.live_bytes, site.live_usable_bytes) = (live.objects, live.bytes, live.usable_bytes);
+            let (objects, bytes) = (live.objects.estimate(), live.bytes.estimate());
+            (site.live, site.live_bytes) = (objects.value, bytes.value);
+            site.live_usable_bytes = live.usable_bytes.estimate().value;
+            if let Some(sampled) = &mut site.sampled {
+                sampled.live_samples = live.objects.seen;
+                (sampled.live_error, sampled.live_bytes_error) = (objects.error, bytes.error);
+            }
         }
         for (&id, &pinned) in &self.pinned {
             sites.entry(id).or_insert_with(|| new(id)).pinned_bytes = pinned;
         }
-        for (&id, totals) in self.site_totals.iter().filter(|(_, totals)| totals.objects > 0) {
+        for (&id, totals) in self.site_totals.iter().filter(|(_, totals)| totals.objects.seen > 0) {
             let site = sites.entry(id).or_insert_with(|| new(id));
-            (site.allocated, site.allocated_bytes) = (totals.objects, totals.bytes);
+            let (objects, bytes) = (totals.objects.estimate(), totals.bytes.estimate());
+            (site.allocated, site.allocated_bytes) = (objects.value, bytes.value);
+            if let Some(sampled) = &mut site.sampled {
+                (sampled.allocated_error, sampled.allocated_bytes_error) = (objects.error, bytes.error);
+            }
         }
         let mut sites: Vec<Site> = sites.into_values().collect();
         sites.sort_unstable_by_key(|it| (Reverse(it.live_bytes), Reverse(it.pinned_bytes), it.id));

@@ -5,6 +5,7 @@ use pagetrace_format::snapshot::Snapshot;
 use pagetrace_format::{Address, PageShift, ProcessId};
 
 use crate::analyses::owners::{allocator_of, can_hold_objects, mapping_of, pages_of};
+use crate::estimates::SamplingRate;
 use crate::intervals::Intervals;
 use crate::merged_event::MergedEvent;
 use crate::metadata::Metadata;
@@ -40,7 +41,7 @@ impl ProcessState {
         ProcessState {
             id,
             malloc,
-            objects: ObjectTable::default(),
+            objects: ObjectTable::new(SamplingRate::new(metadata.sampling.map(|it| it.mean_bytes))),
             pages: PageTable::new(kernel_shift),
             page_states: PageStates::new(trace_shift, metadata.payload_bytes),
             inherited: 0,

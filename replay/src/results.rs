@@ -13,10 +13,14 @@ use crate::metadata::Metadata;
 use crate::objects::SiteId;
 
 mod allocator;
+mod rss_classes;
+mod sampled;
 use crate::page_events::PageEvents;
 use crate::page_writes::PageWrites;
 use crate::stack_shares::StackShares;
 pub use allocator::{AllocatorKind, AllocatorState, HeapKind, HeapState};
+pub use rss_classes::RssClasses;
+pub use sampled::{SampledObjects, SampledSite};
 
 /// Everything that one pass over a trace found.
 #[derive(Clone, Debug)]
@@ -259,6 +263,9 @@ pub struct ObjectState {
     pub forgotten: u64,
     /// Objects that the process was born with, by fork.
     pub inherited: u64,
+    /// Where objects are sampled: the figures above are estimates then, but for those of frees that were not known, of replaced,
+    /// forgotten and inherited objects, which count what is in the trace.
+    pub sampled: Option<SampledObjects>,
 }
 
 /// A site whose objects came steadily through the process's life and stayed, at the process's end.
@@ -268,6 +275,8 @@ pub struct Leak {
     pub site: SiteId,
     /// Live bytes as asked for.
     pub bytes: u64,
+    /// The standard error of these, where objects are sampled. Then the counts of freed ones below are of samples.
+    pub bytes_error: Option<u64>,
     /// Live objects.
     pub objects: u64,
     /// The oldest of them is at least so old, in nanoseconds.
@@ -307,6 +316,8 @@ pub struct Site {
     pub allocated: u64,
     /// Bytes asked for in the whole trace.
     pub allocated_bytes: u64,
+    /// Where objects are sampled: the figures above are estimates then, and pinned bytes are not known.
+    pub sampled: Option<SampledSite>,
 }
 
 /// A frame of a stack.
@@ -349,6 +360,8 @@ pub struct Explanation {
     pub allocator_bytes: u64,
     /// Those of them without evidence of what they hold.
     pub allocator_unexplained_bytes: u64,
+    /// Where objects are sampled, the standard error of the live objects' bytes, and so of the class that has the rest.
+    pub live_error: Option<u64>,
     /// Resident pages with live bytes on at most a quarter of them.
     pub sparse_pages: u64,
     /// Bytes in swap, by the residency scan.
@@ -371,70 +384,12 @@ impl Explanation {
         (rss > 0).then(|| (1.0 - self.classes.unexplained.unsigned_abs() as f64 / rss as f64).max(0.0))
     }
 
-    /// The same over the allocator's pages alone; `None` where none are resident.
+    /// The same over the allocator's pages alone; `None` where none are resident, and where objects are sampled: what lies on
+    /// each page is not known then.
     #[must_use]
     pub fn allocator_explained_fraction(&self) -> Option<f64> {
         let all = self.allocator_bytes;
-        (all > 0).then(|| 1.0 - self.allocator_unexplained_bytes as f64 / all as f64)
-    }
-}
-
-/// Resident bytes by class. Their sum is the kernel's RSS.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RssClasses {
-    /// Usable bytes of live objects on resident pages.
-    pub live_objects: i64,
-    /// The rest of pages with live objects that are not sparse.
-    pub slack: i64,
-    /// The rest of sparse pages.
-    pub pinned: i64,
-    /// Pages of the allocator without live bytes that have held an object before.
-    pub retained: i64,
-    /// Headers of live objects and the allocator's own structures.
-    pub metadata: i64,
-    /// Stacks of threads.
-    pub thread_stacks: i64,
-    /// Anonymous memory that is none of the above.
-    pub other_anonymous: i64,
-    /// Code of programs and libraries.
-    pub file_text: i64,
-    /// Data of programs and libraries with their bss.
-    pub file_data: i64,
-    /// Other mapped files.
-    pub file_mapped: i64,
-    /// Memory shared with other processes.
-    pub shared_memory: i64,
-    /// The tracer's own memory.
-    pub tracer: i64,
-    /// The rest. Negative where the scan saw more than the kernel's figure has.
-    pub unexplained: i64,
-}
-
-impl RssClasses {
-    /// The classes by their names in reports.
-    #[must_use]
-    pub fn named(&self) -> [(&'static str, i64); 13] {
-        [
-            ("live_objects", self.live_objects),
-            ("slack", self.slack),
-            ("pinned", self.pinned),
-            ("retained", self.retained),
-            ("metadata", self.metadata),
-            ("thread_stacks", self.thread_stacks),
-            ("other_anonymous", self.other_anonymous),
-            ("file_text", self.file_text),
-            ("file_data", self.file_data),
-            ("file_mapped", self.file_mapped),
-            ("shared_memory", self.shared_memory),
-            ("tracer", self.tracer),
-            ("unexplained", self.unexplained),
-        ]
-    }
-
-    /// The sum: the kernel's RSS.
-    #[must_use]
-    pub fn sum(&self) -> i64 {
-        self.named().iter().map(|(_, bytes)| bytes).sum()
+        (all > 0 && self.live_error.is_none()).then(|| 1.0 - self.allocator_unexplained_bytes as f64 / all as f64)
     }
 }
 

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use pagetrace_format::header::FILE_HEADER_BYTES;
 use pagetrace_format::kernel_event::FaultAccess;
-use pagetrace_format::records::{EndStatus, LossReason, ProcessOrigin, Record};
+use pagetrace_format::records::{EndStatus, LossReason, ProcessOrigin, Record, Sampling};
 use pagetrace_format::{
     Access, AccessSource, FirstWriter, Modification, PageIndex, PageRange, WatchedAccess, WriteEpoch, WriteLabel,
     WrittenRun,
@@ -134,8 +134,11 @@ struct Recording {
 }
 
 impl Recording {
-    fn of(steps: &[Step]) -> Recording {
+    fn of(steps: &[Step], sampled: bool) -> Recording {
         let mut it = Recording::default();
+        if sampled {
+            it.records.push((1, Record::Sampling(Sampling { mean_bytes: 700 })));
+        }
         it.begin(ProcessOrigin::Command, None, 1);
         it.kernel.entry(0).or_default().push((2, KernelEventKind::Exec { arguments: None, table: None }));
         for (index, step) in (1..).zip(steps) {
@@ -290,8 +293,8 @@ fn compacted(bytes: &[u8], at: u64) -> Vec<u8> {
 }
 
 /// Cuts the trace as it grows: at each of `cuts`, when there is more of it by the second number of steps.
-fn check(steps: &[Step], chunk_events: usize, cuts: &[(usize, usize)]) {
-    let recording = Recording::of(steps);
+fn check(steps: &[Step], sampled: bool, chunk_events: usize, cuts: &[(usize, usize)]) {
+    let recording = Recording::of(steps, sampled);
     let end = (steps.len() as u64 + 2) * STEP;
     let mut cuts: Vec<(u64, u64)> =
         cuts.iter().map(|&(at, more)| (at.min(steps.len()) as u64 * STEP + 3, more as u64 * STEP)).collect();
@@ -392,16 +395,17 @@ proptest! {
     #[test]
     fn a_cut_trace_says_what_the_whole_one_says(
         steps in prop::collection::vec(step(), 1..120),
+        sampled in any::<bool>(),
         chunk_events in 1_usize..20,
         cuts in prop::collection::vec((0_usize..120, 0_usize..30), 1..4),
     ) {
-        check(&steps, chunk_events, &cuts);
+        check(&steps, sampled, chunk_events, &cuts);
     }
 }
 
 #[test]
 fn a_moment_that_was_dropped_is_refused() {
-    let recording = Recording::of(&[Step::Alloc { process: 0, stream: 0, place: 0, size: 8, stack: 1 }]);
+    let recording = Recording::of(&[Step::Alloc { process: 0, stream: 0, place: 0, size: 8, stack: 1 }], false);
     let bytes = compacted(&recording.last_part(0, 500, 10), 200);
     let trace = Trace::open(&bytes).unwrap();
     let error = pagetrace_replay::replay(&trace, Moment::At(TraceNanos(100)), &mut |_| {}).unwrap_err();
@@ -412,7 +416,7 @@ fn a_moment_that_was_dropped_is_refused() {
 fn damage_in_what_is_dropped_is_told() {
     let steps: Vec<Step> =
         (0..40).map(|place| Step::Alloc { process: 0, stream: 0, place, size: 8, stack: 1 }).collect();
-    let mut bytes = Recording::of(&steps).last_part(0, 900, 10);
+    let mut bytes = Recording::of(&steps, false).last_part(0, 900, 10);
     let chunk = Trace::open(&bytes).unwrap().chunks().iter().find(|chunk| chunk.header.kind.has_events()).copied();
     bytes[chunk.unwrap().payload_offset + 9] ^= 0x55;
     let cut = replayed(&compacted(&bytes, 300), Moment::End);

@@ -5,7 +5,7 @@
 //! old they get, as those of a cache do not once it evicts. A structure that a program fills all its life and never takes
 //! from cannot be told from a leak by this; the report says what the evidence is.
 
-use crate::objects::{PARTS, SiteTotals};
+use crate::objects::{ObjectTable, PARTS, SiteTotals};
 use crate::results::Leak;
 
 /// Less than this is not worth a word.
@@ -19,8 +19,18 @@ const MIDDLE_ONE_IN: u64 = 8;
 const OLD_FREES_ONE_IN: u64 = 8;
 
 /// Looks at the sites of a process that ends, `life_ns` after it began.
-pub(crate) fn leaks(sites: &[SiteTotals], life_ns: u64) -> Vec<Leak> {
-    let mut leaks: Vec<Leak> = sites.iter().filter_map(|site| leak(site, life_ns)).collect();
+pub(crate) fn leaks(objects: &ObjectTable, life_ns: u64) -> Vec<Leak> {
+    let found = objects.sites.iter().enumerate().filter_map(|(place, site)| Some((place, leak(site, life_ns)?)));
+    let mut found: Vec<(usize, Leak)> = found.collect();
+    if objects.rate().is_sampled() && !found.is_empty() {
+        // What was sampled is the evidence; how much there is of it is estimated.
+        let live = objects.live_by_site();
+        for (place, leak) in &mut found {
+            let (count, bytes) = (live[*place].0.estimate(), live[*place].1.estimate());
+            (leak.objects, leak.bytes, leak.bytes_error) = (count.value, bytes.value, Some(bytes.error));
+        }
+    }
+    let mut leaks: Vec<Leak> = found.into_iter().map(|(_, leak)| leak).collect();
     leaks.sort_unstable_by_key(|leak| (std::cmp::Reverse(leak.bytes), leak.site));
     leaks
 }
@@ -49,6 +59,7 @@ fn leak(site: &SiteTotals, life_ns: u64) -> Option<Leak> {
     Some(Leak {
         site: site.id,
         bytes,
+        bytes_error: None,
         objects,
         // It was born before the end of its part.
         oldest_ns: life_ns / PARTS as u64 * (PARTS - 1 - oldest) as u64,

@@ -7,3 +7,4 @@ pub(crate) mod owners;
 pub(crate) mod peak;
 pub(crate) mod residency;
 pub(crate) mod retention;
+pub(crate) mod sampled_residency;

@@ -7,6 +7,7 @@ use pagetrace_format::snapshot::{Mapping, PageFlags, Snapshot};
 use crate::analyses::glibc_heaps::GlibcHeaps;
 use crate::analyses::owners::{Owner, is_anonymous, owners};
 use crate::analyses::retention::Retention;
+use crate::analyses::sampled_residency::{SampledPages, SampledSplit};
 use crate::history::{PageCell, PageClass, PagePicture};
 use crate::intervals::Intervals;
 use crate::objects::SiteId;
@@ -64,6 +65,8 @@ pub(crate) fn explain(
         allocator_unexplained: 0,
         never_held_bytes: 0,
         retention: Retention::default(),
+        sampled: state.objects.rate().is_sampled().then(SampledPages::default),
+        live_error: None,
         picture,
     };
     walk.run(snapshot, rss_bytes)
@@ -101,6 +104,9 @@ struct Walk<'a, 'p> {
     /// Sparse pages: bytes pinned and live bytes.
     sparse: HashMap<u64, (u64, u64)>,
     retention: Retention,
+    /// Where objects are sampled.
+    sampled: Option<SampledPages>,
+    live_error: Option<u64>,
     picture: Option<&'a mut PagePicture<'p>>,
 }
 
@@ -188,6 +194,10 @@ impl Walk<'_, '_> {
             return self.add_owned(page_bytes, mapping, Owner::OtherAnonymous);
         }
         self.allocator_bytes += page_bytes;
+        if let Some(sampled) = &mut self.sampled {
+            sampled.add(page, heap.is_some());
+            return self.show(page..page + 1, PageCell::of(PageClass::Allocator));
+        }
         let (live, has_objects) = if self.covered.contains(page) {
             (page_bytes, true)
         } else {
@@ -248,8 +258,22 @@ impl Walk<'_, '_> {
         self.allocator_unexplained += self.never_held_bytes - structures;
     }
 
+    /// Splits the allocator's pages by what is estimated of them.
+    fn settle_sampled(&mut self) {
+        let Some(sampled) = &self.sampled else { return };
+        let classes = &mut self.classes;
+        let SampledSplit { live, rest_bytes, elsewhere_bytes } =
+            sampled.split(self.state, u64::try_from(classes.other_anonymous).unwrap_or(0));
+        classes.sampled = true;
+        classes.live_objects = live.value as i64;
+        classes.allocator_rest = rest_bytes as i64;
+        classes.other_anonymous -= elsewhere_bytes as i64;
+        self.live_error = Some(live.error);
+    }
+
     fn finish(mut self, rss_bytes: u64, swapped_bytes: u64) -> (Explanation, HashMap<SiteId, u64>) {
         self.settle_never_held();
+        self.settle_sampled();
         // The kernel's figure stands; what no page accounts for, and the allocator's pages without evidence, is left.
         self.classes.unexplained = i64::try_from(rss_bytes).unwrap_or(i64::MAX) - self.classes.sum();
         let pinned = self.pinned_by_site();
@@ -258,12 +282,13 @@ impl Walk<'_, '_> {
             classes: self.classes,
             allocator_bytes: self.allocator_bytes,
             allocator_unexplained_bytes: self.allocator_unexplained,
+            live_error: self.live_error,
             sparse_pages: self.sparse.len() as u64,
             swapped_bytes,
             retained_ranges,
             other_anonymous,
             allocator: self.state.allocator,
-            heaps: self.state.is_glibc().then(|| self.heaps.finish(self.page_bytes)),
+            heaps: (self.state.is_glibc() && self.sampled.is_none()).then(|| self.heaps.finish(self.page_bytes)),
         };
         (explanation, pinned)
     }

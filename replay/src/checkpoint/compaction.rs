@@ -39,7 +39,8 @@ pub fn compact<W: Write>(trace: &Trace<'_>, at: TraceNanos, out: W) -> Result<Tr
     let kept: HashSet<usize> = trace.chunks().iter().filter(stays).map(|chunk| chunk.payload_offset).collect();
     defects.retain(|defect| !kept.contains(&defect.offset));
     // Readers of earlier versions know no checkpoints.
-    let mut writer = TraceWriter::new(out, &FileHeader { version: VERSION, ..*trace.header() })?;
+    let version = trace.header().version.max(VERSION);
+    let mut writer = TraceWriter::new(out, &FileHeader { version, ..*trace.header() })?;
     let records = kept_records(trace, &metadata, &ended, &defects);
     for records in records.chunks(CHUNK_RECORDS) {
         writer.records(at, records)?;

@@ -35,11 +35,13 @@ pub enum PageClass {
     InUse = 13,
     /// In swap.
     Swapped = 14,
+    /// The allocator's, and whether anything lives on it is not known: objects are sampled.
+    Allocator = 15,
 }
 
 impl PageClass {
     /// All of them by their numbers.
-    pub const ALL: [PageClass; 15] = [
+    pub const ALL: [PageClass; 16] = [
         PageClass::Unmapped,
         PageClass::NeverTouched,
         PageClass::Returned,
@@ -55,6 +57,7 @@ impl PageClass {
         PageClass::Unexplained,
         PageClass::InUse,
         PageClass::Swapped,
+        PageClass::Allocator,
     ];
 
     /// Its name in JSON.
@@ -76,6 +79,7 @@ impl PageClass {
             PageClass::Unexplained => "unexplained",
             PageClass::InUse => "in_use",
             PageClass::Swapped => "swapped",
+            PageClass::Allocator => "allocator",
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::intervals::Intervals;
 use crate::kernel_states::frames_of;
 use crate::metadata::Metadata;
 use crate::moment::TraceSpan;
-use crate::objects::SiteId;
+use crate::objects::{Allocated, SiteId};
 use crate::outcome::known_ranges;
 use crate::page_states::PageAction;
 use crate::process_state::ProcessState;
@@ -249,18 +249,26 @@ impl Recorded {
 
     fn sites(&mut self, state: &ProcessState, pinned: &HashMap<SiteId, u64>) -> Vec<SiteMoment> {
         let (sites, site_of) = (&mut self.history.sites, &mut self.site_of);
-        let rows = state.objects.sites.iter().map(|site| {
+        let sampled = state.objects.rate().is_sampled().then(|| state.objects.live_by_site());
+        let rows = state.objects.sites.iter().enumerate().map(|(place, site)| {
             let number = *site_of.entry(site.id).or_insert_with(|| {
                 sites.push(HistorySite { id: site.id, frames: Vec::new(), bucket: None });
                 sites.len() as u32 - 1
             });
+            let (live, live_bytes) = match &sampled {
+                Some(sampled) => (sampled[place].0.estimate().value, sampled[place].1.estimate().value),
+                None => site.live.iter().fold((0_u64, 0_u64), |(objects, bytes), part| {
+                    (objects.wrapping_add(part.objects), bytes.wrapping_add(part.bytes))
+                }),
+            };
+            let Allocated { objects: allocated, bytes: allocated_bytes } = state.objects.allocated(place);
             SiteMoment {
                 site: number,
-                live: site.live.iter().fold(0, |all, part| all.wrapping_add(part.objects)),
-                live_bytes: site.live.iter().fold(0, |all, part| all.wrapping_add(part.bytes)),
+                live,
+                live_bytes,
                 pinned_bytes: pinned.get(&site.id).copied().unwrap_or(0),
-                allocated: site.allocated,
-                allocated_bytes: site.allocated_bytes,
+                allocated: allocated.estimate().value,
+                allocated_bytes: allocated_bytes.estimate().value,
             }
         });
         rows.filter(|row| row.allocated > 0 || row.live > 0).collect()

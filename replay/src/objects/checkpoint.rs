@@ -3,9 +3,11 @@
 use hashbrown::HashMap;
 use pagetrace_format::{ProcessId, StackId, StreamId, TableKind, TraceNanos};
 
-use super::{Object, ObjectTable, ObjectTotals, Packed, SiteId, SiteTotals};
+use super::{Allocated, Object, ObjectTable, ObjectTotals, Packed, SiteId, SiteTotals};
 use crate::births::Births;
 use crate::checkpoint::{COUNT_MAX, Checkpoint, Tables};
+use crate::estimates::checkpoint::{DIED, estimate_of, put_estimate};
+use crate::estimates::{SamplingRate, Sum};
 use crate::late_births::LateBirth;
 
 impl ObjectTable {
@@ -22,13 +24,23 @@ impl ObjectTable {
         rows.extend(self.live().map(|(address, object)| self.row_of(address.0, &object, births.of(address.0))));
         rows.sort_unstable();
         rows.iter().for_each(|row| tables.push(TableKind::OBJECTS, row));
-        let mut sites: Vec<&SiteTotals> = self.sites.iter().filter(|site| site.is_of_note()).collect();
-        sites.sort_unstable_by_key(|site| site.id);
-        for site in sites {
+        let mut sites: Vec<(usize, &SiteTotals)> =
+            self.sites.iter().enumerate().filter(|(_, site)| site.is_of_note()).collect();
+        sites.sort_unstable_by_key(|(_, site)| site.id);
+        for (place, site) in sites {
             let SiteId { process, stack } = site.id;
             let SiteTotals { allocated, allocated_bytes, freed_young, freed_old, .. } = *site;
             let row = [process.0.into(), stack.0.into(), allocated, allocated_bytes, freed_young, freed_old];
-            tables.push(TableKind::SITES, &row);
+            match self.rate.is_sampled() {
+                false => tables.push(TableKind::SITES, &row),
+                true => {
+                    let Allocated { objects, bytes } = self.allocated(place);
+                    tables.push(TableKind::SITES, &[&row[..], &objects.bits(), &bytes.bits()].concat());
+                }
+            }
+        }
+        if self.rate.is_sampled() {
+            put_estimate(tables, DIED, &self.died);
         }
     }
 
@@ -36,25 +48,36 @@ impl ObjectTable {
     pub(crate) fn restored(
         own: ProcessId,
         checkpoint: &Checkpoint,
+        rate: SamplingRate,
         totals: ObjectTotals,
         after_gap: bool,
         part_of: impl Fn(TraceNanos) -> u8,
         slots: &HashMap<StreamId, u32>,
     ) -> ObjectTable {
-        let mut table = ObjectTable { totals, after_gap, ..ObjectTable::default() };
+        let mut table = ObjectTable { totals, after_gap, ..ObjectTable::new(rate) };
         for [address, time, stream] in checkpoint.rows::<3>(own, TableKind::EARLY_FREES) {
             let stream = StreamId(stream as u32);
             table.early_frees.restore(address, TraceNanos(time), stream, slots.get(&stream).copied());
         }
         let mut places: HashMap<SiteId, u32> = HashMap::new();
-        for [process, stack, allocated, allocated_bytes, freed_young, freed_old] in
-            checkpoint.rows::<6>(own, TableKind::SITES)
+        let mut died = 0_u64;
+        for [process, stack, allocated, allocated_bytes, freed_young, freed_old, estimates @ ..] in
+            checkpoint.rows::<10>(own, TableKind::SITES)
         {
             let place = table.place_of(&mut places, own, process, stack);
             let site = &mut table.sites[place as usize];
             (site.allocated, site.allocated_bytes) = (allocated.min(COUNT_MAX), allocated_bytes);
             (site.freed_young, site.freed_old) = (freed_young.min(COUNT_MAX), freed_old.min(COUNT_MAX));
+            died = died.saturating_add(site.freed_young + site.freed_old);
+            if rate.is_sampled() {
+                let [more_objects, of_objects, more_bytes, of_bytes] = estimates;
+                let objects = Sum::from_bits(site.allocated, [more_objects, of_objects]);
+                let bytes = Sum::from_bits(site.allocated_bytes, [more_bytes, of_bytes]);
+                table.allocated.resize_with(table.sites.len(), Allocated::default);
+                table.allocated[place as usize] = Allocated { objects, bytes };
+            }
         }
+        table.died = estimate_of(checkpoint, own, DIED, died);
         for [address, size, extra, born, process, stack, time, stream, died_young] in
             checkpoint.rows::<9>(own, TableKind::LATE_BIRTHS)
         {

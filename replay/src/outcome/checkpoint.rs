@@ -2,8 +2,12 @@
 
 use pagetrace_format::TableKind;
 
-use super::{Allocated, Outcome, Shown};
+use super::{Outcome, Shown};
 use crate::checkpoint::{Checkpoint, ProcessCheckpoint, Tables, known, optional};
+use crate::estimates::Sum;
+use crate::estimates::checkpoint::{
+    ALLOCATED, ALLOCATED_BYTES, DIED, LIVE, LIVE_BYTES, LIVE_CHUNK_BYTES, LIVE_USABLE_BYTES, estimate_of, put_estimate,
+};
 use crate::metadata::Metadata;
 use crate::stack_shares::StackShares;
 
@@ -17,23 +21,42 @@ impl Outcome {
     pub(crate) fn put_into(&self, before: &mut ProcessCheckpoint, metadata: &Metadata, tables: &mut Tables) {
         let Some(shown) = &self.shown else { return };
         (before.ended, before.totals, before.inherited) = (true, self.totals, self.inherited);
-        before.site_sums = self.site_sums();
+        let site_sums = self.site_sums();
+        before.site_sums = site_sums.map(|sum| sum.seen);
         let mut shares = self.dropped_stacks;
         for site in self.sites(metadata) {
             shares.add(&site);
         }
         let StackShares { thread_start, cut, unknown, none, bucket } = shares;
-        let live = [shown.live, shown.live_bytes, shown.live_usable_bytes, optional(shown.live_chunk_bytes)];
+        let Shown { live, live_bytes, live_usable_bytes, live_chunk_bytes, .. } = shown;
+        let [allocated, allocated_bytes, died] = site_sums;
+        let figures = [
+            (DIED, died),
+            (ALLOCATED, allocated),
+            (ALLOCATED_BYTES, allocated_bytes),
+            (LIVE, *live),
+            (LIVE_BYTES, *live_bytes),
+            (LIVE_USABLE_BYTES, *live_usable_bytes),
+            (LIVE_CHUNK_BYTES, live_chunk_bytes.unwrap_or_default()),
+        ];
+        figures.iter().for_each(|(figure, sum)| put_estimate(tables, *figure, sum));
+        let chunk_bytes = optional(live_chunk_bytes.map(|sum| sum.seen));
+        let live = [live.seen, live_bytes.seen, live_usable_bytes.seen, chunk_bytes];
         tables.push(TableKind::ENDED, &[&live[..], &[thread_start, cut, unknown, none, bucket][..]].concat());
     }
 
     /// Objects and bytes that sites allocated, and objects that died.
-    pub(super) fn site_sums(&self) -> [u64; 3] {
-        let [objects, bytes, died] = self.dropped_sums;
-        let add =
-            |[objects, bytes]: [u64; 2], site: &Allocated| [objects + site.objects, bytes.saturating_add(site.bytes)];
-        let [objects, bytes] = self.site_totals.values().fold([objects, bytes], add);
-        [objects, bytes, died + self.died]
+    pub(super) fn site_sums(&self) -> [Sum; 3] {
+        let [mut objects, mut bytes, mut died] = self.dropped_sums;
+        // In an order of their own: sums of doubles depend on it.
+        let mut sites: Vec<_> = self.site_totals.iter().collect();
+        sites.sort_unstable_by_key(|(id, _)| **id);
+        for (_, site) in sites {
+            objects += site.objects;
+            bytes += site.bytes;
+        }
+        died += self.died;
+        [objects, bytes, died]
     }
 
     /// Goes on from a checkpoint.
@@ -44,8 +67,14 @@ impl Outcome {
         let id = metadata.processes[self.process].process.id;
         let row = checkpoint.counts::<9>(id, TableKind::ENDED).unwrap_or_default();
         let [live, live_bytes, live_usable_bytes, chunks, thread_start, cut, unknown, none, bucket] = row;
-        let live_chunk_bytes = known(chunks);
-        (self.totals, self.inherited, self.dropped_sums) = (before.totals, before.inherited, before.site_sums);
+        let estimate = |figure, seen| estimate_of(checkpoint, id, figure, seen);
+        let live_chunk_bytes = known(chunks).map(|seen| estimate(LIVE_CHUNK_BYTES, seen));
+        let (live, live_bytes) = (estimate(LIVE, live), estimate(LIVE_BYTES, live_bytes));
+        let live_usable_bytes = estimate(LIVE_USABLE_BYTES, live_usable_bytes);
+        (self.totals, self.inherited) = (before.totals, before.inherited);
+        let [allocated, allocated_bytes, died] = before.site_sums;
+        self.dropped_sums =
+            [estimate(ALLOCATED, allocated), estimate(ALLOCATED_BYTES, allocated_bytes), estimate(DIED, died)];
         self.shown = Some(Shown { live, live_bytes, live_usable_bytes, live_chunk_bytes, ..Shown::default() });
         self.dropped_stacks = StackShares { thread_start, cut, unknown, none, bucket };
     }

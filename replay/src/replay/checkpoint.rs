@@ -9,6 +9,7 @@ use crate::births::Births;
 use crate::checkpoint::{
     Checkpoint, LeafAccount, ProcessCheckpoint, RECORDING, RecordingCheckpoint, Tables, put_rss_marks,
 };
+use crate::estimates::SamplingRate;
 use crate::metadata::{Metadata, ProcessInfo};
 use crate::objects::{ObjectTable, PARTS};
 use crate::page_table::PageTable;
@@ -125,8 +126,9 @@ impl Replay<'_, '_> {
         let begin_of = |part: usize| start + life_ns / PARTS as u64 * part as u64;
         // As parts are entered: behind the events of the time at which one begins.
         let part_of = |time: TraceNanos| (1..PARTS).take_while(|&part| begin_of(part) < time.0).count() as u8;
+        let rate = SamplingRate::new(self.metadata.sampling.map(|it| it.mean_bytes));
         let mut objects =
-            ObjectTable::restored(id, checkpoint, before.totals, before.objects_after_gap, part_of, slots);
+            ObjectTable::restored(id, checkpoint, rate, before.totals, before.objects_after_gap, part_of, slots);
         let live = objects.live().map(|(address, object)| (address.0, object.usable));
         let pages = PageTable::restored(self.kernel_shift, id, checkpoint, live, leaves);
         // Objects whose pages are not known would take from them what was never there.
