@@ -98,7 +98,8 @@ impl KernelStreams {
         };
         let Some(options) = options else {
             let child = command.spawn()?;
-            let streams = streams_of(Err("switched off by --no-kernel-events".into()), &child);
+            let why = "switched off by --no-kernel-events, or left out by --sample-bytes for want of --kernel-events";
+            let streams = streams_of(Err(why.into()), &child);
             return Ok((child, streams));
         };
         // The events are those of the thread that opens them and of what it forks from then on. It ends here.

@@ -34,9 +34,9 @@ use std::process::{Child, Command};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use pagetrace_format::records::{End, EndStatus, Record, Source};
+use pagetrace_format::records::{End, EndStatus, Record, Sampling, Source};
 use pagetrace_format::session::when_full;
-use pagetrace_format::{FileHeader, FormatError, Origin, PageShift, TraceNanos, VERSION};
+use pagetrace_format::{FileHeader, FormatError, Origin, PageShift, TraceNanos, VERSION, VERSION_SAMPLED};
 
 use crate::modules::KeptFile;
 use crate::perf::PerfOptions;
@@ -68,6 +68,8 @@ pub struct RecorderOptions {
     pub args: bool,
     /// Whether objects are wanted.
     pub objects: bool,
+    /// Objects are sampled, one in so many bytes; all are recorded for 1.
+    pub sample_bytes: u64,
     /// Whether programs are to join, for their objects or to have their writes tracked. Where not, they are found from outside
     /// and nothing more.
     pub joins: bool,
@@ -79,6 +81,13 @@ pub struct RecorderOptions {
     pub write_epochs: Option<Duration>,
     /// Whether the files of programs and libraries are to be held open, for their symbols.
     pub keep_files: bool,
+}
+
+impl RecorderOptions {
+    /// Whether not all objects are wanted.
+    fn samples(&self) -> bool {
+        self.objects && self.sample_bytes > 1
+    }
 }
 
 /// How a recording went.
@@ -139,10 +148,11 @@ impl<W: Write> Recorder<W> {
         let session = SessionFile::create(options.buffer_bytes, clock_kind, full)?;
         session.session().header().hooks_idle.store((!options.objects).into(), Ordering::Relaxed);
         session.session().header().track_writes.store(options.write_epochs.is_some().into(), Ordering::Relaxed);
+        session.session().header().sample_bytes.store(options.sample_bytes, Ordering::Relaxed);
         // Where there is room for no process more, programs that wait or are held are on their own if this one is killed.
         let guardian = Guardian::start(session.session()).ok();
         let header = FileHeader {
-            version: VERSION,
+            version: if options.samples() { VERSION_SAMPLED } else { VERSION },
             page_shift: PageShift::KIB_4,
             origin: Origin::Recorded,
             start: now(),
@@ -186,6 +196,9 @@ impl<W: Write> Recorder<W> {
         let (child, kernel) = KernelStreams::spawn(command, &self.options)?;
         self.kernel = kernel;
         self.trace.records(&[Record::Machine(machine::this_machine())]);
+        if self.options.samples() {
+            self.trace.records(&[Record::Sampling(Sampling { mean_bytes: self.options.sample_bytes })]);
+        }
         Ok(child)
     }
 

@@ -8,6 +8,7 @@ mod output;
 mod page_calls;
 mod pipe;
 mod signals;
+mod sizes;
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -71,6 +72,13 @@ pub struct RecordArgs {
     /// loaded, and does nothing but hand over what that needs
     #[arg(long)]
     no_objects: bool,
+    /// Record a sample of the objects, one in so many bytes that are allocated, such as 512KiB: for production. Figures of
+    /// objects are estimates then, with their errors; 1 records all. Takes nothing from the kernel but snapshots
+    #[arg(long, value_name = "BYTES", value_parser = sizes::sample_bytes, conflicts_with = "no_objects")]
+    sample_bytes: Option<u64>,
+    /// Take page faults and system calls from the kernel with --sample-bytes, too: who touched which page first
+    #[arg(long, requires = "sample_bytes", conflicts_with = "no_kernel_events")]
+    kernel_events: bool,
     /// Take no page faults and system calls from the kernel, only snapshots
     #[arg(long)]
     no_kernel_events: bool,
@@ -163,8 +171,9 @@ fn start(args: &RecordArgs) -> Result<Recording, Failure> {
         buffer_bytes: args.bounds.buffer_bytes((args.buffer as usize) << 20),
         args: !args.no_args,
         objects: !args.no_objects,
+        sample_bytes: args.sample_bytes.unwrap_or(1),
         joins: joins(args),
-        kernel_events: (!args.no_kernel_events).then(|| kernel_events(args)),
+        kernel_events: wants_kernel_events(args).then(|| kernel_events(args)),
         notified_calls: args.page_calls == PageCalls::Seccomp,
         write_epochs: args.writes,
         keep_files: args.embed_symbols,
@@ -195,6 +204,12 @@ fn start(args: &RecordArgs) -> Result<Recording, Failure> {
 /// Whether programs are to join the recording from inside.
 fn joins(args: &RecordArgs) -> bool {
     !args.no_objects || args.writes.is_some()
+}
+
+/// They cost a server that reads and writes much more than a sample of the objects does.
+fn wants_kernel_events(args: &RecordArgs) -> bool {
+    let samples = args.sample_bytes.is_some_and(|bytes| bytes > 1);
+    !args.no_kernel_events && (args.kernel_events || !samples)
 }
 
 fn kernel_events(args: &RecordArgs) -> PerfOptions {

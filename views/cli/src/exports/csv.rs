@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use pagetrace_replay::HistoryLimits;
 
-use super::site_samples::{METRICS, analysed, process_name};
+use super::site_samples::{METRICS, analysed, class_names, process_name, values_of};
 use super::{Export, ExportOptions};
 use crate::reports::report_model::{Report, TimelinePoint};
 use crate::trace_input::TraceInput;
@@ -22,18 +22,12 @@ impl Export for CsvExport {
             write_row(out, heads.map(str::to_owned))?;
             for process in &report.processes {
                 for site in &process.sites {
-                    let numbers = [
-                        site.live_objects,
-                        site.live_bytes,
-                        site.pinned_bytes,
-                        site.allocated_objects,
-                        site.allocated_bytes,
-                    ];
+                    let numbers = values_of(site).map(|number| number.map_or_else(String::new, |it| it.to_string()));
                     let pid = process.pid.map_or_else(String::new, |pid| pid.to_string());
                     let first = [process_name(process), pid].into_iter();
                     // One function a line within the field: names hold anything else.
                     let stack = site.stack.join("\n");
-                    write_row(out, first.chain(numbers.map(|number| number.to_string())).chain([stack]))?;
+                    write_row(out, first.chain(numbers).chain([stack]))?;
                 }
             }
             Ok(report.defects.len() as u64)
@@ -51,8 +45,8 @@ impl Export for CsvTimelineExport {
 }
 
 fn write_timeline(report: &Report, out: &mut dyn Write) -> io::Result<()> {
-    let classes = pagetrace_replay::RssClasses::default().named().map(|(name, _)| name);
-    let heads = ["time_ns", "program", "pid", "rss_bytes"].into_iter().chain(classes);
+    let classes = class_names(report);
+    let heads = ["time_ns", "program", "pid", "rss_bytes"].into_iter().chain(classes.iter().copied());
     write_row(out, heads.map(str::to_owned))?;
     let or_nothing = |number: Option<String>| number.unwrap_or_default();
     for TimelinePoint { time_ns, process, rss_bytes, classes: found } in &report.timeline {
@@ -67,7 +61,7 @@ fn write_timeline(report: &Report, out: &mut dyn Write) -> io::Result<()> {
             let found = found.iter().flat_map(|classes| &classes.0).find(|(class, _)| *class == name);
             or_nothing(found.map(|(_, bytes)| bytes.to_string()))
         };
-        write_row(out, first.into_iter().chain(classes.map(of)))?;
+        write_row(out, first.into_iter().chain(classes.iter().map(|name| of(name))))?;
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use pagetrace_replay::HistoryLimits;
 use pagetrace_replay::history::Lane;
 use prost::Message;
 
-use super::site_samples::{analysed, process_name};
+use super::site_samples::{analysed, class_names, process_name};
 use super::{Export, ExportOptions};
 use crate::pictures::lane_name;
 use crate::reports::report_model::Report;
@@ -50,7 +50,7 @@ fn processes(report: &Report, packets: &mut Packets) {
         let points = || report.timeline.iter().filter(|point| point.process == Some(place));
         let rss = points().filter_map(|point| Some((point.time_ns, i64::try_from(point.rss_bytes?).ok()?)));
         packets.counter("RSS", parent, UNIT_BYTES, rss);
-        for (name, _) in pagetrace_replay::RssClasses::default().named() {
+        for name in class_names(report) {
             let of =
                 |classes: &[(&str, i64)]| classes.iter().find(|(class, _)| *class == name).map(|(_, bytes)| *bytes);
             let values = points().filter_map(|point| Some((point.time_ns, of(&point.classes.as_ref()?.0)?)));

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use pagetrace_replay::{HistoryLimits, Moment};
+use pagetrace_replay::{HistoryLimits, Moment, RssClasses};
 
 use super::ExportOptions;
 use crate::analysis::{Analysis, on_terminal};
@@ -63,9 +63,16 @@ pub fn samples(report: &Report) -> Vec<Sample> {
     let sites = report.processes.iter().flat_map(|process| process.sites.iter().map(move |site| (process, site)));
     let sample = |(process, site): (&Process, &crate::reports::report_model::Site)| Sample {
         stack: stack_of(process, &site.stack),
-        values: [site.live_objects, site.live_bytes, site.pinned_bytes, site.allocated_objects, site.allocated_bytes],
+        values: values_of(site).map(Option::unwrap_or_default),
     };
     sites.map(sample).collect()
+}
+
+/// A site's values by [`METRICS`], where known.
+pub fn values_of(site: &crate::reports::report_model::Site) -> [Option<u64>; METRICS.len()] {
+    let [live, live_bytes] = [site.live_objects, site.live_bytes].map(Some);
+    let [allocated, allocated_bytes] = [site.allocated_objects, site.allocated_bytes].map(Some);
+    [live, live_bytes, site.pinned_bytes, allocated, allocated_bytes]
 }
 
 /// Stacks with bytes of one kind, none of them zero.
@@ -98,6 +105,12 @@ fn stack_of(process: &Process, innermost_first: &[String]) -> Vec<String> {
     let unknown = ["(no stack was recorded)".to_owned()];
     let frames = if innermost_first.is_empty() { &unknown[..] } else { innermost_first };
     std::iter::once(process_name(process)).chain(frames.iter().rev().cloned()).collect()
+}
+
+/// The classes of RSS that a report tells apart.
+pub fn class_names(report: &Report) -> Vec<&'static str> {
+    let classes = RssClasses { sampled: report.sampling.is_some(), ..RssClasses::default() };
+    classes.named().into_iter().map(|(name, _)| name).collect()
 }
 
 /// The name of its program.

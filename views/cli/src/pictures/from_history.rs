@@ -81,7 +81,7 @@ fn moment_of(moment: &HistoryMoment, replayed: &Replayed) -> Moment {
     Moment {
         time_ns: moment.time.0.saturating_sub(replayed.start.0),
         rss_bytes: moment.rss,
-        classes: moment.classes.map(|classes| Classes(classes.named().to_vec())),
+        classes: moment.classes.map(|classes| Classes(classes.named())),
         page_counts: moment.page_counts.map(|counts| [counts.in_use, counts.free, counts.returned]),
         pages: moment.pages.as_deref().map(runs),
         touches: runs(&moment.touches),

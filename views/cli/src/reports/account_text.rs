@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use super::quantities::{bytes, counted, duration, percent};
 use super::report_model::{Process, Report, Rss};
+use super::sampling_text::bytes_within;
 use super::text::{HEADING, interesting};
 
 /// From this share of a control group's limit on it is said that the limit is near.
@@ -53,7 +54,8 @@ pub fn write_leaks(process: &Process, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "\n{HEADING}What looks leaked at its end{HEADING:#}")?;
     for leak in process.leaks.iter().take(LEAKS_SHOWN) {
         let age = duration(leak.oldest_ns);
-        writeln!(out, "  {} in {}, up to {age} old", bytes(leak.bytes), counted(leak.objects, "object"))?;
+        let amount = bytes_within(leak.bytes, leak.bytes_error);
+        writeln!(out, "  {amount} in {}, up to {age} old", counted(leak.objects, "object"))?;
         writeln!(out, "    {}", leak.why)?;
         for frame in interesting(&leak.stack) {
             writeln!(out, "      {frame}")?;

@@ -16,6 +16,7 @@ pub fn meaning(class: &str) -> &'static str {
         "pinned" => "rest of pages that few small objects keep resident",
         "retained" => "free pages that the allocator keeps",
         "metadata" => "the allocator's own records",
+        "allocator_rest" => "slack, pinned, retained and records, not told apart",
         "thread_stacks" => "stacks of threads",
         "other_anonymous" => "mapped past the allocator",
         "file_text" => "code of programs and libraries",
@@ -67,6 +68,11 @@ fn to_do(class: &str) -> Option<(&'static str, f64)> {
         "metadata" => {
             ("{} are the allocator's records: very many very small objects. Allocate larger ones, fewer.", 15.0)
         }
+        "allocator_rest" => (
+            "{} are the allocator's without being live: record once without --sample-bytes to see whether they are pinned by \
+             small objects, or free and kept.",
+            25.0,
+        ),
         "thread_stacks" => ("{} are stacks: fewer threads, or no deep recursion and large local arrays.", 15.0),
         "other_anonymous" => {
             ("{} were mapped past malloc, by a runtime, a memory pool or mmap: its own settings decide.", 20.0)
@@ -87,10 +93,13 @@ fn to_do(class: &str) -> Option<(&'static str, f64)> {
 pub fn why(leak: &Leak) -> String {
     let came =
         format!("objects came in {} of {LIFE_PARTS} equal parts of the process's life and stayed", leak.growing_parts);
+    let sampled = if leak.bytes_error.is_some() { " sampled ones" } else { "" };
     let freed = match (leak.freed_young, leak.freed_old) {
         (0, 0) => "none of this site was ever freed".to_owned(),
-        (young, 0) => format!("{} of this site were freed, all of them young", count(young)),
-        (young, old) => format!("{} of this site were freed, only {} of them old", count(young + old), count(old)),
+        (young, 0) => format!("{}{sampled} of this site were freed, all of them young", count(young)),
+        (young, old) => {
+            format!("{}{sampled} of this site were freed, only {} of them old", count(young + old), count(old))
+        }
     };
     format!("{came}; {freed}")
 }

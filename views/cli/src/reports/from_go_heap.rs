@@ -10,8 +10,8 @@ use pagetrace_replay::go_heap;
 use super::go_heap_text::FORMAT;
 use super::report_model::{
     Activity, At, Defect, EventCounts, Final, Gaps, GoHeap, GoHeapPoint, GoPageOccupancy, GoScavenger, GoSite,
-    GoSizeClass, GoSpan, GoStackSize, GoType, Lane, Lanes, Lost, Objects, PageCounts, Peak, Process, Report, Site,
-    Source, StackShares, Stacks,
+    GoSizeClass, GoSpan, GoStackSize, GoType, Lane, Lanes, Lost, ObjectErrors, Objects, PageCounts, Peak, Process,
+    Report, Site, SiteErrors, Source, StackShares, Stacks,
 };
 
 /// Makes the report of a Go heap; `asked` is the moment's name on the command line.
@@ -58,6 +58,7 @@ pub fn report_of_go_heap(heap: &go_heap::GoHeap, asked: &'static str) -> Report 
                 bucket: 0,
             },
         },
+        sampling: None,
         sources: vec![Source {
             name: "alloc/free events of Go's runtime".into(),
             active: true,
@@ -106,6 +107,7 @@ fn process_of(heap: &go_heap::GoHeap) -> Process {
             replaced: Some(heap.anomalies.replaced_objects),
             forgotten: Some(0),
             inherited: Some(heap.events.object),
+            errors: ObjectErrors::default(),
         },
         touches: None,
         writes: None,
@@ -124,9 +126,10 @@ fn site(site: &go_heap::GoSite) -> Site {
         live_bytes: site.live_bytes,
         live_objects: site.live,
         live_usable_bytes: site.live_bytes,
-        pinned_bytes: site.pinned_bytes,
+        pinned_bytes: Some(site.pinned_bytes),
         allocated_objects: site.allocated,
         allocated_bytes: site.allocated_bytes,
+        errors: SiteErrors::default(),
     }
 }
 

@@ -17,7 +17,7 @@ pub fn timeline(replayed: &Replayed, history: &History) -> Vec<TimelinePoint> {
         time_ns: point.time.0.saturating_sub(replayed.start.0),
         process: place_of(replayed, point.process),
         rss_bytes: point.rss,
-        classes: classes_of.get(&(point.process, point.time)).map(|classes| Classes(classes.named().to_vec())),
+        classes: classes_of.get(&(point.process, point.time)).map(|classes| Classes(classes.named())),
     });
     points.collect()
 }

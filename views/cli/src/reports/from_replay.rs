@@ -12,8 +12,9 @@ use pagetrace_replay::{History, Replayed, ReplayedProcess, RssState};
 use super::advice::why;
 use super::allocator_of::allocator_of;
 use super::report_model::{
-    At, Buffer, Cgroup, Classes, Defect, Dropped, EventCounts, Final, Gap, Gaps, KernelFigures, Leak, Lost, NamedBytes,
-    Objects, PageCounts, Peak, Process, Report, Rss, Site, SnapshotFacts, Source, StackShares, Stacks,
+    At, Buffer, Cgroup, ClassErrors, Classes, Defect, Dropped, EventCounts, Final, Gap, Gaps, KernelFigures, Leak,
+    Lost, NamedBytes, ObjectErrors, Objects, PageCounts, Peak, Process, Report, Rss, Sampling, Site, SiteErrors,
+    SnapshotFacts, Source, StackShares, Stacks,
 };
 use super::{from_go_pages, from_history, from_page_events, from_writes, give_back, go_text};
 use crate::symbols::Symbols;
@@ -78,6 +79,7 @@ pub fn report_of(
         processes: replayed.processes.iter().map(|process| process_of(replayed, process, symbols)).collect(),
         stacks: Stacks { object_events: shares(pagetrace_replay::StackShares::of_objects(&replayed.processes)) },
         sources: sources_of(replayed),
+        sampling: replayed.metadata.sampling.map(|it| Sampling { mean_bytes: it.mean_bytes }),
         dropped: dropped(replayed),
         gaps: gaps(replayed),
         buffers: buffers(trace, replayed),
@@ -139,6 +141,7 @@ fn process_of(replayed: &Replayed, it: &ReplayedProcess, symbols: &Symbols<'_>) 
             replaced: it.objects.map(|objects| objects.replaced),
             forgotten: it.objects.map(|objects| objects.forgotten),
             inherited: it.objects.map(|objects| objects.inherited),
+            errors: ObjectErrors::of(it.objects.as_ref().and_then(|objects| objects.sampled.as_ref())),
         },
         leaks: it.leaks.iter().filter_map(|leak| leak_of(leak, it, symbols)).collect(),
         sites: it
@@ -150,9 +153,10 @@ fn process_of(replayed: &Replayed, it: &ReplayedProcess, symbols: &Symbols<'_>) 
                 live_bytes: site.live_bytes,
                 live_objects: site.live,
                 live_usable_bytes: site.live_usable_bytes,
-                pinned_bytes: site.pinned_bytes,
+                pinned_bytes: site.sampled.is_none().then_some(site.pinned_bytes),
                 allocated_objects: site.allocated,
                 allocated_bytes: site.allocated_bytes,
+                errors: SiteErrors::of(site.sampled.as_ref()),
             })
             .collect(),
     };
@@ -166,6 +170,7 @@ fn leak_of(leak: &results::Leak, it: &ReplayedProcess, symbols: &Symbols<'_>) ->
         site,
         stack: stack_of(&it.sites[site], symbols),
         bytes: leak.bytes,
+        bytes_error: leak.bytes_error,
         objects: leak.objects,
         oldest_ns: leak.oldest_ns,
         why: why(leak),
@@ -196,7 +201,10 @@ fn rss_of(rss: &RssState, time_ns: u64, process_has_snapshot_at_exit: bool, agre
         allocator_explained_fraction: explanation.and_then(|it| it.allocator_explained_fraction()),
         residency_agreement: agreement.and_then(|it| it.residency),
         change_agreement: agreement.and_then(|it| it.change),
-        classes: explanation.map(|it| Classes(it.classes.named().to_vec())),
+        classes: explanation.map(|it| Classes(it.classes.named())),
+        class_errors: explanation
+            .and_then(|it| it.live_error)
+            .map(|error| ClassErrors { live_objects: error, allocator_rest: error }),
         allocator_bytes: explanation.map(|it| it.allocator_bytes),
         sparse_pages: explanation.map(|it| it.sparse_pages),
         swapped_bytes: explanation.map(|it| it.swapped_bytes),
@@ -267,6 +275,9 @@ fn defect(defect: &results::Defect) -> Defect {
     Defect { offset: defect.offset as u64, bytes, what, events_lost: defect.events_lost }
 }
 
+/// What those that see objects are called, in a recorder's trace and in that of a linked tracer.
+const OBJECT_SOURCES: [&str; 2] = ["objects", "linked tracer"];
+
 fn sources_of(replayed: &Replayed) -> Vec<Source> {
     if replayed.header.origin == Origin::GoPageTrace {
         return vec![Source {
@@ -280,7 +291,20 @@ fn sources_of(replayed: &Replayed) -> Vec<Source> {
         active: it.active,
         missed: it.missed.clone(),
     };
-    replayed.sources().iter().map(source).collect()
+    let mut sources: Vec<Source> = replayed.sources().iter().map(source).collect();
+    if let Some(sampling) = replayed.metadata.sampling
+        && let Some(objects) = sources.iter_mut().find(|it| OBJECT_SOURCES.contains(&&it.name[..]))
+    {
+        let sampled = format!(
+            "sampled, one in {} bytes; what lies on a page is not known, only how much on all of them",
+            sampling.mean_bytes
+        );
+        let before = std::mem::replace(&mut objects.missed, sampled);
+        if !before.is_empty() {
+            objects.missed += &format!("; {before}");
+        }
+    }
+    sources
 }
 
 fn shares(shares: pagetrace_replay::StackShares) -> StackShares {

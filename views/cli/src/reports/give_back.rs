@@ -25,7 +25,8 @@ pub fn advice(process: &Process) -> Vec<Advice> {
                 .into(),
         });
     }
-    let pins = process.sites.iter().enumerate().max_by_key(|(_, site)| site.pinned_bytes);
+    let pins = process.sites.iter().enumerate().filter(|(_, site)| site.pinned_bytes.is_some());
+    let pins = pins.max_by_key(|(_, site)| site.pinned_bytes);
     if let Some((place, site)) = pins {
         let what = format!(
             "Freeing the {} ({}) of the site that pins the most, or placing them elsewhere before the burst, would free \
@@ -33,7 +34,7 @@ pub fn advice(process: &Process) -> Vec<Advice> {
             counted(site.live_objects, "live object"),
             bytes(site.live_bytes)
         );
-        all.push(Advice { kind: "pinned_site", bytes: site.pinned_bytes, site: Some(place), what });
+        all.push(Advice { kind: "pinned_site", bytes: site.pinned_bytes.unwrap_or(0), site: Some(place), what });
     }
     for leak in &process.leaks {
         let what =

@@ -41,6 +41,7 @@ mod allocator_of;
 mod give_back;
 
 mod quantities;
+mod sampling_text;
 
 pub use from_go_heap::report_of_go_heap;
 pub use from_page_events::{cause_of, frames_of as frames_of_touches};

@@ -7,6 +7,8 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 
 mod account;
 pub use account::{Advice, Allocator, Cgroup, Heap, Leak};
+mod sampling;
+pub use sampling::{ClassErrors, ObjectErrors, Sampling, SiteErrors};
 mod writes;
 pub use writes::{Cold, Fork, ObjectsOnPage, Watched, WriteSite, Writes, WrittenPage, WrittenResident};
 
@@ -46,6 +48,8 @@ pub struct Report {
     pub processes: Vec<Process>,
     pub stacks: Stacks,
     pub sources: Vec<Source>,
+    /// How objects were sampled, null where all of them were recorded.
+    pub sampling: Option<Sampling>,
     /// What was dropped to keep a recording within `--max-size` or `--keep-last`, null where it is whole.
     pub dropped: Option<Dropped>,
     /// Times in which recording was switched off.
@@ -239,6 +243,8 @@ pub struct Rss {
     pub change_agreement: Option<f64>,
     /// They sum to `kernel_bytes`.
     pub classes: Option<Classes>,
+    /// Where objects were sampled, of the classes that are estimates.
+    pub class_errors: Option<ClassErrors>,
     /// Resident bytes of the allocator's pages.
     pub allocator_bytes: Option<u64>,
     /// Resident pages with live bytes on at most a quarter of them.
@@ -322,6 +328,8 @@ pub struct Objects {
     pub forgotten: Option<u64>,
     /// Objects that the process was born with, by fork.
     pub inherited: Option<u64>,
+    #[serde(flatten)]
+    pub errors: ObjectErrors,
 }
 
 /// A call stack that allocates.
@@ -335,10 +343,12 @@ pub struct Site {
     pub live_bytes: u64,
     pub live_objects: u64,
     pub live_usable_bytes: u64,
-    /// Bytes that stay resident only because sparse pages hold objects of this site.
-    pub pinned_bytes: u64,
+    /// Bytes that stay resident only because sparse pages hold objects of this site; null where objects were sampled.
+    pub pinned_bytes: Option<u64>,
     pub allocated_objects: u64,
     pub allocated_bytes: u64,
+    #[serde(flatten)]
+    pub errors: SiteErrors,
 }
 
 /// How far stacks reach.

@@ -12,6 +12,7 @@ use super::dropped_text::{write_dropped, write_dropped_peak};
 use super::page_text::{write_buffers, write_pages};
 use super::quantities::{bytes, count, counted, duration, percent, signed_bytes};
 use super::report_model::{NamedBytes, Process, Report, Rss, Site};
+use super::sampling_text::{class_within, live_of, write_sampled_objects, write_sampling};
 use super::stack_text::write_object_stacks;
 use super::timeline_text::write_timeline;
 use super::touch_text::{write_agreement, write_touches};
@@ -83,19 +84,24 @@ pub fn write_diagnosis(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         .take(3)
         .map(|(class, part)| {
             let share = percent(*part as f64, whole as f64);
-            format!("{} ({share}) {}: {}", bytes(part.unsigned_abs()), class.replace('_', " "), meaning(class))
+            let amount = format!("{}{}", bytes(part.unsigned_abs()), class_within(rss, class, *part));
+            format!("{amount} ({share}) {}: {}", class.replace('_', " "), meaning(class))
         })
         .collect();
     for part in &parts {
         writeln!(out, "  {part}")?;
     }
     let fraction = |fraction: Option<f64>| fraction.map_or("an unknown part".into(), |part| percent(part, 1.0));
-    writeln!(
-        out,
-        "  Explained: {} of the RSS, {} of the allocator's pages.",
-        fraction(rss.explained_fraction),
-        fraction(rss.allocator_explained_fraction)
-    )?;
+    match &report.sampling {
+        None => writeln!(
+            out,
+            "  Explained: {} of the RSS, {} of the allocator's pages.",
+            fraction(rss.explained_fraction),
+            fraction(rss.allocator_explained_fraction)
+        )?,
+        Some(_) => writeln!(out, "  Explained: {} of the RSS.", fraction(rss.explained_fraction))?,
+    }
+    write_sampling(report, out)?;
     if !rss.snapshot.stopped {
         let which = "The process was running while this was looked at";
         writeln!(out, "  {which}: what changed meanwhile is in the unexplained part, which can be negative.")?;
@@ -177,7 +183,7 @@ fn write_classes(rss: &Rss, whole: u64, out: &mut dyn Write) -> io::Result<()> {
     for (class, part) in classes_of(rss).iter().filter(|(_, bytes)| *bytes != 0) {
         table.add_row([
             class.replace('_', " "),
-            signed_bytes(*part),
+            format!("{}{}", signed_bytes(*part), class_within(rss, class, *part)),
             percent(*part as f64, whole as f64),
             meaning(class).to_owned(),
             bar(*part as f64, whole as f64),
@@ -206,6 +212,9 @@ fn write_objects(process: &Process, out: &mut dyn Write) -> io::Result<()> {
     let (Some(live), Some(live_bytes)) = (objects.live, objects.live_bytes) else {
         return writeln!(out, "\nObjects of this process were not seen.");
     };
+    if objects.errors.live_samples.is_some() {
+        return write_sampled_objects(process, out);
+    }
     write!(out, "\n{} live with {}", counted(live, "object"), bytes(live_bytes))?;
     if let (Some(allocated), Some(freed)) = (objects.allocated, objects.freed) {
         write!(out, "; {} allocated and {} freed in the whole recording", count(allocated), count(freed))?;
@@ -228,7 +237,7 @@ fn write_objects(process: &Process, out: &mut dyn Write) -> io::Result<()> {
 fn write_sites(title: &str, by: SiteOrder, sites: &[Site], out: &mut dyn Write) -> io::Result<()> {
     let key = |site: &Site| match by {
         SiteOrder::Live => site.live_bytes,
-        SiteOrder::Pinned => site.pinned_bytes,
+        SiteOrder::Pinned => site.pinned_bytes.unwrap_or(0),
     };
     let mut sites: Vec<&Site> = sites.iter().filter(|site| key(site) > 0).collect();
     if sites.is_empty() {
@@ -243,10 +252,12 @@ fn write_sites(title: &str, by: SiteOrder, sites: &[Site], out: &mut dyn Write) 
     )?;
     for site in sites.iter().take(SITES_SHOWN) {
         let objects = counted(site.live_objects, "live object");
-        let (live, pinned) = (bytes(site.live_bytes), bytes(site.pinned_bytes));
         match by {
-            SiteOrder::Live => writeln!(out, "  {live} in {objects}")?,
-            SiteOrder::Pinned => writeln!(out, "  {pinned} pinned by {objects} of {live}")?,
+            SiteOrder::Live => writeln!(out, "  {}", live_of(site))?,
+            SiteOrder::Pinned => {
+                let (live, pinned) = (bytes(site.live_bytes), bytes(key(site)));
+                writeln!(out, "  {pinned} pinned by {objects} of {live}")?;
+            }
         }
         for frame in interesting(&site.stack) {
             writeln!(out, "      {frame}")?;

@@ -11,8 +11,9 @@ use pagetrace_format::{Chunk, FormatError, Trace, TraceNanos};
 use pagetrace_kernel::recorder::{Bounds, CutError, CutOrder, Shortened, Shortener};
 use pagetrace_replay::compact;
 
-use super::durations::{keep_last, number_and_unit};
+use super::durations::keep_last;
 use super::output::{Place, WrittenFile};
+use super::sizes::bytes;
 use crate::trace_input::TraceInput;
 
 /// With less there would be no room for what programs hold beside what happens.
@@ -49,19 +50,7 @@ impl BoundsArgs {
 }
 
 fn size(text: &str) -> Result<u64, String> {
-    let expected = || format!("expected a size such as 500M or 2GiB, found {text:?}");
-    let (number, unit) = number_and_unit(text);
-    let factor: u64 = match unit.to_ascii_lowercase().as_str() {
-        "" | "b" => 1,
-        "k" | "kb" => 1000,
-        "m" | "mb" => 1_000_000,
-        "g" | "gb" => 1_000_000_000,
-        "kib" => 1 << 10,
-        "mib" => 1 << 20,
-        "gib" => 1 << 30,
-        _ => return Err(expected()),
-    };
-    let bytes = number.parse::<u64>().ok().and_then(|number| number.checked_mul(factor)).ok_or_else(expected)?;
+    let bytes = bytes(text, "500M or 2GiB")?;
     if bytes < MAX_SIZE_LEAST {
         return Err(format!("expected at least 1MiB (1048576 bytes), found {bytes} bytes: choose a larger size"));
     }

@@ -22,6 +22,8 @@ pub struct Leak {
     pub stack: Vec<String>,
     /// Live bytes of it at the end.
     pub bytes: u64,
+    /// Their standard error, null where they are exact.
+    pub bytes_error: Option<u64>,
     /// Live objects of it at the end.
     pub objects: u64,
     /// The oldest of them is at least so old.
