@@ -24,6 +24,9 @@ pub enum Verdict {
     Harmed(String),
 }
 
+/// Of recordings of a sample.
+const SAMPLE_BYTES: u64 = 256;
+
 /// What the start of a Rust program allocates beside the allocator that counts.
 const OF_RUST_RUNTIME: u64 = 10;
 
@@ -87,6 +90,7 @@ struct Bench<'a> {
     name: &'static str,
     directory: &'a Path,
     variables: Vec<(&'static str, String)>,
+    sampled: bool,
     _group: Option<Group>,
 }
 
@@ -121,7 +125,7 @@ impl<'a> Bench<'a> {
             Around::Rights => {}
         }
         let program = programs.of(hazard, language);
-        Ok(Bench { program, name: hazard.name, directory, variables, _group: group })
+        Ok(Bench { program, name: hazard.name, directory, variables, sampled: hazard.sampled, _group: group })
     }
 
     fn trace(&self) -> std::path::PathBuf {
@@ -141,6 +145,9 @@ impl<'a> Bench<'a> {
         let mut command = Command::new(pagetrace());
         // What a busy machine makes the kernel lose is no matter of these tests.
         command.args(["record", "--quiet", "--kernel-buffer", "16384", "-o"]).arg(self.trace());
+        if self.sampled {
+            command.args(["--sample-bytes", &SAMPLE_BYTES.to_string()]);
+        }
         self.run(command.arg("--").arg(self.program).arg(self.name), &self.counts())
     }
 
@@ -183,7 +190,10 @@ fn compare(hazard: &Hazard, report: &Value, counts: &[Count], faults: &mut Vec<S
         // library's child does not count.
         let is_it = |process: &&Value| {
             process["pid"] == count.pid
-                && (count.made == 0 || process["objects"]["allocated"] != 0 || hazard.events == Events::None)
+                && (count.made == 0
+                    || process["objects"]["allocated"] != 0
+                    || hazard.events == Events::None
+                    || hazard.sampled)
         };
         match joined.iter().position(is_it) {
             Some(place) => compare_process(hazard, joined.remove(place), count, lost, faults),
@@ -206,7 +216,17 @@ fn compare_process(hazard: &Hazard, process: &Value, count: &Count, lost: u64, f
     }
     for (name, counted) in [("allocated", count.made), ("freed", count.freed)] {
         let traced = number(&objects[name]);
+        // Six errors of the estimate, and the same of what was too little to be in a sample.
+        let off = match hazard.sampled {
+            true => 6 * (number(&objects[format!("{name}_error")]) + SAMPLE_BYTES),
+            false => 0,
+        };
         let right = match hazard.events {
+            Events::All if hazard.sampled => {
+                (counted.saturating_sub(off)..=counted + hazard.of_libraries + off).contains(&traced)
+            }
+            Events::LostInHandlers if hazard.sampled => traced <= counted + hazard.of_libraries + off,
+            Events::AtLeast if hazard.sampled => traced + off >= counted.saturating_sub(hazard.of_libraries),
             Events::All => (counted..=counted + hazard.of_libraries).contains(&traced),
             Events::LostInHandlers => traced <= counted + hazard.of_libraries && traced + lost >= counted,
             Events::AtLeast => traced >= counted.saturating_sub(hazard.of_libraries),

@@ -24,6 +24,8 @@ pub struct Hazard {
     pub events: Events,
     /// The processes that the trace has besides those that count.
     pub uncounted: usize,
+    /// Whether a sample of its objects is recorded.
+    pub sampled: bool,
 }
 
 /// How a program ends.
@@ -82,7 +84,8 @@ impl Hazard {
             Linked(library) => format!(", {} linked", library.name()),
             _ => String::new(),
         };
-        format!("{} in {language}{around}", self.name)
+        let sampled = if self.sampled { ", sampled" } else { "" };
+        format!("{} in {language}{around}{sampled}", self.name)
     }
 }
 
@@ -104,7 +107,11 @@ const PLAIN: Hazard = Hazard {
     of_libraries: 0,
     events: Events::All,
     uncounted: 0,
+    sampled: false,
 };
+
+/// The same with a sample of the objects, in one language: what is at stake is the hook.
+const SAMPLED: Hazard = Hazard { languages: C_ONLY, sampled: true, ..PLAIN };
 
 const ALL: &[Language] = &[C, Cpp, Rust];
 const C_ONLY: &[Language] = &[C];
@@ -324,5 +331,28 @@ pub const HAZARDS: &[Hazard] = &[
     },
     Hazard { name: "pivot_root", program: "sandbox", languages: C_ONLY, around: Around::Root, uncounted: 2, ..PLAIN },
     Hazard { name: "closefrom", program: "sandbox", of_libraries: ANY, ..PLAIN },
+    // A sample of the objects.
+    Hazard { name: "fork_without_exec", program: "processes", of_libraries: 4, ..SAMPLED },
+    Hazard { name: "fork_in_threads", program: "processes", of_libraries: 60, ..SAMPLED },
+    Hazard { name: "vfork_exec", program: "processes", of_libraries: 4, ..SAMPLED },
+    Hazard { name: "threads_churn", program: "threads", of_libraries: 3000, ..SAMPLED },
+    Hazard { name: "detached_at_exit", program: "threads", of_libraries: 16, events: Events::AtLeast, ..SAMPLED },
+    Hazard { name: "tls_destructors", program: "ends", of_libraries: 16, ..SAMPLED },
+    Hazard { name: "longjmp", program: "stacks", ..SAMPLED },
+    Hazard { name: "handler_allocates", program: "signals", of_libraries: 4, ..SAMPLED },
+    Hazard {
+        name: "handler_in_hook",
+        program: "reentrant",
+        around: Linked(Own("bump")),
+        of_libraries: 4,
+        events: Events::LostInHandlers,
+        ..SAMPLED
+    },
+    Hazard { name: "whole_family", program: "allocators", of_libraries: 80, ..SAMPLED },
+    Hazard { name: "whole_family", program: "allocators", around: Preloaded(JEMALLOC), of_libraries: 80, ..SAMPLED },
+    Hazard { name: "constructors_and_atexit", program: "ends", of_libraries: 4, ..SAMPLED },
+    Hazard { name: "little_address_space", program: "limits", of_libraries: 20, ..SAMPLED },
+    Hazard { name: "seccomp_strict", program: "sandbox", ends: Ends::Exits(5), ..SAMPLED },
+    Hazard { name: "seccomp_bare_clone", program: "sandbox", ..SAMPLED },
     Hazard { name: "other_user", program: "sandbox", around: Around::Rights, of_libraries: ANY, ..PLAIN },
 ];

@@ -18,6 +18,8 @@ mod classes;
 
 mod processes;
 
+mod sampling;
+
 mod statuses;
 
 mod killed;
