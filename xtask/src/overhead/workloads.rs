@@ -111,6 +111,11 @@ const PAGES: Try = Try::Recorded { name: "pages", options: &["--no-objects"] };
 /// Which pages are written and by whom, and pages.
 const WRITES: Try = Try::Recorded { name: "writes", options: &["--no-objects", "--writes=1s"] };
 
+/// For production.
+const SAMPLED: Try = Try::Recorded { name: "sampled", options: &["--quiet", "--sample-bytes", "512KiB"] };
+const SAMPLED_AND_PAGES: Try =
+    Try::Recorded { name: "and pages", options: &["--quiet", "--sample-bytes", "512KiB", "--kernel-events"] };
+
 const fn most(of: &'static str, figure: Figure, limit: f64, peer: &'static str) -> Bar {
     Bar { of, figure, limit: Limit::Most(limit), peer }
 }
@@ -152,6 +157,13 @@ pub const WORKLOADS: &[Workload] = &[
             least("writes", Figure::SetKept, 0.9, "none"),
             least("writes", Figure::GetKept, 0.9, "none"),
         ],
+    },
+    Workload {
+        name: "redis_sampled",
+        what: "the same, one object in 512 KiB",
+        work: Work::Redis { requests: "1000000" },
+        tries: &[Try::Plain, SAMPLED, SAMPLED_AND_PAGES],
+        bars: &[least("sampled", Figure::SetKept, 0.98, "none"), least("sampled", Figure::GetKept, 0.98, "none")],
     },
     Workload {
         name: "sqlite",
