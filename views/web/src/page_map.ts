@@ -15,6 +15,11 @@ const LABEL_HEIGHT = 13;
 /** How much is seen of a page's neighbours. */
 const REVEALED_UNITS = 256;
 
+const NAME_LETTERS = 18;
+
+/** A name for which there is room. */
+const shortened = (name: string): string => (name.length > NAME_LETTERS ? `${name.slice(0, NAME_LETTERS - 1)}…` : name);
+
 export class PageMap {
   readonly root: HTMLElement;
   private readonly canvas = element("canvas", { tabindex: "0", role: "img", id: "page-map", "aria-describedby": "page-map-help" });
@@ -215,7 +220,7 @@ export class PageMap {
       context.stroke();
       if (!withText || y < free || y > height - LABEL_HEIGHT / 2) continue;
       const region = this.state.pictures.regions[segment.region];
-      const name = (region.name || "anonymous memory").split("/").at(-1)!;
+      const name = shortened((region.name || "anonymous memory").split("/").at(-1)!);
       context.fillStyle = style.getPropertyValue("--ink");
       context.fillText(`${name}  ${bytes(region.pages * this.state.pictures.page_bytes)}`, this.plotWidth + 8, y + LABEL_HEIGHT - 2, LABEL_PIXELS - 10);
       free = y + LABEL_HEIGHT;
