@@ -27,8 +27,6 @@ pub struct SnapshotTaker {
     /// before the first. Kernels before 6.16 sum it up lazily.
     quick_is_exact: Option<bool>,
     held: Option<&'static AtomicU32>,
-    /// Whether its memory could not be looked at last time: then it is not stopped for that.
-    hidden: bool,
 }
 
 /// A snapshot and what it cost the process.
@@ -47,7 +45,7 @@ impl SnapshotTaker {
     /// [`KernelError::Gone`] where there is no such process.
     pub fn open(pid: u32) -> Result<SnapshotTaker, KernelError> {
         let (process, scanner) = (ProcessDir::open(pid)?, ResidencyScanner::open(pid)?);
-        Ok(SnapshotTaker { process, scanner, quick_is_exact: None, held: None, hidden: false })
+        Ok(SnapshotTaker { process, scanner, quick_is_exact: None, held: None })
     }
 
     /// Keeps the process's pid in this word for as long as it is held, for those who let it go if this process is killed.
@@ -71,19 +69,11 @@ impl SnapshotTaker {
     ///
     /// # Errors
     /// [`KernelError::Gone`] if the process has ended or replaced its program before or meanwhile,
-    /// [`KernelError::StillRunning`] if it would not stop, [`KernelError::Denied`] where it may not be stopped. Of a process whose
-    /// memory may not be looked at there are the kernel's figures alone.
+    /// [`KernelError::StillRunning`] if it would not stop, [`KernelError::Denied`] where it may not be looked at.
     pub fn take(&mut self, process: ProcessId, reason: SnapshotReason, stop: bool) -> Result<Taken, KernelError> {
-        let stop = stop && !self.hidden;
         let stopped = if stop { Some(Stopped::stop_process(&self.process, self.held)?) } else { None };
         let time = now();
-        let opened = AddressSpace::open(&self.process);
-        self.hidden = matches!(opened, Err(KernelError::Denied { .. }));
-        if self.hidden {
-            drop(stopped);
-            return self.figures_alone(process, reason, time);
-        }
-        let mut address_space = opened?;
+        let mut address_space = AddressSpace::open(&self.process)?;
         let mappings = address_space.mappings()?;
         let (resident, residency_source) = self.scanner.scan(&mappings)?;
         let resident_pages = resident.iter().filter(|run| run.state.in_rss()).map(|run| run.pages.0).sum::<u64>();
@@ -107,27 +97,24 @@ impl SnapshotTaker {
         Ok(Taken { snapshot, stopped_for })
     }
 
-    /// Everyone may see how much of a process is resident, though not what.
-    fn figures_alone(
-        &self,
-        process: ProcessId,
-        reason: SnapshotReason,
-        time: TraceNanos,
-    ) -> Result<Taken, KernelError> {
+    /// The kernel's figures without mappings and pages: everyone may see how much of a process is resident, though not what. It
+    /// is not stopped.
+    ///
+    /// # Errors
+    /// [`KernelError::Gone`] if the process has ended.
+    pub fn take_figures(&self, process: ProcessId, reason: SnapshotReason) -> Result<Taken, KernelError> {
+        let time = now();
         let (kernel, _) = figures_of(&self.process, Wanted::Quick)?;
-        let kernel = KernelFigures { cgroup: cgroup_of(&self.process), ..kernel };
-        let (page_bytes, residency_source) = (self.scanner.page_bytes(), ResidencySource::None);
-        let (mappings, resident) = (Vec::new(), Vec::new());
         let snapshot = Snapshot {
             process,
             time,
             reason,
             stopped: false,
-            residency_source,
-            page_bytes,
-            kernel,
-            mappings,
-            resident,
+            residency_source: ResidencySource::None,
+            page_bytes: self.scanner.page_bytes(),
+            kernel: KernelFigures { cgroup: cgroup_of(&self.process), ..kernel },
+            mappings: Vec::new(),
+            resident: Vec::new(),
         };
         Ok(Taken { snapshot, stopped_for: Duration::ZERO })
     }

@@ -292,6 +292,7 @@ impl Processes {
             self.note_unseen(&exe_now, hidden);
             self.track(pid, None, origin, parent, start, Address(0), records);
             if let Some(process) = self.tracked.last_mut() {
+                process.hidden = hidden;
                 let mappings = read_mappings(pid).unwrap_or_default();
                 records.extend(process.new_modules(&mut self.modules, &mappings));
             }

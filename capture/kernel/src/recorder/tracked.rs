@@ -54,6 +54,8 @@ pub struct Tracked {
     pub snapshots: u32,
     /// Why the last try gave no snapshot.
     pub snapshot_error: Option<String>,
+    /// Whether the kernel shows nothing of its memory but how much there is.
+    pub hidden: bool,
     pidfd: Option<OwnedFd>,
     statm: Option<StatmReader>,
     taker: Option<SnapshotTaker>,
@@ -89,6 +91,7 @@ impl Tracked {
             snapshot_at_exit: false,
             snapshots: 0,
             snapshot_error: None,
+            hidden: false,
             pidfd,
             statm: StatmReader::open(pid).ok(),
             taker: SnapshotTaker::open(pid).ok().map(|taker| taker.noting_held(held)),
@@ -141,10 +144,14 @@ impl Tracked {
     pub fn snapshot(&mut self, reason: SnapshotReason) -> Option<Snapshot> {
         let started = Instant::now();
         let taker = self.taker.as_mut()?;
-        let taken = taker.take(self.id, reason, true).or_else(|refused| {
-            self.snapshot_error = Some(refused.to_string());
-            taker.take(self.id, reason, false)
-        });
+        let taken = if self.hidden {
+            taker.take_figures(self.id, reason)
+        } else {
+            taker.take(self.id, reason, true).or_else(|refused| {
+                self.snapshot_error = Some(refused.to_string());
+                taker.take(self.id, reason, false)
+            })
+        };
         let ended = Instant::now();
         self.last = ended;
         let cost = ended - started;
