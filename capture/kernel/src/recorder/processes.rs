@@ -431,22 +431,11 @@ impl Processes {
 
     /// What was at work and what it missed.
     pub fn sources(&self, refused: u32) -> Vec<Source> {
-        let mut missed = Vec::new();
-        if !self.with_objects {
-            missed.push("switched off by --no-objects".to_owned());
-        }
-        if self.with_objects {
-            missed.extend(self.unseen.of_objects());
-        }
-        if refused > 0 {
-            missed.push(format!("{refused} processes found no room in the session"));
-        }
-        let snapshot_errors: Vec<String> = self.snapshot_errors.iter().cloned().chain(self.unseen.of_pages()).collect();
-        let source = |name: &str, active, missed: String| Source { name: name.into(), active, missed };
-        vec![
-            source("objects", self.with_objects && self.joined > 0, missed.join("; ")),
-            source("residency_scans", self.snapshots > 0, snapshot_errors.join("; ")),
-        ]
+        let objects = self.unseen.missed_objects(self.with_objects, refused);
+        let pages = self.unseen.missed_pages(self.snapshot_errors.iter().cloned());
+        let source = |name: &str, active, missed| Source { name: name.into(), active, missed };
+        let (with_objects, with_pages) = (self.with_objects && self.joined > 0, self.snapshots > 0);
+        vec![source("objects", with_objects, objects), source("residency_scans", with_pages, pages)]
     }
 
     /// The number of a process that the trace does not have yet.

@@ -34,8 +34,22 @@ impl Unseen {
         &self.programs
     }
 
-    /// Whose objects are missing, one sentence for each reason.
-    pub fn of_objects(&self) -> Vec<String> {
+    /// What is missing of objects, where `refused` programs found no room.
+    pub fn missed_objects(&self, with_objects: bool, refused: u32) -> String {
+        let mut missed = if with_objects { self.of_objects() } else { vec!["switched off by --no-objects".to_owned()] };
+        if refused > 0 {
+            missed.push(format!("{refused} processes found no room in the session"));
+        }
+        missed.join("; ")
+    }
+
+    /// What is missing of pages, beside what went wrong.
+    pub fn missed_pages(&self, errors: impl Iterator<Item = String>) -> String {
+        errors.chain(self.of_pages()).collect::<Vec<_>>().join("; ")
+    }
+
+    /// One sentence for each reason.
+    fn of_objects(&self) -> Vec<String> {
         let gains_rights = |it: &&UnseenProgram| {
             Executable::inspect(Path::new(&it.program)).is_ok_and(|executable| executable.gains_rights)
         };
@@ -48,8 +62,7 @@ impl Unseen {
         reasons.into_iter().flatten().collect()
     }
 
-    /// Whose pages are missing.
-    pub fn of_pages(&self) -> Option<String> {
+    fn of_pages(&self) -> Option<String> {
         let hidden: Vec<&UnseenProgram> = self.programs.iter().filter(|it| it.hidden).collect();
         let missed =
             || format!("mappings and pages of {}, of which only the RSS is known: {HIDDEN}", names_of(&hidden));
