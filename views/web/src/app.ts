@@ -87,8 +87,10 @@ function head(state: State, help: HTMLDialogElement): HTMLElement {
   state.onChange(["process"], () => {
     const { rss, advice } = report.processes[state.choice.process];
     const held = rss?.kernel_bytes == null ? "its RSS is not known" : `${bytes(rss.kernel_bytes)} of RAM (RSS) ${duration(rss.time_ns)} after the start`;
+    const { live_bytes, live_bytes_error } = report.processes[state.choice.process].objects;
+    const sampled = report.sampling ? ` Objects were sampled, one in ${bytes(report.sampling.mean_bytes)}: figures of them are estimates${live_bytes === null || live_bytes_error === null ? "" : `, live ${bytes(live_bytes)} ± ${bytes(Math.round(1.96 * live_bytes_error))}`}.` : "";
     const explained = rss?.explained_fraction == null ? "" : `, ${(rss.explained_fraction * 100).toFixed(1)} % explained`;
-    summary.textContent = `${nameOf(state.data, state.choice.process)}: ${held}${explained}. ${advice[0]?.what ?? ""}`;
+    summary.textContent = `${nameOf(state.data, state.choice.process)}: ${held}${explained}. ${advice[0]?.what ?? ""}${sampled}`;
   });
   const theme = element("button", { type: "button", id: "theme", "aria-label": "Light or dark" }, "◐");
   theme.addEventListener("click", changeTheme);

@@ -80,7 +80,8 @@ export interface ReportSite {
   stack: string[];
   live_bytes: number;
   live_objects: number;
-  pinned_bytes: number;
+  /** null where objects were sampled. */
+  pinned_bytes: number | null;
   allocated_objects: number;
   allocated_bytes: number;
 }
@@ -89,7 +90,7 @@ export interface ReportProcess {
   pid: number | null;
   exe: string | null;
   rss: { time_ns: number; kernel_bytes: number | null; explained_fraction: number | null; classes: Classes | null; allocator: { kind: string | null } } | null;
-  objects: { live: number | null; live_bytes: number | null };
+  objects: { live: number | null; live_bytes: number | null; live_bytes_error: number | null };
   touches: { sites: { cause: string; reach: string; stack: string[]; resident_bytes: number }[] } | null;
   writes: ReportWrites | null;
   advice: { what: string; bytes: number | null }[];
@@ -140,6 +141,8 @@ export interface Report {
   at: { moment: string; time_ns: number | null };
   duration_ns: number;
   lost: { events: number };
+  /** null where all objects were recorded. */
+  sampling: { mean_bytes: number } | null;
   processes: ReportProcess[];
   timeline: TimelinePoint[];
   sources: { name: string; active: boolean; missed: string }[];

@@ -43,7 +43,8 @@ export class FlameGraph {
     const whole = element("button", { type: "button" }, "Show all");
     whole.addEventListener("click", () => this.focusOn(this.tree));
     const { choice, pictures } = state;
-    const has = (name: string) => !["retained", "touched"].includes(name) || pictures.touch_sites.length > 0;
+    const sampled = state.data.report.sampling !== null;
+    const has = (name: string) => (!["retained", "touched"].includes(name) || pictures.touch_sites.length > 0) && !(sampled && ["retained", "pinned"].includes(name));
     const metric = select("Bytes:", METRICS.filter(([name]) => has(name)), choice.metric, (name) => state.set({ metric: name }));
     this.root = element(
       "section",

@@ -30,7 +30,7 @@ export function colouringsOf(state: State, cells: PageCells, writes: WriteCells)
   const made = [byState(state, cells)];
   const isGo = pictures.moments.some((moment) => moment.page_counts && !moment.classes);
   if (isGo) return made;
-  made.push(byOccupancy(cells));
+  made.push(byOccupancy(cells, data.report.sampling ? "objects were sampled" : undefined));
   if (pictures.touch_sites.length > 0) made.push(byTouch(state, cells));
   const lacks = data.report.processes[state.choice.process].writes && pictures.last_writes.length > 0 ? undefined : WRITES_LACK;
   const titles: [WriteColouring, string][] = [["age", "age since the last write"], ["writer", "first writer of the last epoch"], ["sharing", "threads that write"]];
@@ -55,10 +55,11 @@ function byState(state: State, cells: PageCells): Colouring {
   };
 }
 
-function byOccupancy(cells: PageCells): Colouring {
+function byOccupancy(cells: PageCells, lacks: string | undefined): Colouring {
   return {
     name: "occupancy",
     title: "live share of the page",
+    lacks,
     painter: (window) => {
       const colours = Array.from({ length: 256 }, (_, step) => rgb(ramp(step / 255)));
       const withoutObjects = rgb(writePalette().nothingKnown);

@@ -25,6 +25,10 @@ export function reasonOf(state: string, objects: PageObject[] | null, pageBytes:
       return `It can be returned: nothing lives on it, the allocator keeps it for later; ${GIVE_BACK[allocator ?? ""] ?? "the allocator's settings decide when it gives it back"}.`;
     case "metadata":
       return "It cannot be returned: the allocator keeps its own records here, as long as it has memory that they speak of.";
+    case "allocator":
+      return objects && objects.length > 0
+        ? `It cannot be returned: at least ${live}. Objects were sampled, there may be more.`
+        : "It is the allocator's. Objects were sampled: whether anything lives here is not known.";
     case "thread_stack":
       return "It is of a thread's stack, which is returned when the thread ends, not when the stack gets shorter.";
     case "other_anonymous":

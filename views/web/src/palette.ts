@@ -13,6 +13,7 @@ export const CLASS_COLOURS: Record<string, string> = {
   pinned: "#d55e00",
   retained: "#e69f00",
   metadata: "#5e3c99",
+  allocator_rest: "#e69f00",
   thread_stacks: "#cc79a7",
   other_anonymous: "#009e73",
   file_text: "#6b7778",
@@ -39,6 +40,7 @@ export const PAGE_COLOURS: Record<string, string> = {
   unexplained: "#f0e442",
   in_use: "#0072b2",
   swapped: "#333333",
+  allocator: "#e69f00",
 };
 
 /** Those that would be the brightest of all on dark paper. */
@@ -62,6 +64,7 @@ export const PAGE_WORDS: Record<string, string> = {
   unexplained: "unexplained",
   in_use: "in use",
   swapped: "in swap",
+  allocator: "the allocator's: objects are sampled",
 };
 
 export interface WritePalette {

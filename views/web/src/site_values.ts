@@ -43,7 +43,7 @@ export function siteValues(state: State, cells: PageCells): SiteValue[] {
 function atMoment(state: State, column: number): SiteValue[] {
   if (state.isReported) {
     const { sites } = state.data.report.processes[state.choice.process];
-    return sites.map((site) => ({ stack: site.stack, value: column === PINNED ? site.pinned_bytes : site.live_bytes })).filter((it) => it.value > 0);
+    return sites.map((site) => ({ stack: site.stack, value: column === PINNED ? (site.pinned_bytes ?? 0) : site.live_bytes })).filter((it) => it.value > 0);
   }
   return (state.moment?.sites ?? []).filter((row) => row[column] > 0).map((row) => ({ stack: namesOf(state, row[0]), value: row[column] }));
 }

@@ -22,7 +22,7 @@ export class State {
 
   constructor(readonly data: Data) {
     const process = largest(data);
-    const metric = data.report.processes[process].sites.some((site) => site.pinned_bytes > site.live_bytes) ? "pinned" : "live";
+    const metric = data.report.processes[process].sites.some((site) => (site.pinned_bytes ?? 0) > site.live_bytes) ? "pinned" : "live";
     this.choice = { process, moment: 0, range: null, colouring: "state", metric, inverted: false, search: "", page: null, table: "classes" };
     this.choice.moment = this.shownMoment();
   }

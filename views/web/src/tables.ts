@@ -159,7 +159,7 @@ export class Tables {
     const { data, choice, pictures, moment } = this.state;
     if (this.state.isReported) {
       const { sites } = data.report.processes[choice.process];
-      return { columns, rows: sites.map((it) => [it.live_bytes, it.live_objects, it.pinned_bytes, it.allocated_objects, it.allocated_bytes, it.stack.join(" ← ")]) };
+      return { columns, rows: sites.map((it) => [it.live_bytes, it.live_objects, it.pinned_bytes ?? "not known", it.allocated_objects, it.allocated_bytes, it.stack.join(" ← ")]) };
     }
     const rows = (moment?.sites ?? []).map((row): Cell[] => {
       const [site, live, liveBytes, pinned, allocated, allocatedBytes] = row;

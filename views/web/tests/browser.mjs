@@ -163,6 +163,26 @@ async function withoutWrites() {
   console.log("a trace without writes says so");
 }
 
+/** Of sampled objects figures are estimates, the allocator's pages are of one class, and what is not known is not a number. */
+async function ofSamples() {
+  const { page, close } = await open(`file://${settings.pageOfSamples}`);
+  const { rss, sites, objects } = settings.reportOfSamples.processes[0];
+  assert.match(await page.locator("#summary").textContent(), /Objects were sampled, one in 1000 B: figures of them are estimates, live .* ± /);
+  const classes = Object.fromEntries((await table(page)).map(([name, bytes]) => [name, bytes]));
+  assert.deepEqual([classes["live objects"], classes["allocator rest"]], [rss.classes.live_objects, rss.classes.allocator_rest]);
+  assert.match(await page.locator(".legend").first().textContent(), /allocator rest/);
+  await page.click("#tab-sites");
+  assert.deepEqual((await table(page)).map((row) => row.slice(0, 3)), sites.map((it) => [it.live_bytes, it.live_objects, "not known"]));
+  assert.equal(sites.reduce((all, it) => all + it.live_bytes, 0), objects.live_bytes);
+  const options = await page.$$eval("section option:not([disabled])", (all) => all.map((it) => it.value));
+  assert.ok(!options.includes("occupancy") && !options.includes("pinned"), `${options}`);
+  await page.click("#tab-pages");
+  const [, pages] = (await table(page)).find(([name]) => name === "the allocator's: objects are sampled");
+  assert.equal(pages, 1000);
+  await close();
+  console.log("figures of sampled objects are said to be estimates");
+}
+
 async function momentsFollow(page) {
   const shown = await chosenTime(page);
   assert.equal(shown, process0.rss.time_ns);
@@ -384,6 +404,7 @@ async function goHeaps() {
 try {
   await theFile();
   await withoutWrites();
+  await ofSamples();
   await onAPhoneInTheDark();
   await theServer();
   await goTraces();

@@ -46,8 +46,8 @@ for (const dark of [false, true]) {
   globalThis.document = { documentElement: { dataset: { theme: dark ? "dark" : "light" } } };
   const paper = dark ? "#1d2125" : "#ffffff";
   const on = dark ? "dark" : "light";
-  // "In use" is of traces that have no objects, and so not dense.
-  const states = Object.keys(palette.PAGE_COLOURS).filter((name) => name !== "unmapped" && name !== "in_use");
+  // "In use" is of traces without objects, "allocator" of those with sampled ones: in the place of dense, sparse, retained and metadata.
+  const states = Object.keys(palette.PAGE_COLOURS).filter((name) => !["unmapped", "in_use", "allocator"].includes(name));
   apart(`states on ${on}`, { paper, ...Object.fromEntries(states.map((name) => [name, palette.pageColour(name)])) });
   const { ages, notWritten, unknownWriter, sharing, nothingKnown } = palette.writePalette();
   apart(`ages on ${on}`, { paper, notWritten, nothingKnown, ...ages });
@@ -55,6 +55,9 @@ for (const dark of [false, true]) {
   apart(`writers on ${on}`, { paper, notWritten, unknownWriter, nothingKnown, ...Array.from({ length: 8 }, (_, place) => palette.category(place)) });
   apart(`live share on ${on}`, { paper, ...[0, 0.25, 0.5, 0.75, 1].map(palette.ramp) });
 }
-apart("classes", palette.CLASS_COLOURS);
+const { allocator_rest, ...classes } = palette.CLASS_COLOURS;
+apart("classes", classes);
+const { slack, pinned, retained, metadata, ...sampled } = palette.CLASS_COLOURS;
+apart("classes of sampled objects", sampled);
 console.log(JSON.stringify({ least: Number(least.toFixed(1)), problems }, null, 1));
 if (problems.length > 0) process.exitCode = 1;

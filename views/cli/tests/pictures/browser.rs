@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::story::{HEAP_PAGE, MARKUP, SHARED_PAGES, SPARSE_PAGE, story_without_writes};
+use crate::story::{HEAP_PAGE, MARKUP, SHARED_PAGES, SPARSE_PAGE, story_of_samples, story_without_writes};
 use crate::{as_text, output_of, read_by, report_of, skip, story_file, web};
 
 const CHROMIUM: &str = "/usr/bin/chromium";
@@ -38,6 +38,8 @@ fn the_page_of_a_file_and_of_the_server_works() {
     };
     let without_writes = directory.path().join("without-writes.pagetrace");
     std::fs::write(&without_writes, story_without_writes()).expect("a file");
+    let samples = directory.path().join("samples.pagetrace");
+    std::fs::write(&samples, story_of_samples()).expect("a file");
     let settings = serde_json::json!({
         "chromium": CHROMIUM,
         "pagetrace": assert_cmd::cargo::cargo_bin!("pagetrace"),
@@ -45,6 +47,8 @@ fn the_page_of_a_file_and_of_the_server_works() {
         "page": made(as_text(&trace), "story.html"),
         "report": report_of(&trace),
         "pageWithoutWrites": made(as_text(&without_writes), "without-writes.html"),
+        "pageOfSamples": made(as_text(&samples), "samples.html"),
+        "reportOfSamples": report_of(&samples),
         "goPage": made(go, "go.html"),
         "goReport": report_of(Path::new(go)),
         "goHeapPage": made(go_heap, "go-heap.html"),

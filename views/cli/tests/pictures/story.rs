@@ -7,8 +7,8 @@ pub use writes::{CALL_PAGES, READ_PAGES, SHARED_PAGES};
 
 use pagetrace_format::kernel_event::FaultAccess;
 use pagetrace_format::records::{
-    End, EndStatus, Module, Process, ProcessEnd, ProcessOrigin, Record, Stack, StackEnd, StackNode, Stream, StreamKind,
-    Symbol, SymbolFunction,
+    End, EndStatus, Module, Process, ProcessEnd, ProcessOrigin, Record, Sampling, Stack, StackEnd, StackNode, Stream,
+    StreamKind, Symbol, SymbolFunction,
 };
 use pagetrace_format::snapshot::{
     KernelFigures, Mapping, PageFlags, Permissions, ResidencySource, ResidentRun, Snapshot, SnapshotReason,
@@ -16,7 +16,7 @@ use pagetrace_format::snapshot::{
 use pagetrace_format::{
     Access, Address, Event, EventColumns, EventKind, FileHeader, KernelColumns, KernelEvent, KernelEventKind,
     ObjectAlloc, ObjectFree, ObjectFunction, Origin, PageCount, PageFault, PageShift, ProcessId, StackId, StreamId,
-    TraceNanos, TraceWriter, VERSION,
+    TraceNanos, TraceWriter, VERSION, VERSION_SAMPLED,
 };
 
 /// What a careless page would run.
@@ -44,24 +44,30 @@ const PARSED: StackId = StackId(2);
 
 /// The bytes of the trace.
 pub fn story() -> Vec<u8> {
-    told(&writes::accesses())
+    told(&writes::accesses(), None)
 }
 
 /// The same without writes.
 pub fn story_without_writes() -> Vec<u8> {
-    told(&[])
+    told(&[], None)
 }
 
-fn told(accesses: &[Access]) -> Vec<u8> {
+/// The same as if its objects were samples of more.
+pub fn story_of_samples() -> Vec<u8> {
+    told(&[], Some(Sampling { mean_bytes: 1000 }))
+}
+
+fn told(accesses: &[Access], sampling: Option<Sampling>) -> Vec<u8> {
     let header = FileHeader {
-        version: VERSION,
+        version: if sampling.is_some() { VERSION_SAMPLED } else { VERSION },
         page_shift: PageShift::KIB_4,
         origin: Origin::Recorded,
         start: TraceNanos(START),
         start_unix_ns: 1_767_366_245_000_000_000,
     };
     let mut writer = TraceWriter::new(Vec::new(), &header).expect("writing to memory");
-    writer.records(TraceNanos(START), &records()).expect("writing to memory");
+    let records: Vec<Record> = sampling.map(Record::Sampling).into_iter().chain(records()).collect();
+    writer.records(TraceNanos(START), &records).expect("writing to memory");
     let mut objects = EventColumns::new();
     let mut faults = KernelColumns::new();
     for page in 0..STEPS * PAGES_A_STEP {
