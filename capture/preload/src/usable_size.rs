@@ -10,7 +10,6 @@
 
 use core::ffi::c_void;
 use core::mem::MaybeUninit;
-use core::ptr;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::real_functions as real;
@@ -117,5 +116,5 @@ fn file_of(function: *const c_void) -> Option<*mut c_void> {
     // SAFETY: any address and room for the result (dladdr(3)).
     let is_found = unsafe { libc::dladdr(function, found.as_mut_ptr()) } != 0;
     // SAFETY: dladdr has filled it.
-    is_found.then(|| unsafe { found.assume_init() }.dli_fbase).filter(|base| *base != ptr::null_mut())
+    is_found.then(|| unsafe { found.assume_init() }.dli_fbase).filter(|base| !base.is_null())
 }
