@@ -124,6 +124,8 @@ pub enum PageSet {
     ScanFiles = 15,
     /// Whose writes are tracked.
     Armed = 16,
+    /// Anonymous pages that were resident when the recording attached: what lies on them is not known.
+    BeforeAttach = 17,
 }
 
 /// One table of one process, or a part of its rows.

@@ -43,6 +43,8 @@ pub mod encode;
 
 pub mod session;
 
+pub mod idle;
+
 pub mod records;
 
 pub mod record_chunk;

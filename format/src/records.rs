@@ -28,6 +28,8 @@ pub enum ProcessOrigin {
     Exec = 2,
     /// Found running; how it began was not seen.
     Found = 3,
+    /// It ran when the recording attached to it. Its snapshot that was asked for is what it had then.
+    Attached = 4,
 }
 
 /// The end of a process.

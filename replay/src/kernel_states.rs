@@ -67,6 +67,17 @@ impl<'t, 'b> KernelStates<'t, 'b> {
         self.processes.get(process)?.space.as_ref()
     }
 
+    /// The recording attached to a process now: from what it has the prediction goes on.
+    pub(crate) fn attach(&mut self, process: usize, snapshot: &Snapshot, metadata: &Metadata) {
+        if snapshot.page_bytes != self.shift.bytes() || !metadata.has_page_events() {
+            return;
+        }
+        let KernelProcess { space, tally, .. } = &mut self.processes[process];
+        let found = AddressSpace::attached(self.shift, snapshot, metadata);
+        tally.begin(snapshot, &found);
+        *space = Some(found);
+    }
+
     /// Compares the prediction with a snapshot of now.
     pub(crate) fn compare(&mut self, process: usize, snapshot: &Snapshot) {
         let KernelProcess { space, tally, .. } = &mut self.processes[process];

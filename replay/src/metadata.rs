@@ -396,6 +396,23 @@ impl Metadata {
         found.copied().unwrap_or(file)
     }
 
+    /// The first id that the trace has for the file with this device and inode.
+    pub(crate) fn file_at(&self, device: u64, inode: u64) -> Option<FileId> {
+        self.first_ids.get(&(device, inode)).copied()
+    }
+
+    /// Whether this is the snapshot of what a process had when the recording attached to it.
+    pub(crate) fn is_at_attach(&self, snapshot: &SnapshotEntry) -> bool {
+        let process = self.index(snapshot.process).map(|index| &self.processes[index].process);
+        snapshot.reason == SnapshotReason::Asked
+            && process.is_some_and(|process| process.origin == ProcessOrigin::Attached)
+    }
+
+    /// Whether page faults of processes that ran already were told, as far as the trace says.
+    pub(crate) fn has_page_events(&self) -> bool {
+        self.sources.iter().all(|source| source.name != "page_faults" || source.active)
+    }
+
     /// The gap that a time lies in: recording of the process was off then.
     #[must_use]
     pub fn gap_at(&self, process: ProcessId, time: TraceNanos) -> Option<&Gap> {

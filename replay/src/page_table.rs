@@ -38,6 +38,8 @@ pub(crate) struct PageTable {
     held_before_gap: Intervals,
     /// Those of them that held a chunk of a glibc heap.
     chunks_before_gap: Intervals,
+    /// Anonymous pages that were resident when the recording attached.
+    before_attach: Intervals,
 }
 
 impl PageTable {
@@ -48,6 +50,7 @@ impl PageTable {
             large_ever_held: Intervals::default(),
             held_before_gap: Intervals::default(),
             chunks_before_gap: Intervals::default(),
+            before_attach: Intervals::default(),
         }
     }
 
@@ -129,14 +132,24 @@ impl PageTable {
         self.pages = PageMap::new();
     }
 
-    /// Pages that may hold objects nobody knows of.
-    pub(crate) fn held_before_gap(&self) -> &Intervals {
-        &self.held_before_gap
+    /// Whether a page may hold objects nobody knows of.
+    pub(crate) fn may_hold_unknown(&self, page: u64) -> bool {
+        self.held_before_gap.contains(page) || self.before_attach.contains(page)
+    }
+
+    /// Whether there may be any such.
+    pub(crate) fn has_unknown(&self) -> bool {
+        !self.held_before_gap.is_empty() || !self.before_attach.is_empty()
+    }
+
+    /// These pages were resident when the recording attached. Which of them are the allocator's only later objects tell.
+    pub(crate) fn attach(&mut self, resident: Intervals) {
+        self.before_attach = resident;
     }
 
     /// About how much memory a copy takes.
     pub(crate) fn heap_bytes(&self) -> usize {
-        let sets = [&self.large_ever_held, &self.held_before_gap, &self.chunks_before_gap];
+        let sets = [&self.large_ever_held, &self.held_before_gap, &self.chunks_before_gap, &self.before_attach];
         self.pages.heap_bytes() + sets.map(Intervals::len).iter().sum::<usize>() * INTERVAL_BYTES
     }
 
@@ -185,6 +198,7 @@ impl PageTable {
         self.large_ever_held = self.large_ever_held.intersection(mapped);
         self.held_before_gap = self.held_before_gap.intersection(mapped);
         self.chunks_before_gap = self.chunks_before_gap.intersection(mapped);
+        self.before_attach = self.before_attach.intersection(mapped);
         self.pages.prune(|first, pages| {
             if mapped.covers(first..first + LEAF_PAGES) {
                 return;

@@ -185,6 +185,11 @@ impl Bench {
                 recorder.args(["record", "-o"]).arg(trace).args(options).arg("--");
                 recorder
             }
+            Try::Idle => {
+                let mut idle = Command::new(&self.pagetrace);
+                idle.args(["run-idle", "--"]);
+                idle
+            }
             Try::Heaptrack => heaptrack::command(trace),
         };
         command.arg(program);

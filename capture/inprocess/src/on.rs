@@ -33,6 +33,7 @@ mod shard_lock;
 
 mod attach;
 mod fork_hooks;
+mod idle;
 mod last_snapshot;
 mod limits;
 mod sandbox;
@@ -434,6 +435,10 @@ extern "C" fn start() {
             attach::tell_of_idle_tracer();
         }
         return;
+    }
+    if !modules::is_loaded(PRELOAD_LIBRARY) {
+        // There it is the library's own copy that is woken.
+        idle::set_up();
     }
     if PROCESS.active() == 0 {
         PROCESS.become_idle();

@@ -13,7 +13,9 @@ mod trace_descriptor;
 pub mod userfaultfd;
 pub mod write_protection;
 
-pub use memory::{install_guard, map_shared, page_rights, populate, protect, remove_guard, remove_shared, set_rights};
+pub use memory::{
+    install_guard, map_named, map_shared, page_rights, populate, protect, remove_guard, remove_shared, set_rights,
+};
 pub use private_memory::{map_populated, map_zeroed, private_bytes, reserve_addresses, reserved_addresses, unmap};
 pub use threads::{
     Processors, abort, alternate_stack, at_exit, at_fork, barrier_on_all_processors, join_thread, main_stack_mark,

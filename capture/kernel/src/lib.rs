@@ -38,6 +38,8 @@ pub mod elf;
 
 pub mod writes;
 
+pub mod inject;
+
 pub mod doctor;
 
 mod sys;

@@ -16,7 +16,9 @@ pub unsafe extern "C" fn free_hook(address: *mut c_void) {
     if address.is_null() || is_early(address) {
         return;
     }
-    pagetrace::object_free(address as usize, Function::Plain);
+    if pagetrace::is_recording() {
+        record_free(address);
+    }
     if let Some(real) = real::free() {
         // SAFETY: as the caller promised for the entry; so for all calls of real functions below.
         unsafe { real(address) }
@@ -127,14 +129,25 @@ fn allocated(address: *mut c_void, size: usize, function: Function, stack: *cons
 #[inline]
 fn recorded(address: *mut c_void, size: usize, function: Function, stack: *const usize, frame: usize) -> *mut c_void {
     if !address.is_null() && pagetrace::is_recording() {
-        // SAFETY: the real allocator has just returned this address.
-        let usable = unsafe { usable_size::of(address, size) };
-        // SAFETY: the stack pointer at the entry points to the return address, and the entry jumped here.
-        let return_address = unsafe { *stack };
-        let caller = Caller { return_address, stack_pointer: stack as usize, frame_pointer: frame };
-        pagetrace::object_alloc(address as usize, size, usable, function, caller);
+        record_alloc(address, size, function, stack, frame);
     }
     address
+}
+
+/// Apart, as the next one, so that what an idle program does is a look at one word.
+#[inline(never)]
+fn record_alloc(address: *mut c_void, size: usize, function: Function, stack: *const usize, frame: usize) {
+    // SAFETY: the real allocator has just returned this address.
+    let usable = unsafe { usable_size::of(address, size) };
+    // SAFETY: the stack pointer at the entry points to the return address, and the entry jumped here.
+    let return_address = unsafe { *stack };
+    let caller = Caller { return_address, stack_pointer: stack as usize, frame_pointer: frame };
+    pagetrace::object_alloc(address as usize, size, usable, function, caller);
+}
+
+#[inline(never)]
+fn record_free(address: *mut c_void) {
+    pagetrace::object_free(address as usize, Function::Plain);
 }
 
 /// Memory for requests that come while the real functions are being looked up. It is never given back.

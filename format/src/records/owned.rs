@@ -247,6 +247,7 @@ impl Record {
                     0 => ProcessOrigin::Command,
                     1 => ProcessOrigin::Fork,
                     2 => ProcessOrigin::Exec,
+                    4 => ProcessOrigin::Attached,
                     _ => ProcessOrigin::Found,
                 },
                 start: TraceNanos(fields.number()?),

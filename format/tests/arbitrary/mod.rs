@@ -69,7 +69,7 @@ pub fn record() -> impl Strategy<Value = Record> {
     use ProcessOrigin::*;
     let parent = prop::option::of(process_id());
     let args = prop::option::of(prop::collection::vec(text(), 0..4));
-    let origin = prop::sample::select(vec![Command, Fork, Exec, Found]);
+    let origin = prop::sample::select(vec![Command, Fork, Exec, Found, Attached]);
     let process = (process_id(), any::<u32>(), parent.clone(), origin, nanos(), text(), args, address()).prop_map(
         |(id, pid, parent, origin, start, exe, args, malloc)| {
             Record::Process(Process { id, pid, parent, origin, start, exe, args, malloc })

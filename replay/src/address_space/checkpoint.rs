@@ -128,12 +128,13 @@ impl AddressSpace {
     }
 }
 
-/// 0 a fault · 1 a fault in the kernel · 2 exec · 16 + call.
+/// 0 a fault · 1 a fault in the kernel · 2 exec · 3 resident at attach · 16 + call.
 fn cause_number(cause: TouchCause) -> u64 {
     match cause {
         TouchCause::Fault => 0,
         TouchCause::KernelFault => 1,
         TouchCause::Exec => 2,
+        TouchCause::NotSeen => 3,
         TouchCause::Call(call) => 16 + call as u64,
     }
 }
@@ -142,6 +143,7 @@ fn cause_of(number: u64) -> TouchCause {
     match number {
         0 => TouchCause::Fault,
         1 => TouchCause::KernelFault,
+        3 => TouchCause::NotSeen,
         _ => {
             let call = number.checked_sub(16).and_then(|call| PageCall::ALL.get(call as usize));
             call.map_or(TouchCause::Exec, |&call| TouchCause::Call(call))

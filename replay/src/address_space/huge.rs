@@ -72,6 +72,14 @@ impl HugePlaces {
         }
     }
 
+    /// Small pages were mapped side by side.
+    pub(crate) fn small_pages(&mut self, range: Range<u64>) {
+        let last = range.end.checked_sub(1).filter(|&last| range.start <= last);
+        if let Some((first, last)) = self.place(range.start).zip(last.and_then(|last| self.place(last))) {
+            self.tables.insert(first.start..last.end);
+        }
+    }
+
     /// Pages are dropped, of which those in `resident` are still there: of a huge page that is dropped in part small ones
     /// are left.
     pub(crate) fn drop_range(&mut self, range: &Range<u64>, resident: &Intervals) {

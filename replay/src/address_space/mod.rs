@@ -8,6 +8,7 @@
 //! write (ptrace(2), process_vm_writev(2)), a fault that got no huge page although one was due.
 
 mod areas;
+mod attached;
 mod calls;
 mod checkpoint;
 mod file_pages;
@@ -448,7 +449,11 @@ impl AddressSpace {
 
 /// What a new mapping is of, by its flags and the kernel's name for what is mapped.
 fn kind_of(shared: bool, file: FileId, metadata: &Metadata) -> AreaKind {
-    let path = path_of(file, metadata);
+    kind_of_path(shared, path_of(file, metadata), metadata.same_file(file))
+}
+
+/// The same; `file` is the first id of what lies at the path.
+fn kind_of_path(shared: bool, path: &str, file: FileId) -> AreaKind {
     match path {
         _ if path == "[vdso]" || path.starts_with("[vvar") || path == "[vsyscall]" => AreaKind::Special,
         _ if shared && path.starts_with('/') && !SHARED_MEMORY.iter().any(|name| path.starts_with(name)) => {
@@ -458,7 +463,7 @@ fn kind_of(shared: bool, file: FileId, metadata: &Metadata) -> AreaKind {
         // A private mapping of it is memory like any other (zero(4)).
         "" | "//anon" | "/dev/zero" => AreaKind::Anonymous,
         _ if path.starts_with('[') => AreaKind::Anonymous,
-        _ => AreaKind::PrivateFile(metadata.same_file(file)),
+        _ => AreaKind::PrivateFile(file),
     }
 }
 

@@ -145,3 +145,77 @@ fn touches_of_pages_that_went_are_forgotten_in_time() {
     }
     assert!(space.touches.records() <= 300, "{} records are kept of no page", space.touches.records());
 }
+
+#[test]
+fn an_attached_space_goes_on_from_what_a_scan_found() {
+    use pagetrace_format::PageCount;
+    use pagetrace_format::snapshot::{
+        KernelFigures, Mapping, PageFlags, Permissions, ResidencySource, ResidentRun, SnapshotReason,
+    };
+
+    let mapping = |pages: Range<u64>, permissions, path: &str| Mapping {
+        start: Address(pages.start * PAGE),
+        end: Address(pages.end * PAGE),
+        permissions: Permissions(permissions),
+        file_offset: 0,
+        device: 1,
+        inode: if path.starts_with('/') { 7 } else { 0 },
+        path: path.into(),
+    };
+    let run = |first: u64, pages, state| ResidentRun {
+        start: Address(first * PAGE),
+        pages: PageCount(pages),
+        state: PageFlags(state),
+    };
+    let (read, write, execute) = (Permissions::READ, Permissions::WRITE, Permissions::EXECUTE);
+    let snapshot = pagetrace_format::Snapshot {
+        process: pagetrace_format::ProcessId(0),
+        time: TraceNanos(100),
+        reason: SnapshotReason::Asked,
+        stopped: true,
+        residency_source: ResidencySource::PagemapScan,
+        page_bytes: PAGE,
+        kernel: KernelFigures::default(),
+        mappings: vec![
+            mapping(20..30, read | execute, "/bin/program"),
+            mapping(30..40, read | write, "/bin/program"),
+            mapping(100..200, read | write, ""),
+            mapping(300..310, read | write, "[heap]"),
+        ],
+        resident: vec![
+            run(20, 4, PageFlags::PRESENT | PageFlags::FILE),
+            run(30, 2, PageFlags::PRESENT),
+            run(100, 50, PageFlags::PRESENT),
+            run(150, 5, PageFlags::PRESENT | PageFlags::ZERO),
+        ],
+    };
+    let metadata = Metadata::default();
+    let mut space = AddressSpace::attached(PageShift::KIB_4, &snapshot, &metadata);
+    let resident = |space: &AddressSpace| space.resident().iter().collect::<Vec<_>>();
+    assert_eq!(resident(&space), [30..32, 100..150]);
+    assert_eq!(space.touched_files().iter().collect::<Vec<_>>(), [20..24]);
+    let sites: Vec<(TouchCause, u64)> = space.pages_by_site().map(|(site, pages)| (site.cause, pages)).collect();
+    assert_eq!(sites, [(TouchCause::NotSeen, 52)], "nobody saw who touched them");
+
+    let mut apply = |kind| space.apply(&KernelEvent { time: TraceNanos(200), tid: 5, kind }, &metadata);
+    let fault = |page: u64| {
+        let (access, stack) = (FaultAccess::Unknown, StackId::UNKNOWN);
+        KernelEventKind::Fault(PageFault {
+            address: Address(page * PAGE),
+            instruction: Address(9),
+            stack,
+            access,
+            in_kernel: false,
+        })
+    };
+    let call = |call, first: u64, pages: u64| {
+        let arguments = [first * PAGE, pages * PAGE, 0, 0, 0, 0];
+        KernelEventKind::Call(SystemCall { call, arguments, result: 0, file: FileId::NONE, stack: StackId::UNKNOWN })
+    };
+    apply(fault(160));
+    // Data of a program: a copy.
+    apply(fault(35));
+    apply(call(PageCall::Munmap, 100, 10));
+    assert_eq!(resident(&space), [30..32, 35..36, 110..150, 160..161]);
+    assert_eq!(space.first_touch(160).map(|(time, tid, _)| (time.0, tid)), Some((200, 5)));
+}

@@ -26,6 +26,8 @@ pub enum TouchCause {
     Call(PageCall),
     /// The kernel filled it when the program was started.
     Exec,
+    /// It was resident when the recording attached to the process: the time is that of the attaching, the thread is none.
+    NotSeen,
 }
 
 /// From where pages were touched.

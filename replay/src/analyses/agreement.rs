@@ -45,6 +45,13 @@ struct Overlap {
 }
 
 impl AgreementTally {
+    /// The prediction begins with what a scan has just found: that it agrees says nothing, later scans are held against it.
+    pub(crate) fn begin(&mut self, snapshot: &Snapshot, space: &AddressSpace) {
+        self.snapshots += 1;
+        let (truth, files) = (anonymous_pages(snapshot), file_pages(snapshot));
+        self.before = Some(Pages { truth, predicted: space.resident().clone(), files });
+    }
+
     /// Compares the prediction with what a scan found at the same time.
     pub(crate) fn add(&mut self, snapshot: &Snapshot, space: &AddressSpace, shift: PageShift) {
         if snapshot.residency_source == ResidencySource::None || snapshot.page_bytes != shift.bytes() {
@@ -129,7 +136,7 @@ fn worst(figure: &mut Option<f64>, overlap: Overlap) {
 
 /// Pages that are in memory, of no file and no shared memory, and not the page of zeros; those that the kernel maps for
 /// itself left out.
-fn anonymous_pages(snapshot: &Snapshot) -> Intervals {
+pub(crate) fn anonymous_pages(snapshot: &Snapshot) -> Intervals {
     let mut pages = pages_of_runs(snapshot, |state| state.in_rss() && !state.has(PageFlags::FILE));
     for mapping in &snapshot.mappings {
         if mapping.path == "[vdso]" || mapping.path.starts_with("[vvar") || mapping.path == "[vsyscall]" {
@@ -139,7 +146,7 @@ fn anonymous_pages(snapshot: &Snapshot) -> Intervals {
     pages
 }
 
-fn file_pages(snapshot: &Snapshot) -> Intervals {
+pub(crate) fn file_pages(snapshot: &Snapshot) -> Intervals {
     pages_of_runs(snapshot, |state| state.in_rss() && state.has(PageFlags::FILE))
 }
 

@@ -59,7 +59,7 @@ impl GlibcHeaps {
                 heaps_in(pages, shift, &chunk_pages, |kind, pages| heaps.push(Heap::new(kind, pages, held)));
             }
         }
-        if !state.pages.held_before_gap().is_empty() {
+        if state.pages.has_unknown() {
             // Objects that nobody knows of may be anywhere, also in what was a top chunk.
             heaps.iter_mut().for_each(|heap| heap.held_until = heap.pages.end);
         }

@@ -211,11 +211,12 @@ impl Walk<'_, '_> {
         self.classes.metadata += headers as i64;
         let administration = heap.is_some_and(|heap| self.heaps.is_administration(heap, page));
         if let Some(heap) = heap {
-            self.heaps.add_resident(heap, page, page_bytes, live == 0 && headers == 0 && !administration);
+            let is_free = live == 0 && headers == 0 && !administration && !self.state.pages.may_hold_unknown(page);
+            self.heaps.add_resident(heap, page, page_bytes, is_free);
         }
         let class = if administration {
             PageClass::Metadata
-        } else if self.state.pages.held_before_gap().contains(page) {
+        } else if self.state.pages.may_hold_unknown(page) {
             // Objects from before the gap may be anywhere on it.
             PageClass::Unexplained
         } else if has_objects && live * SPARSE_ONE_IN <= page_bytes {

@@ -20,6 +20,7 @@ impl PageTable {
         tables.push_pages(PageSet::HeldLarge, self.large_ever_held.iter());
         tables.push_pages(PageSet::HeldBeforeGap, self.held_before_gap.iter());
         tables.push_pages(PageSet::ChunkBeforeGap, self.chunks_before_gap.iter());
+        tables.push_pages(PageSet::BeforeAttach, self.before_attach.iter());
     }
 
     /// The pages at a checkpoint; `objects` are the addresses and usable bytes of the live objects. `None` where these lie
@@ -46,6 +47,7 @@ impl PageTable {
         table.large_ever_held = checkpoint.pages(own, PageSet::HeldLarge);
         table.held_before_gap = checkpoint.pages(own, PageSet::HeldBeforeGap);
         table.chunks_before_gap = checkpoint.pages(own, PageSet::ChunkBeforeGap);
+        table.before_attach = checkpoint.pages(own, PageSet::BeforeAttach);
         Some(table)
     }
 }

@@ -3,6 +3,7 @@
 use pagetrace_format::TraceNanos;
 
 use super::Replay;
+use crate::analyses::agreement::anonymous_pages;
 use crate::history::StateNow;
 
 impl Replay<'_, '_> {
@@ -14,18 +15,24 @@ impl Replay<'_, '_> {
         let known = self.states[process].as_ref().is_some_and(|state| !state.pages.is_empty());
         let predicted = self.kernel.space(process).is_some();
         let history = self.history.is_some();
-        if !shown && !known && !predicted && !history {
+        let at_attach = self.metadata.is_at_attach(entry);
+        if !shown && !known && !predicted && !history && !at_attach {
             return;
         }
         // It could be read before the events; a second failure is none to be reported twice.
         let Ok(snapshot) = self.trace.snapshot(&self.trace.chunks()[entry.chunk]) else { return };
-        self.kernel.compare(process, &snapshot);
+        match at_attach {
+            true => self.kernel.attach(process, &snapshot, self.metadata),
+            false => self.kernel.compare(process, &snapshot),
+        }
         let same_pages = entry.page_shift == self.kernel_shift;
         let wanted = self.history.as_mut().filter(|_| same_pages).is_some_and(|history| {
             // The shown moment is always one of them.
             history.wants(process, &snapshot, self.states[process].as_ref()) || shown
         });
-        if !shown && !known && !wanted {
+        if at_attach && self.metadata.processes[process].process.malloc.0 != 0 && same_pages {
+            self.state(process).pages.attach(anonymous_pages(&snapshot));
+        } else if !shown && !known && !wanted {
             return;
         }
         let state = self.state(process);

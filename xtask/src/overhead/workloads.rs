@@ -45,6 +45,8 @@ pub enum Try {
     Plain,
     /// Under `pagetrace record` with these options.
     Recorded { name: &'static str, options: &'static [&'static str] },
+    /// With the library in it and idle, under `pagetrace run-idle`.
+    Idle,
     /// Under heaptrack.
     Heaptrack,
 }
@@ -55,6 +57,7 @@ impl Try {
         match self {
             Try::Plain => "plain",
             Try::Recorded { name, .. } => name,
+            Try::Idle => "idle",
             Try::Heaptrack => "heaptrack",
         }
     }
@@ -148,8 +151,10 @@ pub const WORKLOADS: &[Workload] = &[
         name: "redis",
         what: "redis-server, 1M SET and 1M GET",
         work: Work::Redis { requests: "1000000" },
-        tries: &[Try::Plain, OBJECTS, PAGES, WRITES, RECORDED, Try::Heaptrack],
+        tries: &[Try::Plain, Try::Idle, OBJECTS, PAGES, WRITES, RECORDED, Try::Heaptrack],
         bars: &[
+            least("idle", Figure::SetKept, 0.99, "none"),
+            least("idle", Figure::GetKept, 0.99, "none"),
             least("objects", Figure::SetKept, 0.75, "heaptrack 0.52"),
             least("objects", Figure::GetKept, 0.75, "heaptrack 0.88"),
             least("pages", Figure::SetKept, 0.97, "perf 1.01"),

@@ -1,5 +1,6 @@
 //! Joining a session: the recorder's that the environment names, or the one that a fork's parent was in.
 
+use core::ffi::CStr;
 use core::sync::atomic::Ordering;
 
 use pagetrace_format::session::{
@@ -8,7 +9,7 @@ use pagetrace_format::session::{
 };
 
 use super::process::{INHERITED, PROCESS, active, lifecycle};
-use super::{call_stack, marks, sampling, stack_table, thread_state, write_handover};
+use super::{call_stack, idle, marks, sampling, stack_table, thread_state, write_handover};
 use crate::sys;
 
 /// Remembers where the real malloc is.
@@ -23,6 +24,7 @@ pub fn attach(malloc: usize) {
     if INHERITED.session().is_none() {
         PROCESS.forget();
     }
+    idle::set_up();
     become_recording();
 }
 
@@ -34,14 +36,22 @@ pub fn become_recording() -> bool {
     if PROCESS.active() != 0 || !sys::environment_is_ready() {
         return false;
     }
+    let asked = idle::is_asked();
+    if asked && !idle::may_follow() {
+        // Another thread will, or this one later.
+        return false;
+    }
     let claimed = PROCESS.attaching.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_ok();
     if !claimed {
         // Another thread is at it: the events until it is done are before the start of the recording.
         return false;
     }
     let kind = sys::keeping_errno(|| match INHERITED.session() {
+        _ if asked => idle::follow().map(wanted_by_recorder),
         Some(session) => join_again(session),
-        None => open_session().and_then(|session| join(session, 0).map(|()| wanted_by_recorder(session))),
+        None => sys::environment(SESSION_VARIABLE)
+            .and_then(open_session)
+            .and_then(|session| join(session, 0).map(|()| wanted_by_recorder(session))),
     });
     PROCESS.activate(kind.unwrap_or(active::IDLE));
     if kind.is_some() {
@@ -98,8 +108,8 @@ fn wanted_by_recorder(session: Session) -> u32 {
     }
 }
 
-fn open_session() -> Option<Session> {
-    let path = sys::environment(SESSION_VARIABLE)?;
+/// Opens a recorder's session and makes it this process's. Nobody uses an earlier one any more.
+pub fn open_session(path: &CStr) -> Option<Session> {
     let (base, bytes) = sys::map_file(path, PROCESS_TABLE_OFFSET)?;
     // SAFETY: the mapping is page aligned and at least as long as the header, whose fields are atomics.
     let header = unsafe { &*base.cast::<SessionHeader>() };
@@ -116,7 +126,8 @@ fn open_session() -> Option<Session> {
     if !fits {
         return None;
     }
-    // SAFETY: mapped and checked above, never unmapped, and the first session of this process.
+    // SAFETY: mapped and checked above, never unmapped, and the first session of this process, or the hooks of earlier ones have
+    // been waited for; those stay mapped.
     unsafe { INHERITED.set_session(base, layout) };
     INHERITED.session()
 }
@@ -159,6 +170,8 @@ pub fn join(session: Session, forked_from: u32) -> Option<()> {
         header.processes_refused.0.fetch_add(1, Ordering::Relaxed);
         return None;
     };
+    // Buffers know by it whose they are: one of an earlier session must not come again in this process.
+    header.process_serial.0.fetch_max(INHERITED.serial.load(Ordering::Relaxed), Ordering::Relaxed);
     let serial = header.process_serial.0.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
     PROCESS.begin(header.clock.load(Ordering::Relaxed), serial, index);
     let fork_tick = INHERITED.fork_tick.swap(0, Ordering::Relaxed);

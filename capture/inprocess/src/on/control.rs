@@ -14,8 +14,8 @@ use super::settings::Builder;
 use super::switch_lock::SwitchLock;
 use super::thread_state::{self, busy};
 use super::{
-    OBJECTS, SHARED_BUFFER, announcements, attach, call_stack, catch_up, drain, flusher, fork_hooks, go_buffers, marks,
-    modules, own_session, page_sets, sampling, self_snapshot, tick_line, trace_file, watches, writes,
+    OBJECTS, SHARED_BUFFER, announcements, attach, call_stack, catch_up, drain, flusher, fork_hooks, go_buffers, idle,
+    marks, modules, own_session, page_sets, sampling, self_snapshot, tick_line, trace_file, watches, writes,
 };
 use crate::error::Error;
 use crate::recording::{Off, State, TraceFormat, WhenFull};
@@ -36,6 +36,7 @@ pub fn init(builder: Builder) -> Result<(), Error> {
         // A recorder has the events already.
         return Err(Error::AlreadyInitialized);
     }
+    idle::set_hidden(true);
     sys::reserve_addresses();
     let session = own_session::create(builder.buffer_bytes).map_err(Error::Memory)?;
     if !scratch::make() {
@@ -273,6 +274,7 @@ fn finish_locked() -> Result<(), Error> {
             scratch::release();
         }
     });
+    idle::set_hidden(false);
     result.and_then(|()| written())
 }
 

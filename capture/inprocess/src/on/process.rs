@@ -162,6 +162,11 @@ impl Process {
         self.active.load(Ordering::Relaxed)
     }
 
+    /// Where the words lie that a recorder sets to zero to wake this process: what hooks look at, and whether someone looks.
+    pub fn words_to_wake(&self) -> [*const u32; 2] {
+        [self.active.as_ptr(), self.attaching.as_ptr()].map(<*mut u32>::cast_const)
+    }
+
     /// Begins an epoch of this kind.
     pub fn activate(&self, kind: u32) {
         let epoch = INHERITED.epoch.fetch_add(active::EPOCH, Ordering::Relaxed).wrapping_add(active::EPOCH);

@@ -1,5 +1,6 @@
 //! Mappings: shared with children, closed and opened, given back.
 
+use core::ffi::CStr;
 use core::ptr;
 use std::io;
 
@@ -37,6 +38,25 @@ fn map_memfd(bytes: usize) -> io::Result<*const u8> {
             let result = if base == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(base as *const u8) };
             libc::close(fd);
             result
+        }
+    })
+}
+
+/// Maps zeroed memory of this process's own, at most a page, that has a name in /proc/PID/maps. A forked child gets a copy.
+/// `None` where the kernel has no such memory.
+pub fn map_named(name: &CStr, bytes: usize) -> Option<*const u8> {
+    super::with_signals_blocked(|| {
+        // SAFETY: a valid C string; the descriptor is closed below, and the mapping outlives it.
+        unsafe {
+            let fd = libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC);
+            if fd < 0 {
+                return None;
+            }
+            let (rights, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE);
+            let sized = libc::ftruncate(fd, bytes as libc::off_t) == 0;
+            let base = if sized { libc::mmap(ptr::null_mut(), bytes, rights, flags, fd, 0) } else { libc::MAP_FAILED };
+            libc::close(fd);
+            (base != libc::MAP_FAILED).then_some(base as *const u8)
         }
     })
 }

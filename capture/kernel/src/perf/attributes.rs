@@ -87,6 +87,13 @@ pub fn here_only(mut attributes: perf_event_attr) -> perf_event_attr {
     attributes
 }
 
+/// The same event on a thread that runs already: it tells from its opening on.
+pub fn from_now_on(mut attributes: perf_event_attr) -> perf_event_attr {
+    attributes.set_disabled(0);
+    attributes.set_enable_on_exec(0);
+    attributes
+}
+
 /// All records begin or end with these, so that they can be told apart.
 const COMMON: u64 = (bindings::PERF_SAMPLE_IDENTIFIER | bindings::PERF_SAMPLE_TID | bindings::PERF_SAMPLE_TIME) as u64;
 

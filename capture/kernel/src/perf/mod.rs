@@ -9,9 +9,11 @@
 //! ```
 //!
 //! Events are opened on a thread that starts the command and ends: so the command and all its descendants have them,
-//! and other children of the recorder do not.
+//! and other children of the recorder do not. Of a program that runs already each thread gets events of its own, whose records
+//! go to the same rings.
 
 mod accesses;
+mod attached;
 mod attributes;
 mod filled;
 mod found;

@@ -29,18 +29,24 @@ const EVENTS_A_THREAD_MAX: usize = 256;
 /// Events that are open, with their rings.
 #[derive(Debug)]
 pub struct PerfEvents {
-    processors: Vec<Processor>,
-    kinds: HashMap<u64, SampleKind>,
+    pub(super) processors: Vec<Processor>,
+    pub(super) kinds: HashMap<u64, SampleKind>,
+    /// What is open on each processor, to be opened on more threads.
+    pub(super) planned: Vec<PlannedEvent>,
+    /// Events of threads that ran already.
+    pub(super) on_threads: Vec<OwnedFd>,
     /// While it is open a process that searched for tracepoints keeps them: closing them would hold up every thread that
     /// starts with events.
     searcher: Option<OwnedFd>,
 }
 
 #[derive(Debug)]
-struct Processor {
+pub(super) struct Processor {
+    /// Its number.
+    pub(super) number: u32,
     ring: Ring,
     /// The first has the ring.
-    events: Vec<OwnedFd>,
+    pub(super) events: Vec<OwnedFd>,
     /// Filters that are set when it is known that the events are the right ones, by the places of these.
     late_filters: Vec<(usize, String)>,
 }
@@ -51,9 +57,10 @@ struct Plan {
     ring_bytes: usize,
 }
 
-type PlannedEvent = (perf_event_attr, SampleKind, Filter);
+pub(super) type PlannedEvent = (perf_event_attr, SampleKind, Filter);
 
-enum Filter {
+#[derive(Clone, Debug)]
+pub(super) enum Filter {
     None,
     AtOnce(String),
     /// Only once the event has told of calls that it would keep back.
@@ -132,18 +139,22 @@ impl PerfEvents {
     /// Takes all records out of all rings. Tells how many could not be read.
     pub fn take(&mut self, mut each: impl FnMut(PerfRecord)) -> u64 {
         let kinds = &self.kinds;
-        let kind_of = |id: u64| kinds.get(&id).copied();
+        // A fault that events of somebody else's tell of, too, can have the number of one of those (seen on Linux 6.18): faults are the
+        // only ones that share what is sampled.
+        let kind_of = |id: u64| kinds.get(&id).copied().or(Some(SampleKind::Fault));
         self.processors.iter_mut().map(|processor| read_records(processor.ring.take(), kind_of, &mut each)).sum()
     }
 
     /// How many records the kernel has had no room for, so far.
     pub fn lost(&self) -> u64 {
         let events = self.processors.iter().flat_map(|processor| &processor.events);
-        events.map(|event| sys::lost_by(event).unwrap_or(0)).sum()
+        events.chain(&self.on_threads).map(|event| sys::lost_by(event).unwrap_or(0)).sum()
     }
 
     /// Leaves closing, which can take a second, to a process of its own.
-    pub fn close_elsewhere(self) {
+    pub fn close_elsewhere(mut self) {
+        // None of them is the last one of its tracepoint: that is quickly done, and no thread of theirs waits for the rest.
+        self.on_threads.clear();
         let descriptors: Vec<_> = self.processors.iter().flat_map(|it| &it.events).map(AsRawFd::as_raw_fd).collect();
         let Ok((wait_end, go_end)) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC) else { return };
         let kept = [&descriptors[..], &[wait_end.as_raw_fd()]].concat();
@@ -157,7 +168,10 @@ impl PerfEvents {
     }
 
     fn open_plan(plan: &Plan, processors: &[u32]) -> io::Result<PerfEvents> {
-        let mut opened = PerfEvents { processors: Vec::new(), kinds: HashMap::new(), searcher: None };
+        let planned = plan.events.clone();
+        let (processors_opened, kinds) = (Vec::new(), HashMap::new());
+        let mut opened =
+            PerfEvents { processors: processors_opened, kinds, planned, on_threads: Vec::new(), searcher: None };
         let mut ring_bytes = plan.ring_bytes;
         for &processor in processors {
             let mut events: Vec<OwnedFd> = Vec::with_capacity(plan.events.len());
@@ -184,7 +198,7 @@ impl PerfEvents {
             if let Some(ring) = ring {
                 // What one processor was refused the next ones need not ask for.
                 ring_bytes = ring.data_bytes();
-                opened.processors.push(Processor { ring, events, late_filters });
+                opened.processors.push(Processor { number: processor, ring, events, late_filters });
             }
         }
         Ok(opened)

@@ -19,6 +19,15 @@ pub(super) fn open_on_this_thread(attributes: &perf_event_attr, processor: u32) 
     open(attributes, 0, i32::try_from(processor).map_err(io::Error::other)?)
 }
 
+/// The same on another thread and what it starts, if this user may look at it (`PTRACE_MODE_READ` of ptrace(2)).
+///
+/// # Errors
+/// The kernel's: ESRCH where the thread has ended, EACCES where it is another user's.
+pub(super) fn open_on_thread(attributes: &perf_event_attr, tid: u32, processor: u32) -> io::Result<OwnedFd> {
+    let [tid, processor] = [tid, processor].map(i32::try_from);
+    open(attributes, tid.map_err(io::Error::other)?, processor.map_err(io::Error::other)?)
+}
+
 /// The same on all processors, without what it forks.
 ///
 /// # Errors

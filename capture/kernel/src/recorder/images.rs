@@ -107,6 +107,14 @@ impl Images {
         }
     }
 
+    /// A process ran already when its events began, with so many threads.
+    pub fn attached(&mut self, pid: u32, time: u64, threads: u32) {
+        let mut image = Image::new(pid, Begin::Unseen, time, pid);
+        image.threads = threads;
+        let number = self.add(image);
+        self.current.insert(pid, number);
+    }
+
     /// The present image of a process.
     pub fn current(&mut self, pid: u32, time: u64) -> &mut Image {
         let number = match self.current.get(&pid) {

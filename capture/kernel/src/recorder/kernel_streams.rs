@@ -5,6 +5,8 @@
 //! process has in the trace is known only once it has joined or was found, so the events of an image wait for that. An
 //! image that ended before anyone saw it gets a number here.
 
+mod attached;
+
 use std::io;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
@@ -62,6 +64,9 @@ pub struct KernelStreams {
     lost: u64,
     malformed: u64,
     next_losses: Instant,
+    /// Threads that ran already and could not be given events, and why the first could not.
+    uncovered: Vec<(u32, String)>,
+    has_attached: bool,
 }
 
 /// What is to be written.
@@ -104,11 +109,7 @@ impl KernelStreams {
         };
         // The events are those of the thread that opens them and of what it forks from then on. It ends here.
         let start = || {
-            // There can be hundreds of events. The command is to have the limit that the recorder was given.
-            let limit = getrlimit(Resource::Nofile);
-            let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
-            let opened = PerfEvents::open(options);
-            let _ = setrlimit(Resource::Nofile, limit);
+            let opened = open(options);
             (command.spawn(), opened)
         };
         let (child, opened) = std::thread::scope(|scope| scope.spawn(start).join())
@@ -154,6 +155,8 @@ impl KernelStreams {
             lost: 0,
             malformed: 0,
             next_losses: Instant::now() + LOSSES_EVERY,
+            uncovered: Vec::new(),
+            has_attached: false,
         }
     }
 
@@ -259,7 +262,7 @@ impl KernelStreams {
                 None => {}
             }
         }
-        sources
+        if self.has_attached { self.with_what_was_before(sources) } else { sources }
     }
 
     /// Whether there is anything that tells.
@@ -403,6 +406,16 @@ fn take_record(record: PerfRecord, timeline: &mut Timeline, images: &mut Images,
         accesses.replaced(record.pid);
     }
     timeline.push(record);
+}
+
+/// Opens the events on this thread.
+fn open(options: &PerfOptions) -> Result<(PerfEvents, Found), String> {
+    // There can be hundreds of events. The command is to have the limit that the recorder was given.
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    let opened = PerfEvents::open(options);
+    let _ = setrlimit(Resource::Nofile, limit);
+    opened
 }
 
 /// The frames of a stack; `None` of a 32-bit program, whose registers are others.

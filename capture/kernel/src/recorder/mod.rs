@@ -5,9 +5,11 @@
 //! blocks is used up or for their last snapshot.
 
 mod abandoned;
+mod attached;
 mod bounds;
 mod drain;
 mod guardian;
+mod idle_tracer;
 mod image;
 mod images;
 mod kernel_sources;
@@ -40,7 +42,8 @@ use pagetrace_format::{FileHeader, FormatError, Origin, PageShift, TraceNanos, V
 
 use crate::modules::KeptFile;
 use crate::perf::PerfOptions;
-pub use abandoned::{LIBRARY_NAME, NAME_PREFIX, mark_as_living};
+pub use abandoned::{LIBRARY_NAME, NAME_PREFIX, mark_as_living, remove_abandoned};
+pub use attached::{AttachError, Attached};
 pub use bounds::{Bounds, CutError, CutOrder, Shortened, Shortener};
 use drain::Drain;
 use guardian::{Guardian, end_for_hooks};
@@ -254,6 +257,7 @@ impl<W: Write> Recorder<W> {
         }
         self.write_records(&records);
         self.writes.hand_over(self.processes.tracked(), self.session.session(), &mut self.kernel);
+        self.writes.inject(self.processes.tracked(), &mut self.kernel);
         // Before those that wait for their last snapshot are let go.
         let accesses = self.writes.round(self.session.session(), &mut self.kernel);
         self.trace.accesses(accesses);
@@ -307,12 +311,13 @@ impl<W: Write> Recorder<W> {
     pub fn finish(mut self) -> Finished {
         self.round();
         self.trace.take_cut(true);
-        if self.processes.any_running() {
+        if self.options.joins && self.processes.any_running() {
             self.session.leave_directory();
         }
         let session = self.session.session();
         let header = session.header();
         end_for_hooks(session);
+        self.processes.let_go_of_tracers();
         self.take_events();
         self.drain.flush(None, &mut |stream, events| self.trace.events(stream, events));
         self.writes.end();
@@ -338,6 +343,9 @@ impl<W: Write> Recorder<W> {
         last.extend(drain::refused_loss(refused));
         last.push(Record::End(End { time: now(), unix_ns: unix_ns() }));
         self.kernel.close();
+        if self.processes.has_attached() {
+            self.session.give_memory_back();
+        }
         let (unseen, files) = (self.processes.unseen(), self.processes.take_kept_files());
         let notices = self.trace.take_notices();
         let Written { write_error, bytes, events } = self.trace.finish(last);

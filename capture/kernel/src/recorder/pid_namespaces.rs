@@ -7,11 +7,11 @@ use pagetrace_format::session::ProcessSlot;
 
 use crate::proc_maps::read_mappings;
 use crate::process_dir::ProcessDir;
-use crate::process_tree::{descendants, start_time};
+use crate::process_tree::start_time;
 
-/// The pid, as seen from here, of the process in this slot, which knows only the one in its own pid namespace. It is the
-/// command or one of its descendants. 0 where that can only be the pid of a stranger.
-pub fn pid_here(slot: &ProcessSlot, command: Option<u32>) -> u32 {
+/// The pid, as seen from here, of the process in this slot, which knows only the one in its own pid namespace. It is one of the
+/// family that is recorded. 0 where that can only be the pid of a stranger.
+pub fn pid_here(slot: &ProcessSlot, family: impl FnOnce() -> Vec<u32>) -> u32 {
     let claimed = slot.pid.load(Ordering::Relaxed);
     let (theirs, ours) = (start_time(claimed), start_time(std::process::id()));
     // Nothing that joins has started before the recorder did.
@@ -24,8 +24,7 @@ pub fn pid_here(slot: &ProcessSlot, command: Option<u32>) -> u32 {
         read_mappings(*pid)
             .is_ok_and(|mappings| mappings.iter().any(|it| it.start <= session_at && session_at < it.end))
     };
-    let family = command.and_then(|command| descendants(command).ok()).unwrap_or_default();
-    let namesakes: Vec<u32> = family.into_iter().filter(|&pid| is_known_inside_as(pid, claimed)).collect();
+    let namesakes: Vec<u32> = family().into_iter().filter(|&pid| is_known_inside_as(pid, claimed)).collect();
     let joined = namesakes.iter().copied().find(has_session);
     // Another program may have taken its place already. Then nothing but the number tells, if that has one owner.
     let only = Some(&namesakes).filter(|pids| pids.len() == 1).map(|pids| pids[0]);

@@ -1,10 +1,13 @@
 //! Which processes there are: those that joined the session by themselves, and those found below the command.
 
+mod attached;
+mod seen;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use pagetrace_format::records::{EndStatus, Loss, Process, ProcessEnd, ProcessOrigin, Record, Source, TracerMemory};
+use pagetrace_format::records::{EndStatus, Loss, Process, ProcessEnd, ProcessOrigin, Record, TracerMemory};
 use pagetrace_format::session::{ProcessSlot, Session, slot_state};
 use pagetrace_format::snapshot::SnapshotReason;
 use pagetrace_format::{Address, ProcessId, Snapshot, TimeRounding, TraceNanos};
@@ -13,7 +16,7 @@ use crate::elf::{ElfKind, Executable};
 use crate::error::KernelError;
 use crate::modules::{KeptFile, ModuleFinder};
 use crate::proc_maps::read_mappings;
-use crate::process_tree::{args_of, descendants, exe_of, parent_of};
+use crate::process_tree::{args_of, exe_of, parent_of};
 
 use super::RecorderOptions;
 use super::drain::{Drain, DrainedProcess, loss_reasons};
@@ -22,7 +25,8 @@ use super::stack_tree::StackTree;
 use super::sys;
 use super::tick_mapper::{TickMapper, now};
 use super::tracked::Tracked;
-use super::unseen::{Unseen, UnseenProgram, name_of_hidden};
+use super::unseen::{Unseen, name_of_hidden};
+use attached::{Waking, gap_of_unwoken};
 
 /// A program joins within so much time of its start, or it has no tracer in it.
 const JOINS_WITHIN: Duration = Duration::from_millis(150);
@@ -44,6 +48,9 @@ pub struct Processes {
     with_objects: bool,
     held: Option<&'static AtomicU32>,
     command: Option<Command>,
+    /// Those that ran when the recording attached to them.
+    attached: Vec<u32>,
+    waking: Waking,
     first_seen: HashMap<u32, Instant>,
     joined: u32,
     snapshots: u32,
@@ -74,6 +81,8 @@ impl Processes {
             with_objects: options.objects,
             held,
             command: None,
+            attached: Vec::new(),
+            waking: Waking::default(),
             first_seen: HashMap::new(),
             joined: 0,
             snapshots: 0,
@@ -143,7 +152,10 @@ impl Processes {
     }
 
     fn adopt(&mut self, serial: u32, index: u32, slot: &ProcessSlot, clock: &TickMapper, records: &mut Vec<Record>) {
-        let pid = pid_here(slot, self.command.as_ref().map(|command| command.pid));
+        let pid = pid_here(slot, || self.family());
+        if self.was_woken(pid, serial, index, slot, clock, records) {
+            return;
+        }
         let forked_from = slot.forked_from.load(Ordering::Relaxed);
         let mut start = clock.time_of(slot.start_tick.load(Ordering::Relaxed));
         let replaced = self.running(pid).map(|process| process.id);
@@ -175,6 +187,10 @@ impl Processes {
                 correct_names(records, process, copied_exe);
             }
         }
+        self.note_joined(id, serial, slot, records);
+    }
+
+    fn note_joined(&mut self, id: ProcessId, serial: u32, slot: &ProcessSlot, records: &mut Vec<Record>) {
         for range in &slot.tracer_ranges {
             let [start, end] = [0, 1].map(|bound| Address(range[bound].load(Ordering::Relaxed)));
             if end > start {
@@ -244,11 +260,8 @@ impl Processes {
     }
 
     fn search_descendants(&mut self, is_forked: &dyn Fn(u32) -> Option<bool>, records: &mut Vec<Record>) {
-        let Some(command) = self.command.as_ref().map(|command| command.pid) else { return };
-        let mut pids = descendants(command).unwrap_or_default();
-        pids.push(command);
         let present = Instant::now();
-        for pid in pids {
+        for pid in self.family() {
             let (exe_now, hidden) = match exe_of(pid) {
                 Ok(path) => (path.to_string_lossy().into_owned(), false),
                 Err(KernelError::Denied { .. }) => (name_of_hidden(pid), true),
@@ -289,30 +302,18 @@ impl Processes {
                 None if is_forked == Some(true) => (ProcessOrigin::Fork, self.parent_by_pid(pid)),
                 None => (ProcessOrigin::Found, self.parent_by_pid(pid)),
             };
-            self.note_unseen(&exe_now, hidden);
-            self.track(pid, None, origin, parent, start, Address(0), records);
+            // A program that took the place of one that was started idle is idle, too.
+            let tracer = self.wake_held(pid);
+            if tracer.is_none() {
+                self.note_unseen(&exe_now, hidden);
+            }
+            let malloc = tracer.map_or(Address(0), |tracer| self.malloc_of(&tracer));
+            self.track(pid, None, origin, parent, start, malloc, records);
             if let Some(process) = self.tracked.last_mut() {
                 process.hidden = hidden;
+                process.woken = tracer.map(|tracer| (tracer, start));
                 let mappings = read_mappings(pid).unwrap_or_default();
                 records.extend(process.new_modules(&mut self.modules, &mappings));
-            }
-        }
-    }
-
-    fn note_unseen(&mut self, exe: &str, hidden: bool) {
-        if self.with_objects || hidden {
-            self.unseen.note(exe, hidden);
-        }
-    }
-
-    /// Programs of which the kernel alone has told: they were gone before anyone saw them, and have not joined.
-    pub fn note_told(&mut self, records: &[Record]) {
-        for record in records {
-            if let Record::Process(process) = record
-                && process.origin == ProcessOrigin::Exec
-                && self.joins
-            {
-                self.note_unseen(&process.exe, false);
             }
         }
     }
@@ -413,7 +414,7 @@ impl Processes {
             Some(time) => (time, EndStatus::Replaced),
             None => (now(), status),
         };
-        let mut records = Vec::new();
+        let mut records: Vec<Record> = gap_of_unwoken(process, time).into_iter().collect();
         if let Some((index, serial)) = process.joined
             && let Some(slot) = session.slot(index)
         {
@@ -429,15 +430,6 @@ impl Processes {
         records
     }
 
-    /// What was at work and what it missed.
-    pub fn sources(&self, refused: u32) -> Vec<Source> {
-        let objects = self.unseen.missed_objects(self.with_objects, refused);
-        let pages = self.unseen.missed_pages(self.snapshot_errors.iter().cloned());
-        let source = |name: &str, active, missed| Source { name: name.into(), active, missed };
-        let (with_objects, with_pages) = (self.with_objects && self.joined > 0, self.snapshots > 0);
-        vec![source("objects", with_objects, objects), source("residency_scans", with_pages, pages)]
-    }
-
     /// The number of a process that the trace does not have yet.
     pub fn next_id(&mut self) -> ProcessId {
         self.ids_given += 1;
@@ -447,11 +439,6 @@ impl Processes {
     /// The files of programs and libraries, if they are kept.
     pub fn take_kept_files(&mut self) -> Vec<KeptFile> {
         self.modules.take_kept()
-    }
-
-    /// Programs that were not followed inside.
-    pub fn unseen(&self) -> Vec<UnseenProgram> {
-        self.unseen.programs().to_vec()
     }
 
     fn is_command(&self, pid: u32) -> bool {

@@ -135,6 +135,13 @@ impl SessionFile {
         self.directory_stays = true;
     }
 
+    /// Gives its memory back, also what programs have mapped that go on without it: they find that nothing is recorded.
+    pub fn give_memory_back(&self) {
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        // Where the file system cannot, the memory goes with the last program that has it mapped.
+        let _ = rustix::fs::fallocate(&self.file, flags, 0, self.session.layout().total_bytes() as u64);
+    }
+
     /// Gives memory to more blocks if the pool is allowed to grow, `held` of those in use being held by threads that
     /// may be idle. Whether there is any way to have more.
     pub fn grow(&mut self, held: u32) -> bool {

@@ -11,6 +11,7 @@ use pagetrace_format::{Address, ProcessId, Snapshot, TraceNanos};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
+use super::idle_tracer::IdleTracer;
 use crate::error::KernelError;
 use crate::figures::StatmReader;
 use crate::modules::ModuleFinder;
@@ -46,6 +47,8 @@ pub struct Tracked {
     pub overtaken: bool,
     /// Where the session is mapped in it.
     pub session_at: Option<Address>,
+    /// The tracer in it that was woken, and the time up to which its objects are not known.
+    pub woken: Option<(IdleTracer, TraceNanos)>,
     /// When another program took its place.
     pub replaced: Option<TraceNanos>,
     /// Whether the last snapshot was the one at its exit.
@@ -87,6 +90,7 @@ impl Tracked {
             exe,
             overtaken: false,
             session_at: None,
+            woken: None,
             replaced: None,
             snapshot_at_exit: false,
             snapshots: 0,

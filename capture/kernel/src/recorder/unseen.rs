@@ -34,9 +34,13 @@ impl Unseen {
         &self.programs
     }
 
-    /// What is missing of objects, where `refused` programs found no room.
-    pub fn missed_objects(&self, with_objects: bool, refused: u32) -> String {
-        let mut missed = if with_objects { self.of_objects() } else { vec!["switched off by --no-objects".to_owned()] };
+    /// What is missing of objects, beside what attaching missed, where `refused` programs found no room.
+    pub fn missed_objects(&self, with_objects: bool, at_attach: Vec<String>, refused: u32) -> String {
+        let mut missed = if with_objects {
+            [at_attach, self.of_objects()].concat()
+        } else {
+            vec!["switched off by --no-objects".to_owned()]
+        };
         if refused > 0 {
             missed.push(format!("{refused} processes found no room in the session"));
         }

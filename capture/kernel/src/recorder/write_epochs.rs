@@ -1,6 +1,8 @@
 //! Which pages the recorded programs write: takes the descriptors that they offer, ends an epoch now and then, and makes
 //! accesses of what was found once the kernel has told all of that time.
 
+mod injected;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -30,6 +32,8 @@ pub struct WriteEpochs {
     refused: BTreeMap<String, BTreeSet<String>>,
     armed: u32,
     missed: u64,
+    /// Processes without the tracer in them for which a descriptor was made, or could not be.
+    injected: BTreeSet<u32>,
 }
 
 #[derive(Debug)]
@@ -51,7 +55,14 @@ struct Watched {
 impl WriteEpochs {
     /// Epochs are of this length; none where writes are not to be tracked.
     pub fn new(interval: Option<Duration>) -> WriteEpochs {
-        WriteEpochs { interval, processes: Vec::new(), refused: BTreeMap::new(), armed: 0, missed: 0 }
+        WriteEpochs {
+            interval,
+            processes: Vec::new(),
+            refused: BTreeMap::new(),
+            armed: 0,
+            missed: 0,
+            injected: BTreeSet::new(),
+        }
     }
 
     /// Takes what processes offer, and lets go of what they ask back.
@@ -61,24 +72,15 @@ impl WriteEpochs {
             let Some((index, serial)) = process.joined else { continue };
             let Some(slot) = session.slot(index) else { continue };
             match slot.handover.load(Ordering::Acquire) {
+                // It was armed before it joined.
+                handover::OFFERED if self.processes.iter().any(|watched| watched.id == process.id) => {
+                    answer(slot, handover::OFFERED, handover::TAKEN);
+                }
                 handover::OFFERED => {
                     let forked_from = slot.forked_from.load(Ordering::Relaxed);
                     match WriteProtection::take(process.pid, offered(slot), &tracer_ranges(slot)) {
                         Ok(protection) if protection.is_armed() => {
-                            kernel.watch_writes(process.pid);
-                            self.armed += 1;
-                            let present = Instant::now();
-                            self.processes.push(Watched {
-                                id: process.id,
-                                pid: process.pid,
-                                slot: index,
-                                serial,
-                                forked_from,
-                                protection: Some(protection),
-                                builder: EpochBuilder::default(),
-                                next_look: present + interval,
-                                earliest: present,
-                            });
+                            self.watch(process, (index, serial, forked_from), protection, interval, kernel);
                             self.hasten(forked_from);
                         }
                         Ok(_) => self.refuse("the kernel arms none of its memory", &process.exe),
@@ -104,6 +106,30 @@ impl WriteEpochs {
                 _ => {}
             }
         }
+    }
+
+    fn watch(
+        &mut self,
+        process: &Tracked,
+        (slot, serial, forked_from): (u32, u32, u32),
+        protection: WriteProtection,
+        interval: Duration,
+        kernel: &mut KernelStreams,
+    ) {
+        kernel.watch_writes(process.pid);
+        self.armed += 1;
+        let present = Instant::now();
+        self.processes.push(Watched {
+            id: process.id,
+            pid: process.pid,
+            slot,
+            serial,
+            forked_from,
+            protection: Some(protection),
+            builder: EpochBuilder::default(),
+            next_look: present + interval,
+            earliest: present,
+        });
     }
 
     /// Ends the epochs that are due, those of processes that wait for their last snapshot too, and gives what is known of epochs

@@ -18,5 +18,5 @@ mod sys;
 
 pub use epoch::EpochBuilder;
 pub use faults::WriteFaults;
-pub use probe::{own_descriptor, probe};
+pub use probe::{own_descriptor, prepare, probe};
 pub use protection::{FoundRun, HowFound, Look, WriteProtection, take_descriptor};

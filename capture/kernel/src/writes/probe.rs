@@ -43,8 +43,16 @@ pub fn probe() -> Result<(), String> {
 pub fn own_descriptor() -> io::Result<OwnedFd> {
     let refused = |what: &str, error: io::Error| io::Error::new(error.kind(), format!("{what}: {error}"));
     let userfaultfd = open_userfaultfd().map_err(|error| refused("userfaultfd", error))?;
-    sys::ask_for_async_protection(&userfaultfd).map_err(|error| refused("asynchronous write protection", error))?;
+    prepare(&userfaultfd).map_err(|error| refused("asynchronous write protection", error))?;
     Ok(userfaultfd)
+}
+
+/// Asks a new descriptor, of whatever process, for what is needed.
+///
+/// # Errors
+/// What the kernel refuses: asynchronous write protection before Linux 6.7.
+pub fn prepare(userfaultfd: &OwnedFd) -> io::Result<()> {
+    sys::ask_for_async_protection(userfaultfd)
 }
 
 fn setting() -> String {

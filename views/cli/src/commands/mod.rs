@@ -19,6 +19,8 @@ use std::process::ExitCode;
 pub enum Command {
     /// Run a command and record where its memory goes
     Record(record::RecordArgs),
+    /// Run a command that `record -p` can look into later: its tracer is there and does nothing until then
+    RunIdle(record::RunIdleArgs),
     /// Say where the memory of a recorded program is
     Report(report::ReportArgs),
     /// Show a trace in the browser: memory over time, page by page, by call site
@@ -37,6 +39,7 @@ impl Command {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             Command::Record(args) => record::run(args),
+            Command::RunIdle(args) => record::run_idle(args),
             Command::Report(args) => report::run(args),
             Command::View(args) => view::run(args),
             Command::Export(args) => export::run(args),

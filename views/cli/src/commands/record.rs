@@ -1,5 +1,6 @@
-//! `pagetrace record`: runs a command and records where its memory goes.
+//! `pagetrace record`: runs a command, or attaches to a process, and records where its memory goes.
 
+mod attach;
 mod bounds;
 mod durations;
 mod group_witness;
@@ -7,6 +8,7 @@ mod library;
 mod output;
 mod page_calls;
 mod pipe;
+mod run_idle;
 mod signals;
 mod sizes;
 
@@ -34,6 +36,7 @@ use group_witness::GroupWitness;
 use library::Library;
 use output::{Output, Place};
 use page_calls::PageCalls;
+pub use run_idle::{RunIdleArgs, run_idle};
 use signals::Signals;
 
 /// The recorder failed; the command was not started, or succeeded without a whole trace of it.
@@ -93,6 +96,8 @@ pub struct RecordArgs {
     writes: Option<Duration>,
     #[command(flatten)]
     bounds: BoundsArgs,
+    #[command(flatten)]
+    attach: attach::AttachArgs,
     /// Leave the programs' arguments out of the trace
     #[arg(long)]
     no_args: bool,
@@ -103,7 +108,13 @@ pub struct RecordArgs {
     #[arg(short, long)]
     quiet: bool,
     /// The command and its arguments
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
+    #[arg(
+        required_unless_present = "pid",
+        conflicts_with = "pid",
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "CMD"
+    )]
     command: Vec<OsString>,
 }
 
@@ -121,8 +132,12 @@ enum WhenFull {
 /// # Errors
 /// None: what goes wrong before the command runs has exit statuses of its own and is printed here.
 pub fn run(args: RecordArgs) -> anyhow::Result<ExitCode> {
-    match start(&args) {
-        Ok(recording) => Ok(recording.follow(&args)),
+    let ran = match args.attach.pid {
+        Some(pid) => attach::start(&args, pid).map(|recording| recording.follow(&args)),
+        None => start(&args).map(|recording| recording.follow(&args)),
+    };
+    match ran {
+        Ok(status) => Ok(status),
         Err(Failure { status, error }) => {
             eprintln!("pagetrace: {error:#}");
             Ok(ExitCode::from(status))
@@ -158,29 +173,7 @@ fn start(args: &RecordArgs) -> Result<Recording, Failure> {
     // Who waits for the command to be ready may signal the group at once.
     let mut group = GroupWitness::start();
     let mut output = Output::create(args.output.as_deref())?;
-    if args.bounds.bounds().is_some() && !output.may_be_replaced() {
-        let error = anyhow::anyhow!(
-            "{}: --max-size and --keep-last need a file that can be written anew, found a device or a pipe",
-            output.shown().display()
-        );
-        return Err(error.into());
-    }
-    let options = RecorderOptions {
-        interval: Duration::from_millis(args.interval),
-        lose_when_full: args.when_full == WhenFull::Lose,
-        buffer_bytes: args.bounds.buffer_bytes((args.buffer as usize) << 20),
-        args: !args.no_args,
-        objects: !args.no_objects,
-        sample_bytes: args.sample_bytes.unwrap_or(1),
-        joins: joins(args),
-        kernel_events: wants_kernel_events(args).then(|| kernel_events(args)),
-        notified_calls: args.page_calls == PageCalls::Seccomp,
-        write_epochs: args.writes,
-        keep_files: args.embed_symbols,
-    };
-    let writer = output.writer(|| signals.pass_on(None, &mut group))?;
-    let mut recorder = Recorder::new(writer, options)
-        .with_context(|| format!("failed to write page trace: {}", output.shown().display()))?;
+    let mut recorder = recorder(args, &mut output, || signals.pass_on(None, &mut group))?;
     let name = &args.command[0];
     let mut command = Command::new(name);
     command.args(&args.command[1..]);
@@ -199,6 +192,32 @@ fn start(args: &RecordArgs) -> Result<Recording, Failure> {
         recorder.bound(bounds, Box::new(Compactor::new(output.shown(), output.written())));
     }
     Ok(Recording { child, output, recorder, library, signals, group })
+}
+
+/// A recorder that has begun to write. A pipe may wait for its reader; whether an end is `asked` for is looked at meanwhile.
+fn recorder(args: &RecordArgs, output: &mut Output, asked: impl FnMut() -> bool) -> anyhow::Result<Recorder<File>> {
+    if args.bounds.bounds().is_some() && !output.may_be_replaced() {
+        anyhow::bail!(
+            "{}: --max-size and --keep-last need a file that can be written anew, found a device or a pipe",
+            output.shown().display()
+        );
+    }
+    let runs_already = args.attach.pid.is_some();
+    let options = RecorderOptions {
+        interval: Duration::from_millis(args.interval),
+        lose_when_full: args.when_full == WhenFull::Lose,
+        buffer_bytes: args.bounds.buffer_bytes((args.buffer as usize) << 20),
+        args: !args.no_args,
+        objects: !args.no_objects,
+        sample_bytes: args.sample_bytes.unwrap_or(1),
+        joins: joins(args) && !runs_already,
+        kernel_events: wants_kernel_events(args).then(|| kernel_events(args)),
+        notified_calls: args.page_calls == PageCalls::Seccomp && !runs_already,
+        write_epochs: args.writes,
+        keep_files: args.embed_symbols,
+    };
+    Recorder::new(output.writer(asked)?, options)
+        .with_context(|| format!("failed to write page trace: {}", output.shown().display()))
 }
 
 /// Whether programs are to join the recording from inside.
@@ -291,31 +310,39 @@ impl Recording {
                 (false, _) => ROUND_AT_END,
             });
         }
-        let finished = recorder.finish();
-        tell_notices(&finished.notices, &output);
-        drop(library);
-        let place = output.done();
-        match (&finished.write_error, place.loss()) {
-            (Some(_), _) if told_of_error => {}
-            (Some(error), _) => tell_of_failure(&output, &format!("{error}; what is written stays readable")),
-            (None, Some(loss)) => tell_of_failure(&output, loss),
-            (None, None) => {
-                if args.embed_symbols {
-                    let bounds = args.bounds.bounds();
-                    embed_symbols(
-                        &output,
-                        &finished.files,
-                        bounds.and_then(|bounds| bounds.max_bytes).unwrap_or(u64::MAX),
-                    );
-                }
-                if !args.quiet {
-                    tell(&output, &finished);
-                }
+        let is_whole = end(args, recorder, &mut output, library, told_of_error);
+        exit_like(ended.map(|(status, _)| status), !is_whole)
+    }
+}
+
+/// Ends the recording and tells how it went: whether the trace is whole and in its place.
+fn end(
+    args: &RecordArgs,
+    recorder: Recorder<File>,
+    output: &mut Output,
+    library: Option<Library>,
+    told_of_error: bool,
+) -> bool {
+    let finished = recorder.finish();
+    tell_notices(&finished.notices, output);
+    drop(library);
+    let place = output.done();
+    match (&finished.write_error, place.loss()) {
+        (Some(_), _) if told_of_error => {}
+        (Some(error), _) => tell_of_failure(output, &format!("{error}; what is written stays readable")),
+        (None, Some(loss)) => tell_of_failure(output, loss),
+        (None, None) => {
+            if args.embed_symbols {
+                let bounds = args.bounds.bounds();
+                let bytes_max = bounds.and_then(|bounds| bounds.max_bytes).unwrap_or(u64::MAX);
+                embed_symbols(output, &finished.files, bytes_max);
+            }
+            if !args.quiet {
+                tell(output, &finished);
             }
         }
-        let status = ended.map(|(status, _)| status);
-        exit_like(status, finished.write_error.is_some() || place == Place::Lost)
     }
+    finished.write_error.is_none() && place != Place::Lost
 }
 
 fn end_status(status: ExitStatus) -> EndStatus {

@@ -65,6 +65,7 @@ pub fn cause_of(cause: TouchCause) -> &'static str {
         TouchCause::KernelFault => "kernel_fault",
         TouchCause::Call(call) => call.name(),
         TouchCause::Exec => "exec",
+        TouchCause::NotSeen => "resident_at_attach",
     }
 }
 

@@ -106,6 +106,7 @@ fn process_of(replayed: &Replayed, it: &ReplayedProcess, symbols: &Symbols<'_>) 
             ProcessOrigin::Fork => "fork",
             ProcessOrigin::Exec => "exec",
             ProcessOrigin::Found => "found",
+            ProcessOrigin::Attached => "attached",
         }),
         parent: it.process.parent.and_then(|parent| place_of(replayed, parent)),
         start_ns: is_known.then(|| since_start(it.process.start)),

@@ -36,7 +36,8 @@ pub fn write_touches(process: &Process, heading: &str, out: &mut dyn Write) -> i
     }
     for site in touches.sites.iter().take(SITES_SHOWN) {
         writeln!(out, "  {} {}", bytes(site.resident_bytes), cause_words(site))?;
-        for frame in interesting(&site.stack) {
+        let frames = if site.cause == "resident_at_attach" { Vec::new() } else { interesting(&site.stack) };
+        for frame in frames {
             writeln!(out, "      {frame}")?;
         }
     }
@@ -68,6 +69,7 @@ fn cause_words(site: &TouchSite) -> String {
         "kernel_fault" => "touched by the kernel in a system call".into(),
         "exec" => "filled as the program started".into(),
         "filled" => "filled by a read".into(),
+        "resident_at_attach" => "resident at attach, first touch not seen".into(),
         call => format!("filled by {call}"),
     }
 }

@@ -83,7 +83,8 @@ int main(int count, char **arguments) {
         pthread_create(&threads[thread], NULL, write_part, (void *)thread);
     }
     printf("thread main %d\n", getpid());
-    usleep(pause_us);
+    // A recorder may have to attach first.
+    usleep(count > 4 ? atol(arguments[4]) * 1000 : pause_us);
     for (long round = 0; round < rounds; round++) {
         unsigned long begin = now();
         pthread_barrier_wait(&barrier);

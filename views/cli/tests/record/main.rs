@@ -45,4 +45,14 @@ mod kernel_events;
 
 mod writes;
 
+mod attach;
+
+mod attach_leaves;
+
+mod attach_programs;
+
+mod attach_writes;
+
+mod idle;
+
 mod symbols;

@@ -113,15 +113,20 @@ fn is_written(round: u64, page: u64) -> bool {
 }
 
 /// Records the program as root or as an ordinary user, and checks each page.
-fn check(as_nobody: bool, options: &[&str]) {
+fn check(as_nobody: bool, options: &[&str], compiled_with: &[&str]) {
     let directory = tempfile::tempdir_in("/var/tmp").expect("a directory");
     // A gibibyte takes long in a debug build.
     let mib = std::env::var("PAGETRACE_WRITES_MIB").unwrap_or_else(|_| "48".into());
     let arguments = [&mib[..], &ROUNDS.to_string(), "700"];
-    let printed = record_as(as_nobody, directory.path(), options, &[], &compiled("writes", &[]), &arguments);
-    let trace = directory.path().join("trace");
-    let told = Told::parse(&printed);
-    let recorded = read(&trace);
+    let program = compiled("writes", compiled_with);
+    let printed = record_as(as_nobody, directory.path(), options, &[], &program, &arguments);
+    check_trace(&directory.path().join("trace"), &printed);
+}
+
+/// Holds a trace against what the program printed.
+pub fn check_trace(trace: &Path, printed: &str) {
+    let told = Told::parse(printed);
+    let recorded = read(trace);
     if !recorded.page_writes.active {
         println!("skipped: {}", recorded.page_writes.missed);
         return;
@@ -131,7 +136,7 @@ fn check(as_nobody: bool, options: &[&str]) {
         check_pattern(&told, &recorded, round, time);
         check_others(&told, &recorded, round, time);
     }
-    check_report(&trace, &told);
+    check_report(trace, &told);
 }
 
 fn check_pattern(told: &Told, recorded: &Recorded, round: u64, time: (u64, u64)) {
@@ -205,12 +210,22 @@ fn check_report(trace: &Path, told: &Told) {
 
 #[test]
 fn every_page_that_is_written_is_found_with_its_first_writer() {
-    check(false, &["--writes=200ms"]);
+    check(false, &["--writes=200ms"], &[]);
 }
 
 #[test]
 fn an_ordinary_user_finds_the_same() {
-    check(true, &["--writes=200ms", "--no-objects"]);
+    check(true, &["--writes=200ms", "--no-objects"], &[]);
+}
+
+#[test]
+fn a_static_program_s_writes_are_found_too() {
+    check(false, &["--writes=200ms"], &["-static"]);
+}
+
+#[test]
+fn an_ordinary_user_finds_those_of_a_static_program() {
+    check(true, &["--writes=200ms"], &["-static"]);
 }
 
 #[test]

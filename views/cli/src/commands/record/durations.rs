@@ -23,6 +23,15 @@ pub fn epoch(text: &str) -> Result<Duration, String> {
     Ok(duration)
 }
 
+/// When to let go of a process.
+pub fn until_detached(text: &str) -> Result<Duration, String> {
+    let duration = duration(text, "500ms, 10s or 5m")?;
+    if !(Duration::from_millis(1)..=MOST).contains(&duration) {
+        return Err(format!("expected at least 1ms and at most some centuries, found {text:?}"));
+    }
+    Ok(duration)
+}
+
 fn duration(text: &str, examples: &str) -> Result<Duration, String> {
     let expected = || format!("expected a duration such as {examples}, found {text:?}");
     let (number, unit) = number_and_unit(text);

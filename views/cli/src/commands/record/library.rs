@@ -7,7 +7,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use pagetrace_kernel::elf::{ElfKind, Executable};
-use pagetrace_kernel::recorder::{LIBRARY_NAME, NAME_PREFIX, UnseenProgram, mark_as_living};
+use pagetrace_kernel::recorder::{LIBRARY_NAME, NAME_PREFIX, UnseenProgram, mark_as_living, remove_abandoned};
 use rustix::fs::StatVfsMountFlags;
 
 static LIBRARY: &[u8] = include_bytes!(env!("PAGETRACE_PRELOAD_LIBRARY"));
@@ -42,12 +42,36 @@ impl Library {
             }
             refused.push(parent.display().to_string());
         }
-        anyhow::bail!(
-            "no directory from which the preload library may be loaded: {} are mounted noexec or not writable; \
-             set TMPDIR to one that is not",
-            refused.join(", ")
-        )
+        Err(nowhere(&refused))
     }
+
+    /// Writes the library to where it stays as long as programs name it in their environments: a later recording removes it.
+    pub fn install_to_stay() -> anyhow::Result<Library> {
+        let mut refused = Vec::new();
+        for parent in [std::env::temp_dir(), PathBuf::from("/var/tmp")] {
+            let parent = parent.canonicalize().unwrap_or(parent);
+            remove_abandoned(&parent);
+            let path = parent.join(format!("{NAME_PREFIX}{}-{LIBRARY_NAME}", std::process::id()));
+            // One of an earlier process of the same pid may still be in use: the files are alike, unless it is another version's.
+            let is_alike = std::fs::read(&path).is_ok_and(|found| found == LIBRARY);
+            let written = if is_alike { File::open(&path) } else { write(&path) };
+            if may_execute(&parent)
+                && let Ok(file) = written
+            {
+                return Ok(Library { path, elsewhere: Some(file) });
+            }
+            refused.push(parent.display().to_string());
+        }
+        Err(nowhere(&refused))
+    }
+}
+
+fn nowhere(refused: &[String]) -> anyhow::Error {
+    anyhow::anyhow!(
+        "no directory from which the preload library may be loaded: {} are mounted noexec or not writable; set TMPDIR to \
+         one that is not",
+        refused.join(", ")
+    )
 }
 
 impl Drop for Library {

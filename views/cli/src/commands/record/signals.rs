@@ -47,6 +47,14 @@ impl Signals {
     }
 }
 
+impl Signals {
+    /// Whether one has come in that asks for an end.
+    pub fn ask_for_end(&mut self) -> bool {
+        let asks = |signal: i32| !matches!(signal, SIGXFSZ | SIGUSR1 | SIGUSR2);
+        self.0.iter_mut().flat_map(SignalsInfo::pending).fold(false, |asked, origin| asked | asks(origin.signal))
+    }
+}
+
 /// `SigIgn` of proc_pid_status(5): signal n is bit n − 1.
 fn ignored_signals() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
