@@ -193,7 +193,7 @@ fn an_attached_space_goes_on_from_what_a_scan_found() {
     let mut space = AddressSpace::attached(PageShift::KIB_4, &snapshot, &metadata);
     let resident = |space: &AddressSpace| space.resident().iter().collect::<Vec<_>>();
     assert_eq!(resident(&space), [30..32, 100..150]);
-    assert_eq!(space.touched_files().iter().collect::<Vec<_>>(), [20..24]);
+    assert!(space.touched_files().iter().eq(std::iter::once(20..24)));
     let sites: Vec<(TouchCause, u64)> = space.pages_by_site().map(|(site, pages)| (site.cause, pages)).collect();
     assert_eq!(sites, [(TouchCause::NotSeen, 52)], "nobody saw who touched them");
 
