@@ -196,7 +196,7 @@ impl Replay<'_, '_> {
         let (_, mut defects) = self.kernel.finish();
         let (_, damaged_accesses) = self.writes.finish(metadata);
         defects.extend(damaged_accesses);
-        defects.extend(self.oversized_checkpoint);
+        defects.extend(self.copies.defect().into_iter().chain(self.oversized_checkpoint));
         Taken { tables: all, ended, defects }
     }
 }
