@@ -27,6 +27,7 @@ mod tee;
 mod tick_mapper;
 mod trace_file;
 mod tracked;
+mod turns;
 mod unseen;
 mod write_epochs;
 
@@ -55,6 +56,7 @@ use stream_events::StreamEvents;
 use tick_mapper::TickMapper;
 pub(crate) use tick_mapper::now;
 use trace_file::{TraceFile, Written};
+use turns::Turns;
 pub use unseen::UnseenProgram;
 use write_epochs::WriteEpochs;
 
@@ -128,6 +130,7 @@ pub struct Recorder<W: Write> {
     started: Instant,
     next_search: Instant,
     next_look: Instant,
+    turns: Turns,
 }
 
 /// New programs without the tracer are looked for so often, and RSS is read so often.
@@ -178,6 +181,7 @@ impl<W: Write> Recorder<W> {
             started,
             next_search: started,
             next_look: started,
+            turns: Turns::new(),
         })
     }
 
@@ -235,6 +239,7 @@ impl<W: Write> Recorder<W> {
 
     /// Does everything that is due. Returns the pids of the processes that are being followed.
     pub fn round(&mut self) -> Vec<u32> {
+        self.turns.take();
         let session = self.session.session();
         let header = session.header();
         header.heartbeat.0.fetch_add(1, Ordering::Relaxed);
