@@ -166,12 +166,9 @@ impl Bench {
                 output(Command::new(&words[0]).args(&words[1..]))?;
                 *counts = instructions::parse(&fs::read_to_string(self.directory.join("callgrind.out"))?)?;
             }
-            let [short, mut long] = counts;
-            for (place, count) in short {
-                let both = long.entry(place).or_default();
-                *both = both.saturating_sub(count);
-            }
-            self.attribute(&HashMap::from([(side, long)]), column, per_event, costs)?;
+            let [short, long] = counts;
+            let more = instructions::difference(long, short, |file| self.here(file).display().to_string());
+            self.attribute(&HashMap::from([(side, more)]), column, per_event, costs)?;
         }
         Ok(())
     }

@@ -34,6 +34,20 @@ pub fn parse(text: &str) -> Result<Counts> {
     Ok(counts)
 }
 
+/// What a longer run took more than a shorter one. `name` is what a file is known by: one that is copied for each run has
+/// another path in each.
+pub fn difference(longer: Counts, shorter: Counts, name: impl Fn(&str) -> String) -> Counts {
+    let mut more = Counts::new();
+    for ((file, address), count) in longer {
+        *more.entry((name(&file), address)).or_default() += count;
+    }
+    for ((file, address), count) in shorter {
+        let both = more.entry((name(&file), address)).or_default();
+        *both = both.saturating_sub(count);
+    }
+    more
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -45,5 +59,12 @@ mod tests {
         let of = |object: &str, address| counts[&(object.to_owned(), address)];
         assert_eq!((of("/bin/x", 0x10), of("/bin/x", 0x14), of("/lib/y", 0x90)), (6, 2, 600));
         assert!(parse("ob=x\n0xzz 1 2\n").is_err());
+    }
+
+    #[test]
+    fn a_file_that_lies_elsewhere_each_time_is_the_same_one() {
+        let run = |directory: &str, count| Counts::from([((format!("{directory}/lib.so"), 8), count)]);
+        let name = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
+        assert_eq!(difference(run("/b", 50), run("/a", 20), name), Counts::from([(("lib.so".to_owned(), 8), 30)]));
     }
 }
