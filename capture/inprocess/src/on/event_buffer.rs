@@ -278,7 +278,7 @@ impl EventBuffer {
         header.state.store(block_state::OWNED, Ordering::Release);
         if self.blocks_taken.get() > 0 {
             // Who has filled one fills another. The first gets its pages as they are touched: many threads never do.
-            sys::populate(words.as_ptr().cast(), size_of_val(words));
+            PROCESS.populate(index, words);
         }
         self.blocks_taken.set(self.blocks_taken.get().wrapping_add(1));
         self.header.set(header);

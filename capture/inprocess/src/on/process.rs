@@ -88,7 +88,12 @@ pub struct Process {
     pub modules_seen: ModuleWatch,
     /// Resident bytes and tick of the last snapshot.
     pub last_snapshot: [AtomicU64; 2],
+    /// Blocks whose pages this process has, as bits.
+    populated: [AtomicU64; POPULATED_WORDS],
 }
+
+/// For the blocks that nearly all recordings have; more of them are populated each time.
+const POPULATED_WORDS: usize = 64;
 
 /// The page size of hooks before anyone has chosen one: 4096 bytes.
 const PAGE_SHIFT: u32 = 12;
@@ -153,6 +158,7 @@ impl Process {
             off_since: AtomicU64::new(0),
             modules_seen: ModuleWatch::new(),
             last_snapshot: [const { AtomicU64::new(0) }; 2],
+            populated: [const { AtomicU64::new(0) }; POPULATED_WORDS],
         }
     }
 
@@ -290,6 +296,20 @@ impl Process {
         self.active.store(0, Ordering::Relaxed);
     }
 
+    /// Has the kernel give the process the pages of a block that it fills for the first time. Where they were given back meanwhile
+    /// they come by faults.
+    pub fn populate(&self, block: u32, words: &[AtomicU64]) {
+        if self.fills_first(block) {
+            sys::populate(words.as_ptr().cast(), size_of_val(words));
+        }
+    }
+
+    fn fills_first(&self, block: u32) -> bool {
+        let bit = 1 << (block % u64::BITS);
+        let word = self.populated.get((block / u64::BITS) as usize);
+        word.is_none_or(|word| word.fetch_or(bit, Ordering::Relaxed) & bit == 0)
+    }
+
     /// Tells who drains to look now.
     pub fn ring_doorbell(&self) {
         if let Some(session) = self.session() {
@@ -349,5 +369,19 @@ impl Inherited {
         self.block_bytes.store(layout.block_bytes, Ordering::Relaxed);
         self.base.store(base.cast_mut(), Ordering::Release);
         sys::wipe_on_fork((&raw const PROCESS).cast(), size_of::<Process>());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_is_filled_first_once() {
+        let process = Process::new();
+        let first: Vec<u32> = (0..3).chain(60..70).chain(0..70).filter(|&block| process.fills_first(block)).collect();
+        assert_eq!(first, (0..3).chain(60..70).chain(3..60).collect::<Vec<_>>());
+        let beyond = POPULATED_WORDS as u32 * u64::BITS;
+        assert!(process.fills_first(beyond) && process.fills_first(beyond));
     }
 }
