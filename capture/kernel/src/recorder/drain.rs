@@ -74,6 +74,8 @@ pub struct Drained {
     pub blocks_held: u32,
     /// Blocks put back.
     pub blocks_freed: u32,
+    /// Threads that had something in their blocks.
+    pub threads: usize,
 }
 
 impl Drain {
@@ -98,7 +100,11 @@ impl Drain {
         // After the look, before the events are taken: see `TickMapper`.
         clock.read_clocks();
         published.sort_unstable_by_key(|block| (block.thread_serial, block.sequence));
+        let mut last = None;
         for block in published {
+            if last.replace(block.thread_serial) != Some(block.thread_serial) && self.has_more(&block) {
+                drained.threads += 1;
+            }
             self.take_block(session, block, clock, processes, &mut drained, write);
         }
         self.write_chunks(write, |thread| thread.since.elapsed() >= CHUNK_AGE);
@@ -144,6 +150,12 @@ impl Drain {
                 block.hand_over();
             }
         }
+    }
+
+    /// Whether there are words in the block that have not been taken.
+    fn has_more(&self, block: &Published) -> bool {
+        let read = self.threads.get(&block.thread_serial).map_or(0, |thread| thread.words_read);
+        block.words > read
     }
 
     fn take_block(

@@ -404,6 +404,7 @@ impl<W: Write> Recorder<W> {
         let (ready, processes, trace) = (self.session.blocks_ready(), self.processes.drained(), &mut self.trace);
         let write = &mut |stream, events: &mut StreamEvents| trace.events(stream, events);
         let drained = self.drain.drain(session, ready, &mut self.clock, processes, write);
+        self.turns.note_recorded(drained.threads);
         let few_free = drained.blocks_freed * 2 > self.session.blocks_ready();
         if (header.waiting.0.load(Ordering::Relaxed) > 0 || few_free) && !self.session.grow(drained.blocks_held) {
             // Every block there can be is held by a thread that may never write again: waiting would not end.

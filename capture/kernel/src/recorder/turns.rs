@@ -1,4 +1,4 @@
-//! Where the recorder runs while every processor is busy: on each in turn.
+//! Where the recorder runs while the recorded programs keep every processor busy: on each in turn.
 
 use std::time::{Duration, Instant};
 
@@ -12,25 +12,38 @@ const TURN: Duration = Duration::from_millis(20);
 pub struct Turns {
     began: Instant,
     processor: usize,
+    /// The most threads that had events at a time, in this turn.
+    recorded_threads: usize,
 }
 
 impl Turns {
     /// The first one begins now.
     pub fn new() -> Turns {
-        Turns { began: Instant::now(), processor: 0 }
+        Turns { began: Instant::now(), processor: 0, recorded_threads: 0 }
     }
 
-    /// Goes over to another processor when it is time to and none is idle.
+    /// So many threads had events since the last look.
+    pub fn note_recorded(&mut self, threads: usize) {
+        self.recorded_threads = self.recorded_threads.max(threads);
+    }
+
+    /// Goes over to another processor when it is time to, and the recorded programs have a thread for each.
     ///
-    /// The kernel wakes a thread where it ran last. So of a program that has a thread for each processor it would always be the
-    /// same one that makes room for the recorder, and all others would wait for that one in the end.
+    /// The kernel wakes a thread where it ran last. So it would always be the same of these threads that makes room for the
+    /// recorder, and all others would wait for that one in the end. With fewer threads there is a better place, where the kernel has
+    /// put the recorder: beside what the program does not wait for.
     pub fn take(&mut self) {
         if self.began.elapsed() < TURN {
             return;
         }
         self.began = Instant::now();
+        let recorded_threads = std::mem::take(&mut self.recorded_threads);
+        if recorded_threads < 2 {
+            return;
+        }
         let Ok(allowed) = sched_getaffinity(None) else { return };
-        if runnable_threads().is_some_and(|threads| threads > allowed.count() as usize) {
+        let processors = allowed.count() as usize;
+        if recorded_threads >= processors && runnable_threads().is_some_and(|threads| threads > processors) {
             self.go_over(&allowed);
         }
     }
