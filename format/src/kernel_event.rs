@@ -2,7 +2,7 @@
 //!
 //! They are one stream a process, in the order of time, and name the thread in each event. Sources: perf_event_open(2)
 //! for faults (`PERF_COUNT_SW_PAGE_FAULTS`), mappings (`PERF_RECORD_MMAP2`), forks and execs, and the tracepoints
-//! `syscalls:sys_{enter,exit}_*` and `exceptions:page_fault_*`.
+//! `syscalls:sys_{enter,exit}_*`, `raw_syscalls:sys_{enter,exit}` and `exceptions:page_fault_*`.
 
 use crate::units::{Address, FileId, ProcessId, StackId, TraceNanos};
 

@@ -32,6 +32,9 @@ impl PerfEvents {
                 opened.push((event, id, *kind));
             }
         }
+        if let Some(programs) = &self.programs {
+            programs.mark_now(tid)?;
+        }
         for (event, id, kind) in opened {
             self.kinds.insert(id, kind);
             self.on_threads.push(event);

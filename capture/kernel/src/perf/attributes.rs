@@ -2,6 +2,8 @@
 
 use perf_event_open_sys::bindings::{self, perf_event_attr};
 
+use super::programs::Output;
+
 /// The registers that come with a stack: ax bx cx dx si di bp sp ip and r8 to r15 (asm/perf_regs.h), as bits.
 pub const REGISTERS_MASK: u64 = 0x00ff_01ff;
 /// How many registers that is.
@@ -70,6 +72,17 @@ pub fn tracepoint_with_stack(id: u32, kernel_too: bool) -> perf_event_attr {
     attributes.sample_regs_user = 1 << bindings::PERF_REG_X86_SP;
     attributes.sample_stack_user = STACK_BYTES;
     attributes
+}
+
+/// What a program in the kernel writes, on one processor, whichever thread it is at work for.
+pub fn program_output(output: Output) -> perf_event_attr {
+    let mut attributes = match output {
+        Output::Plain => tracepoint(0, true),
+        Output::WithStack => tracepoint_with_stack(0, true),
+    };
+    attributes.type_ = bindings::PERF_TYPE_SOFTWARE;
+    attributes.config = bindings::PERF_COUNT_SW_BPF_OUTPUT.into();
+    here_only(attributes)
 }
 
 /// Page faults that the kernel has while it works for a program, each one.

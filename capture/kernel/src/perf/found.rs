@@ -13,6 +13,8 @@ pub struct PerfOptions {
     pub stack_bytes: u32,
     /// Whether system calls are wanted.
     pub calls: bool,
+    /// Whether programs in the kernel may tell of them.
+    pub programs: bool,
     /// As if the kernel had refused everything.
     pub deny: bool,
 }
@@ -20,7 +22,7 @@ pub struct PerfOptions {
 impl Default for PerfOptions {
     fn default() -> PerfOptions {
         let (ring_bytes, stack_period, stack_bytes) = (RING_BYTES, STACK_PERIOD, STACK_BYTES);
-        PerfOptions { ring_bytes, stack_period, stack_bytes, calls: true, deny: false }
+        PerfOptions { ring_bytes, stack_period, stack_bytes, calls: true, programs: true, deny: false }
     }
 }
 
@@ -39,6 +41,17 @@ const STACK_PERIOD: u64 = 97;
 /// often, a program that does nothing but touch pages fills the rings.
 const STACK_BYTES: u32 = 24 << 10;
 
+/// What tells of system calls. It makes all calls of a program longer, those that are not watched too.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CallsBy {
+    /// Programs in the kernel.
+    Programs,
+    /// The tracepoints that all calls pass, for root; why not programs.
+    AllTracepoint(String),
+    /// A tracepoint for each call.
+    EachTracepoint,
+}
+
 /// What the kernel allowed.
 #[derive(Clone, Debug)]
 pub struct Found {
@@ -48,6 +61,8 @@ pub struct Found {
     pub kernel_accesses: bool,
     /// System calls: the names of those that are not watched, or why none is.
     pub calls: Result<Vec<&'static str>, String>,
+    /// What tells of them.
+    pub calls_by: CallsBy,
     /// Stacks at faults, or why there are none.
     pub stacks: Result<(), String>,
     /// Bytes of each processor's ring.
@@ -60,6 +75,7 @@ impl Default for Found {
             kernel_mode: false,
             kernel_accesses: false,
             calls: Ok(Vec::new()),
+            calls_by: CallsBy::EachTracepoint,
             stacks: Ok(()),
             ring_bytes: Vec::new(),
         }

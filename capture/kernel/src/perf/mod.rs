@@ -8,6 +8,8 @@
 //!  KernelStreams of the recorder ◀── Told ── Timeline: by time, calls with their results, faults with their stacks
 //! ```
 //!
+//! Root's system calls are told by programs in the kernel where it takes them (programs/), else by tracepoints as everyone's.
+//!
 //! Events are opened on a thread that starts the command and ends: so the command and all its descendants have them,
 //! and other children of the recorder do not. Of a program that runs already each thread gets events of its own, whose records
 //! go to the same rings.
@@ -19,6 +21,7 @@ mod filled;
 mod found;
 mod marker_search;
 mod open;
+mod programs;
 mod record;
 mod ring;
 mod sys;
@@ -28,7 +31,7 @@ mod tracepoints;
 
 pub use accesses::Accesses;
 pub use attributes::REGISTERS;
-pub use found::{Found, PerfOptions};
+pub use found::{CallsBy, Found, PerfOptions};
 pub use open::PerfEvents;
 pub use record::{Body, MappedRecord, PerfRecord};
 pub use timeline::{Missed, StackSample, Timeline, Told, ToldKind};

@@ -10,8 +10,9 @@ use super::attributes::{
     Mode, kernel_faults, page_faults_and_sideband, sampled_stacks, tracepoint, tracepoint_with_arguments,
     tracepoint_with_stack,
 };
-use super::found::{Found, PerfOptions, refusal};
+use super::found::{CallsBy, Found, PerfOptions, refusal};
 use super::marker_search::{self, NumbersFound};
+use super::programs::CallPrograms;
 use super::record::{Body, PerfRecord, SampleKind, read_records};
 use super::ring::{Ring, is_for_want_of_memory};
 use super::sys;
@@ -35,6 +36,8 @@ pub struct PerfEvents {
     pub(super) planned: Vec<PlannedEvent>,
     /// Events of threads that ran already.
     pub(super) on_threads: Vec<OwnedFd>,
+    /// What tells of system calls, where no tracepoint's events do.
+    pub(super) programs: Option<CallPrograms>,
     /// While it is open a process that searched for tracepoints keeps them: closing them would hold up every thread that
     /// starts with events.
     searcher: Option<OwnedFd>,
@@ -49,6 +52,8 @@ pub(super) struct Processor {
     pub(super) events: Vec<OwnedFd>,
     /// Filters that are set when it is known that the events are the right ones, by the places of these.
     late_filters: Vec<(usize, String)>,
+    /// What programs write to.
+    pub(super) outputs: Vec<OwnedFd>,
 }
 
 /// What is to be opened on each processor.
@@ -92,13 +97,24 @@ impl PerfEvents {
         let stacks = sys::open_on_this_thread(&sampled_stacks(options.stack_period, options.stack_bytes), first);
         found.stacks = stacks.as_ref().map(|_| ()).map_err(refusal);
         let stacks = stacks.is_ok();
-        if options.calls
-            && found.kernel_mode
-            && let Ok(KernelTracepoints { calls, kernel_fault }) = KernelTracepoints::read()
-            && let Ok(events) = PerfEvents::open_plan(&plan(&calls, kernel_fault, stacks, &mut found), &processors)
-        {
-            (found.kernel_accesses, found.calls) = (kernel_fault.is_some(), Ok(Vec::new()));
-            return Ok((events.with_rings_told(&mut found), found));
+        if options.calls && found.kernel_mode {
+            let tracepoints = KernelTracepoints::read();
+            let kernel_fault = tracepoints.as_ref().ok().and_then(|read| read.kernel_fault);
+            found.kernel_accesses = kernel_fault.is_some();
+            let events = PerfEvents::open_plan(&plan(&none, kernel_fault, stacks, &mut found), &processors);
+            match events.map_err(|error| refusal(&error)).and_then(|events| events.with_programs(options)) {
+                Ok(events) => {
+                    found.calls_by = CallsBy::Programs;
+                    return Ok((events.with_rings_told(&mut found), found));
+                }
+                Err(why) => found.calls_by = CallsBy::AllTracepoint(why),
+            }
+            if let Ok(KernelTracepoints { calls, .. }) = tracepoints
+                && let Ok(events) = PerfEvents::open_plan(&plan(&calls, kernel_fault, stacks, &mut found), &processors)
+            {
+                return Ok((events.with_rings_told(&mut found), found));
+            }
+            (found.kernel_accesses, found.calls_by) = (false, CallsBy::EachTracepoint);
         }
         found.calls = Err("the kernel lets this user open no tracepoint of a system call".into());
         let caches: &[bool] = if options.calls { &[true, false] } else { &[] };
@@ -148,14 +164,17 @@ impl PerfEvents {
     /// How many records the kernel has had no room for, so far.
     pub fn lost(&self) -> u64 {
         let events = self.processors.iter().flat_map(|processor| &processor.events);
-        events.chain(&self.on_threads).map(|event| sys::lost_by(event).unwrap_or(0)).sum()
+        let of_programs = self.programs.as_ref().map_or(0, CallPrograms::lost);
+        of_programs + events.chain(&self.on_threads).map(|event| sys::lost_by(event).unwrap_or(0)).sum::<u64>()
     }
 
     /// Leaves closing, which can take a second, to a process of its own.
     pub fn close_elsewhere(mut self) {
         // None of them is the last one of its tracepoint: that is quickly done, and no thread of theirs waits for the rest.
         self.on_threads.clear();
-        let descriptors: Vec<_> = self.processors.iter().flat_map(|it| &it.events).map(AsRawFd::as_raw_fd).collect();
+        let programs = self.programs.iter().flat_map(CallPrograms::descriptors);
+        let events = self.processors.iter().flat_map(|it| &it.events).map(AsRawFd::as_raw_fd);
+        let descriptors: Vec<_> = events.chain(programs).collect();
         let Ok((wait_end, go_end)) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC) else { return };
         let kept = [&descriptors[..], &[wait_end.as_raw_fd()]].concat();
         // Where no process can be had the closing is done here.
@@ -170,8 +189,14 @@ impl PerfEvents {
     fn open_plan(plan: &Plan, processors: &[u32]) -> io::Result<PerfEvents> {
         let planned = plan.events.clone();
         let (processors_opened, kinds) = (Vec::new(), HashMap::new());
-        let mut opened =
-            PerfEvents { processors: processors_opened, kinds, planned, on_threads: Vec::new(), searcher: None };
+        let mut opened = PerfEvents {
+            processors: processors_opened,
+            kinds,
+            planned,
+            on_threads: Vec::new(),
+            programs: None,
+            searcher: None,
+        };
         let mut ring_bytes = plan.ring_bytes;
         for &processor in processors {
             let mut events: Vec<OwnedFd> = Vec::with_capacity(plan.events.len());
@@ -198,7 +223,8 @@ impl PerfEvents {
             if let Some(ring) = ring {
                 // What one processor was refused the next ones need not ask for.
                 ring_bytes = ring.data_bytes();
-                opened.processors.push(Processor { number: processor, ring, events, late_filters });
+                let outputs = Vec::new();
+                opened.processors.push(Processor { number: processor, ring, events, late_filters, outputs });
             }
         }
         Ok(opened)

@@ -36,6 +36,14 @@ pub(super) fn open_here_only(attributes: &perf_event_attr) -> io::Result<OwnedFd
     open(attributes, 0, -1)
 }
 
+/// Opens an event that tells of all threads while they run on one processor.
+///
+/// # Errors
+/// The kernel's: EACCES for who may not see what others do.
+pub(super) fn open_on_processor(attributes: &perf_event_attr, processor: u32) -> io::Result<OwnedFd> {
+    open(attributes, -1, i32::try_from(processor).map_err(io::Error::other)?)
+}
+
 fn open(attributes: &perf_event_attr, pid: libc::pid_t, processor: libc::c_int) -> io::Result<OwnedFd> {
     let mut attributes = *attributes;
     attributes.size = size_of::<perf_event_attr>() as u32;

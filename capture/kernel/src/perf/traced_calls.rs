@@ -128,13 +128,15 @@ pub fn filter_of(which: impl Fn(&TracedCall) -> bool) -> String {
 /// What the kernel copies to a program faults as the program would, and each such fault has its event. What a device writes to
 /// a program's pages (O_DIRECT of open(2)) has none. It comes in sectors; less only where a file ends.
 pub fn filter_of_whole_ends() -> String {
-    const SECTOR: u32 = 512;
-    /// Calls that fill so much are few for what they do.
-    const MUCH: u32 = 64 << 10;
     let page_calls = filter_of(|call| call.is_told_at_exit() && !call.fills());
     let fills = filter_of(|call| call.is_told_at_exit() && call.fills());
-    format!("({page_calls})||(ret>={SECTOR}&&({fills})&&(ret>={MUCH}||!(ret&{})))", SECTOR - 1)
+    format!("({page_calls})||(ret>={FILL_SECTOR}&&({fills})&&(ret>={FILL_MUCH}||!(ret&{})))", FILL_SECTOR - 1)
 }
+
+/// What a device writes is a multiple of it.
+pub const FILL_SECTOR: u32 = 512;
+/// Calls that fill so much are few for what they do.
+pub const FILL_MUCH: u32 = 64 << 10;
 
 /// For the end of one system call that fills memory, where no fault of the kernel's is told: what a server is asked by the
 /// hundred thousand a second mostly is shorter, and goes to where the one before it went.

@@ -2,7 +2,7 @@
 
 use pagetrace_format::records::Source;
 
-use crate::perf::{FILL_BYTES_LEAST, Found, Missed};
+use crate::perf::{CallsBy, FILL_BYTES_LEAST, Found, Missed};
 
 /// What is missing where there are no perf events.
 const REFUSED: [(&str, &str); 5] = [
@@ -49,6 +49,12 @@ pub fn sources(found: &Result<Found, String>, missed: Missed, dropped: u64) -> V
                     .then(|| format!("not watched, to keep threads cheap to start: {}", names.join(", ")))
             };
             let mut calls: Vec<String> = listed(false).into_iter().collect();
+            if let CallsBy::AllTracepoint(why) = &found.calls_by {
+                // Nothing is missing of the calls, but of the program's time.
+                calls.push(format!(
+                    "each system call of a program took some 0.1 µs longer than by programs in the kernel ({why})"
+                ));
+            }
             calls.extend(count(missed.process_madvise, "calls of process_madvise for processes that are not known"));
             calls.extend(count(missed.ends, "calls of which only the end was seen"));
             let mut results: Vec<String> = listed(true).into_iter().collect();

@@ -235,6 +235,8 @@ fn kernel_events(args: &RecordArgs) -> PerfOptions {
     PerfOptions {
         ring_bytes: (args.kernel_buffer as usize) << 10,
         calls: args.page_calls == PageCalls::Auto,
+        // For tests that compare the ways in which system calls are told.
+        programs: std::env::var_os("PAGETRACE_REFUSE_BPF").is_none(),
         // For tests of what is left where the kernel refuses.
         deny: std::env::var_os("PAGETRACE_REFUSE_PERF").is_some(),
         ..PerfOptions::default()

@@ -30,7 +30,7 @@ fn recorded(as_nobody: bool, options: &[&str], variables: &[(&str, &str)], argum
     Told { records, events, at }
 }
 
-fn read(bytes: &[u8]) -> (Vec<Record>, HashMap<ProcessId, Vec<KernelEvent>>) {
+pub fn read(bytes: &[u8]) -> (Vec<Record>, HashMap<ProcessId, Vec<KernelEvent>>) {
     let trace = Trace::open(bytes).expect("a trace");
     let (mut records, mut events) = (Vec::new(), HashMap::<_, Vec<KernelEvent>>::new());
     for chunk in trace.chunks() {

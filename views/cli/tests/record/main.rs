@@ -43,6 +43,8 @@ mod other_rights;
 
 mod kernel_events;
 
+mod call_sources;
+
 mod writes;
 
 mod attach;
