@@ -204,7 +204,8 @@ impl AddressSpace {
         self.cause = Cause { time: event.time, tid: event.tid, site: TouchSite::of(TouchCause::Exec) };
         self.predicts |= match &event.kind {
             KernelEventKind::Call(call) => call.result != SystemCall::RESULT_UNKNOWN,
-            KernelEventKind::Exec { .. } => false,
+            // A child by fork has from its parent whether anything was told.
+            KernelEventKind::Exec { .. } | KernelEventKind::Fork { .. } => false,
             _ => true,
         };
         match &event.kind {

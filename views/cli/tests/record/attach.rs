@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::harness::{TIME_LIMIT, compiled, copied_into, number, pagetrace, processes, report};
+use crate::harness::{TIME_LIMIT, compiled, copied_into, interruptible, number, pagetrace, processes, report};
 
 /// What `attached.c` touches, in bytes.
 const EARLY_KEPT: u64 = 156 << 12;
@@ -248,7 +248,7 @@ impl Recorder {
 
 /// A command as this user or as an ordinary one.
 pub fn as_user(as_nobody: bool, program: &Path) -> Command {
-    let mut command = Command::new(if as_nobody { Path::new("setpriv") } else { program });
+    let mut command = interruptible(if as_nobody { Path::new("setpriv") } else { program });
     if as_nobody {
         command.args([&format!("--reuid={NOBODY}"), &format!("--regid={NOBODY}"), "--clear-groups"]).arg(program);
     }

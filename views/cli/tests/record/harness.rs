@@ -54,6 +54,14 @@ pub fn pagetrace() -> &'static Path {
     assert_cmd::cargo::cargo_bin!("pagetrace")
 }
 
+/// A program that a test can interrupt. What a shell without job control starts in the background has that signal ignored, and so
+/// would all that it starts.
+pub fn interruptible(program: &Path) -> Command {
+    let mut command = Command::new("env");
+    command.arg("--default-signal=INT").arg(program);
+    command
+}
+
 /// A recording that has ended.
 pub struct Recorded {
     /// The recorder's own status and what was printed.

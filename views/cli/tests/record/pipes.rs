@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::harness::{TIME_LIMIT, assert_whole, number, pagetrace, report};
+use crate::harness::{TIME_LIMIT, assert_whole, interruptible, number, pagetrace, report};
 
 fn pipe_in(directory: &Path) -> PathBuf {
     let pipe = directory.join("pipe");
@@ -15,7 +15,7 @@ fn pipe_in(directory: &Path) -> PathBuf {
 }
 
 fn recorder(pipe: &Path) -> Child {
-    let mut recorder = Command::new(pagetrace());
+    let mut recorder = interruptible(pagetrace());
     recorder.args(["record", "-o"]).arg(pipe).args(["--quiet", "--", "/bin/sh", "-c", "echo started; exit 7"]);
     recorder.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the recorder runs")
 }

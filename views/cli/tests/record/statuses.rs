@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
-use crate::harness::{TIME_LIMIT, assert_whole, pagetrace, processes, record, record_with, report};
+use crate::harness::{TIME_LIMIT, assert_whole, interruptible, pagetrace, processes, record, record_with, report};
 
 #[test]
 fn exit_codes_and_deaths() {
@@ -81,9 +81,7 @@ fn a_signal_to_the_recorder_alone_reaches_the_program() {
 fn signalled(script: &str, signal: impl Fn(Pid)) -> (ExitStatus, String, serde_json::Value) {
     let directory = tempfile::tempdir().expect("a directory for a trace");
     let trace = directory.path().join("trace");
-    // What a shell without job control starts in the background has this signal ignored, and so would all that it starts.
-    let mut recorder = Command::new("env");
-    recorder.arg("--default-signal=INT").arg(pagetrace());
+    let mut recorder = interruptible(pagetrace());
     recorder.args(["record", "--quiet", "-o"]).arg(&trace).args(["--", "/usr/bin/python3", "-c", script]);
     let mut recorder = recorder.process_group(0).stdout(Stdio::piped()).spawn().expect("the recorder runs");
     let mut printed = recorder.stdout.take().expect("a pipe");
