@@ -149,6 +149,7 @@ impl<W: Write> Recorder<W> {
     /// # Errors
     /// No memory or directory for the session, or a failing write.
     pub fn new(out: W, options: RecorderOptions) -> Result<Recorder<W>, FormatError> {
+        sys::keep_freed_memory();
         let clock_kind = TickMapper::best_clock();
         let full = if options.lose_when_full { when_full::LOSE } else { when_full::WAIT };
         let session = SessionFile::create(options.buffer_bytes, clock_kind, full)?;
