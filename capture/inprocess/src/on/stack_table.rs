@@ -4,7 +4,7 @@
 //! An open-addressed table of 64-bit slots in private memory, each a part of a hash and a number; inserted with one
 //! compare-and-swap. Two stacks fall together with a chance of about n²/2⁴⁹ for n stacks. The first slots are the *front*, where
 //! a stack goes if it can, so that those of most programs lie on a few pages side by side; there it is n²/2⁴³, with n at most
-//! 2,048.
+//! 2,048. All other stacks have their slots behind the front, which is soon full.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -20,6 +20,7 @@ use crate::sys;
 pub const SLOTS: usize = 1 << 18;
 /// Slots of its front: 16 KiB.
 const FRONT_SLOTS: usize = 1 << 11;
+const SLOTS_BEHIND: usize = SLOTS - FRONT_SLOTS;
 /// Bytes of the table.
 pub const BYTES: usize = SLOTS * size_of::<AtomicU64>();
 /// With more stacks than this only their innermost frame is told apart, so that the table never fills up.
@@ -54,10 +55,15 @@ fn id_of_other(place: &mut Place<'_, '_>, stack: &CallStack) -> u32 {
     }
 }
 
-/// The upper bits of a hash are the better ones.
+/// The first slot behind the front. The upper bits of a hash are the better ones.
 #[inline(always)]
 fn first_slot(hash: u64) -> usize {
-    (hash >> (u64::BITS - SLOTS.trailing_zeros())) as usize
+    FRONT_SLOTS + ((hash >> 32) * SLOTS_BEHIND as u64 >> 32) as usize
+}
+
+/// The one after so many others.
+fn slot_behind(hash: u64, probe: usize) -> usize {
+    FRONT_SLOTS + (first_slot(hash) - FRONT_SLOTS + probe) % SLOTS_BEHIND
 }
 
 /// A slot in the front.
@@ -111,7 +117,7 @@ fn find_or_insert(place: &mut Place<'_, '_>, stack: &CallStack, ids_max: u32) ->
     let table = PROCESS.stack_table()?;
     let hash = stack.hash();
     let tag = tag_of(hash);
-    let behind = (0..PROBES_MAX).map(|probe| first_slot(hash).wrapping_add(probe) % SLOTS);
+    let behind = (0..PROBES_MAX).map(|probe| slot_behind(hash, probe));
     for slot in core::iter::once(front_slot(hash)).chain(behind) {
         let slot = &table[slot];
         let mut seen = slot.load(Ordering::Relaxed);

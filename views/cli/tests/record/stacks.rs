@@ -1,9 +1,9 @@
 //! Stacks of programs without frame pointers: whole, to where the thread started, or cut and said to be.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-use pagetrace_format::records::{Record, StackEnd};
+use pagetrace_format::records::{LossReason, Record, StackEnd};
 use pagetrace_format::{EventKind, StackId, Trace};
 use serde_json::Value;
 
@@ -116,6 +116,29 @@ fn stacks_without_frame_pointers_are_whole() {
     stacks.assert_cut(200_006, 1);
     stacks.assert_cut(200_009, 255);
     stacks.assert_cut(200_013, 1);
+}
+
+#[test]
+fn each_of_many_stacks_is_told_apart() {
+    let recorded = record(&[&text_of(&compiled("many_stacks", &WITHOUT_FRAME_POINTERS))]);
+    assert!(recorded.output.status.success(), "{}", String::from_utf8_lossy(&recorded.output.stderr));
+    let bytes = std::fs::read(recorded.trace()).expect("a trace");
+    let trace = Trace::open(&bytes).expect("a trace");
+    let mut stacks = HashSet::new();
+    for chunk in trace.chunks() {
+        let records = trace.records(chunk).unwrap_or_default();
+        let lost = |record: &Record| matches!(record, Record::Loss(loss) if loss.reason == LossReason::StackTableFull);
+        assert!(!records.iter().any(lost), "{records:?}");
+        let Ok(mut events) = trace.events(chunk) else { continue };
+        while let Some(event) = events.next_event().expect("whole events") {
+            if let EventKind::ObjectAlloc(object) = event.kind
+                && object.size == 23
+            {
+                assert!(stacks.insert(object.stack), "two ways have one number: {object:?}");
+            }
+        }
+    }
+    assert_eq!(stacks.len(), 1 << 14);
 }
 
 #[test]
