@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::process::cargo;
-use crate::{agreement, debian, harmless, models, readers, sanitize, tests_again, tidy, web};
+use crate::{agreement, debian, harmless, models, programs, readers, sanitize, tests_again, tidy, web};
 
 /// The tracer crate is tested alone as well: in the workspace the preload library switches its feature on, and the
 /// twin that is compiled out would never be built. So is the allocator that calls it.
@@ -29,7 +29,7 @@ const LINTS: &[&[&str]] = &[
     &["clippy", "-p", "pagetrace", "--all-targets", "--", "-D", "warnings"],
 ];
 
-/// Everything, cheapest first. Nothing of other projects' tests and of the comparison with the kernel may be skipped here.
+/// Everything, cheapest first. Nothing of other projects' tests and programs and of the comparison with the kernel may be skipped here.
 pub fn ci(root: &Path) -> Result<()> {
     tidy::run(root)?;
     for arguments in LINTS {
@@ -38,6 +38,7 @@ pub fn ci(root: &Path) -> Result<()> {
     cargo(root, &["doc", "--workspace", "--no-deps"], &[("RUSTDOCFLAGS", "-Dwarnings")])?;
     test(root)?;
     harmless::run(root, &[], true)?;
+    programs::run(root, &[], true)?;
     agreement::run(root, &[], true)
 }
 

@@ -23,6 +23,8 @@ struct Need {
 
 const NEEDS: &[Need] = &[
     Need { package: "chromium", sign: Sign::Program("chromium") },
+    Need { package: "default-jre-headless", sign: Sign::Program("java") },
+    Need { package: "ecj", sign: Sign::Program("ecj") },
     Need { package: "g++", sign: Sign::Program("g++") },
     Need { package: "gcc", sign: Sign::Program("gcc") },
     Need { package: "git", sign: Sign::Program("git") },
@@ -33,8 +35,10 @@ const NEEDS: &[Need] = &[
     Need { package: "libpython3.11-testsuite", sign: Sign::Python("test.test_multiprocessing_spawn") },
     Need { package: "libtcmalloc-minimal4", sign: Sign::File("/usr/lib/x86_64-linux-gnu/libtcmalloc_minimal.so.4") },
     Need { package: "make", sign: Sign::Program("make") },
+    Need { package: "nginx-light", sign: Sign::File("/usr/sbin/nginx") },
     Need { package: "nodejs", sign: Sign::Program("node") },
     Need { package: "npm", sign: Sign::Program("npm") },
+    Need { package: "postgresql", sign: Sign::Program("pgbench") },
     Need { package: "python3", sign: Sign::Program("python3") },
     Need { package: "python3-pip", sign: Sign::Python("pip") },
     Need { package: "redis-server", sign: Sign::Program("redis-server") },

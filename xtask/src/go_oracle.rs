@@ -48,7 +48,7 @@ pub fn compare(root: &Path, asked: &[&str]) -> Result<()> {
 }
 
 /// The `go` of a release, installed where it is not there yet.
-fn toolchain(directory: &Path, version: &str) -> Result<PathBuf> {
+pub fn toolchain(directory: &Path, version: &str) -> Result<PathBuf> {
     let place = directory.join(version);
     let go = place.join("go/bin/go");
     if !go.is_file() {
@@ -62,7 +62,8 @@ fn toolchain(directory: &Path, version: &str) -> Result<PathBuf> {
     Ok(go)
 }
 
-fn go_command(directory: &Path, go: &Path) -> Command {
+/// A command of this toolchain.
+pub fn go_command(directory: &Path, go: &Path) -> Command {
     let mut command = Command::new(go);
     // Nothing of a Go that is installed otherwise, and nothing from the network.
     command.env("GOROOT", go.parent().and_then(Path::parent).unwrap_or(directory));

@@ -3,7 +3,7 @@
 
 mod python;
 mod redis;
-mod runs;
+pub mod runs;
 
 use std::fs;
 use std::path::Path;

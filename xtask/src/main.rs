@@ -11,6 +11,7 @@ mod models;
 mod overhead;
 mod pictures;
 mod process;
+mod programs;
 mod readers;
 mod sanitize;
 mod stress;
@@ -27,7 +28,7 @@ use anyhow::{Context, Result, bail};
 
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
-  ci                what CI runs: formatting, clippy, documentation, tidy, test, harmless, agreement
+  ci                what CI runs: formatting, clippy, documentation, tidy, test, harmless, programs, agreement
   test              all tests of the project; installs what they need from Debian, or says what to install
   tidy              the project's rules on its own files
   loom              the models of the buffer hand-over, in all interleavings
@@ -41,6 +42,9 @@ usage: cargo xtask COMMAND
   harmless [--all] [NAME...]
                     tests of CPython and redis, alone and recorded: python, redis, or parts of the names of Python's test
                     modules; with --all nothing may be skipped
+  programs [--all] [NAME...]
+                    redis, PostgreSQL, nginx, node, Java, Go and static programs, alone and recorded: the same answers,
+                    and a trace that says what it must; with --all nothing may be skipped
   overhead [NAME...] [--rounds N] [--json]
                     what recording costs: programs plain, recorded, and under heaptrack where that is, in turn
                     (default 5 rounds of all), against what was asked for
@@ -87,6 +91,8 @@ fn run() -> Result<()> {
         ["go-oracle", versions @ ..] => go_oracle::compare(&root, versions),
         ["harmless", "--all"] => harmless::run(&root, &[], true),
         ["harmless", names @ ..] => harmless::run(&root, names, false),
+        ["programs", "--all"] => programs::run(&root, &[], true),
+        ["programs", names @ ..] => programs::run(&root, names, false),
         [] | ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
             Ok(())
