@@ -17,6 +17,7 @@ static const struct {
     {"perf_event_open", SYS_perf_event_open}, {"userfaultfd", SYS_userfaultfd},
     {"ptrace", SYS_ptrace},                   {"process_vm_readv", SYS_process_vm_readv},
     {"pidfd_getfd", 438},                     {"seccomp", SYS_seccomp},
+    {"bpf", SYS_bpf},
 };
 
 int main(int count, char **arguments) {

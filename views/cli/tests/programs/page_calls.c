@@ -1,6 +1,6 @@
 // Makes every system call about pages so often, in threads of the program, of children and of their children, each at addresses of its own, and
-// with them as many calls that are none. With `int80` also calls of 32-bit programs, whose numbers mean other calls. Prints whether
-// there are such.
+// with them as many calls that are none. With `int80` also calls of 32-bit programs, whose numbers mean other calls. Prints whether there
+// are such.
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
@@ -25,7 +25,13 @@ static void expect(int holds, const char *what) {
     }
 }
 
+static pthread_barrier_t gate;
+static int waits;
+
 static void *make_calls(void *number) {
+    if (waits) {
+        pthread_barrier_wait(&gate);
+    }
     char *at = (char *)(FIRST + (unsigned long)number * DISTANCE);
     // Of a file: what reads /dev/zero ends where a signal comes, be it one that only stops the process.
     int zeros = memfd_create("zeros", 0), pair[2];
@@ -71,9 +77,14 @@ static void in_threads(long first) {
     for (long thread = 0; thread < THREADS; thread++) {
         expect(pthread_create(&threads[thread], NULL, make_calls, (void *)(first + thread)) == 0, "pthread_create");
     }
+    if (waits) {
+        expect(puts("ready") >= 0 && fflush(stdout) == 0 && getchar() == '\n', "a line");
+        pthread_barrier_wait(&gate);
+    }
     for (int thread = 0; thread < THREADS; thread++) {
         pthread_join(threads[thread], NULL);
     }
+    waits = 0;
 }
 
 static void no_such_calls(int signal) {
@@ -108,6 +119,10 @@ int main(int count, char **arguments) {
         call_as_32_bits();
         puts("some");
         return 0;
+    }
+    if (count > 1 && strcmp(arguments[1], "wait") == 0) {
+        waits = 1;
+        pthread_barrier_init(&gate, NULL, THREADS + 1);
     }
     own_name = arguments[0];
     depth = count > 1 ? strtol(arguments[1], NULL, 10) : 0;
