@@ -202,10 +202,13 @@ impl Recorder {
     pub fn attach(directory: &Path, as_nobody: bool, pid: u32, options: &[&str]) -> Recorder {
         let trace = directory.join("trace");
         let _ = std::fs::remove_file(&trace);
-        let recorder = Recorder::start(directory, as_nobody, pid, options);
+        let mut recorder = Recorder::start(directory, as_nobody, pid, options);
         // The trace has its name when the recorder has attached.
         let started = Instant::now();
         while !trace.exists() {
+            if recorder.0.try_wait().expect("it is ours").is_some() {
+                panic!("the recorder has ended: {:?}", recorder.ended());
+            }
             assert!(started.elapsed() < TIME_LIMIT, "the recorder does not attach to {:?}", state_of(pid));
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -253,6 +256,15 @@ pub fn as_user(as_nobody: bool, program: &Path) -> Command {
         command.args([&format!("--reuid={NOBODY}"), &format!("--regid={NOBODY}"), "--clear-groups"]).arg(program);
     }
     command
+}
+
+/// Waits until a process runs this program.
+pub fn wait_for_program(pid: u32, program: &Path) {
+    let started = Instant::now();
+    while std::fs::read_link(format!("/proc/{pid}/exe")).ok().as_deref() != Some(program) {
+        assert!(started.elapsed() < TIME_LIMIT, "{} is not run by {:?}", program.display(), state_of(pid));
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// The state of a process, a letter of proc_pid_stat(5).

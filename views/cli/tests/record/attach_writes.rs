@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::attach::{Recorder, as_user, source};
+use crate::attach::{Recorder, as_user, source, wait_for_program};
 use crate::harness::{compiled, copied_into, report};
 use crate::random::Random;
 use crate::writes::check_trace;
@@ -33,6 +33,8 @@ fn check_attached(as_nobody: bool, compiled_with: &[&str]) {
     // Its first round comes after the pause.
     let mut command = as_user(as_nobody, &program);
     let mut target = command.args(["48", "3", "700", "5000"]).stdout(Stdio::piped()).spawn().expect("it runs");
+    // Until then it may belong to another user.
+    wait_for_program(target.id(), &program);
     let recorder = Recorder::attach(directory.path(), as_nobody, target.id(), &["--quiet", "--writes=200ms"]);
     let mut printed = String::new();
     target.stdout.take().expect("a pipe").read_to_string(&mut printed).expect("text");
