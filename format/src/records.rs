@@ -12,7 +12,7 @@ pub(crate) mod fields;
 mod owned;
 
 #[cfg(feature = "std")]
-pub use owned::{Bucket, MappedFile, Module, Process, Record, Source, StackFrames, Symbol, SymbolFunction};
+pub use owned::{Bucket, MappedFile, Module, Process, Record, Source, StackFrames, Symbol, SymbolFunction, TreeLook};
 
 use crate::units::{Address, ProcessId, StackId, StreamId, TraceNanos};
 

@@ -73,6 +73,12 @@ pub struct KernelFigures {
     pub rss_file: Option<u64>,
     /// `RssShmem` of status.
     pub rss_shmem: Option<u64>,
+    /// `Pss_Anon` of smaps_rollup: anonymous memory, each page divided by the number of its mappings.
+    pub pss_anonymous: Option<u64>,
+    /// `Private_Clean` and `Private_Dirty` of smaps_rollup: what is mapped once on the whole machine.
+    pub private: Option<u64>,
+    /// `Shared_Clean` and `Shared_Dirty` of smaps_rollup: what is mapped more often.
+    pub shared: Option<u64>,
     /// The control group's figures.
     pub cgroup: CgroupFigures,
 }

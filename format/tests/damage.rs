@@ -263,11 +263,11 @@ fn a_zstd_payload_longer_than_its_header_says_is_refused() {
 #[test]
 fn later_versions_and_other_files_are_refused_with_what_to_do() {
     let mut newer = GOLDEN.to_vec();
-    newer[8] = 4;
+    newer[8] = 5;
     let mut text_mode = GOLDEN.to_vec();
     text_mode.remove(4);
     let cases: &[(&[u8], &str)] = &[
-        (&newer, "has format version 4, this program reads versions up to 3: use a newer pagetrace"),
+        (&newer, "has format version 5, this program reads versions up to 4: use a newer pagetrace"),
         (&newer[..FILE_HEADER_BYTES], "use a newer pagetrace"),
         (&text_mode, "not a trace: expected the bytes 89 50 47 54 0d 0a 1a 0a at offset 0, found 89 50 47 54 0a 1a 0a"),
         (b"\x7fELF\x02\x01\x01\0\0\0", "found 7f 45 4c 46"),

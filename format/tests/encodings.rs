@@ -74,6 +74,9 @@ fn snapshot() -> impl Strategy<Value = Snapshot> {
             page_tables,
             rss_file,
             rss_shmem,
+            pss_anonymous: pss,
+            private: swap,
+            shared: anonymous,
             cgroup: CgroupFigures { current: rss, limit: pss, kernel_stacks: huge, ..CgroupFigures::default() },
         });
     let mapping = (0_u64..1 << 40, 0_u64..1 << 40, any::<u8>(), any::<[u64; 3]>(), text());

@@ -407,6 +407,7 @@ fn snapshots() -> Vec<Snapshot> {
             page_tables: Some(2 << 20),
             kernel_stacks: Some(0),
         },
+        ..KernelFigures::default()
     };
     let mapping = |start, end, permissions, file_offset, device, inode, path: &str| Mapping {
         start: Address(start),

@@ -61,6 +61,9 @@ pub(crate) fn figures_of(process: &ProcessDir, wanted: Wanted) -> Result<(Kernel
         pss: in_smaps("Pss:"),
         swap: in_smaps("Swap:"),
         huge: in_smaps("AnonHugePages:"),
+        pss_anonymous: in_smaps("Pss_Anon:"),
+        private: in_smaps("Private_Clean:").zip(in_smaps("Private_Dirty:")).map(|(clean, dirty)| clean + dirty),
+        shared: in_smaps("Shared_Clean:").zip(in_smaps("Shared_Dirty:")).map(|(clean, dirty)| clean + dirty),
         ..of_status
     };
     let same = [(figures.rss, "VmRSS:"), (figures.anonymous, "RssAnon:")];

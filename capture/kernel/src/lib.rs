@@ -16,6 +16,8 @@ pub mod residency;
 mod cgroup;
 pub mod figures;
 
+pub mod frames;
+
 pub mod stop;
 
 pub mod perf;

@@ -10,6 +10,7 @@ use rustix::time::{ClockId, clock_gettime};
 use crate::cgroup::cgroup_of;
 use crate::error::KernelError;
 use crate::figures::{Wanted, figures_of};
+use crate::frames::PageEntries;
 use crate::proc_maps::AddressSpace;
 use crate::process_dir::ProcessDir;
 use crate::residency::ResidencyScanner;
@@ -71,6 +72,32 @@ impl SnapshotTaker {
     /// [`KernelError::Gone`] if the process has ended or replaced its program before or meanwhile,
     /// [`KernelError::StillRunning`] if it would not stop, [`KernelError::Denied`] where it may not be looked at.
     pub fn take(&mut self, process: ProcessId, reason: SnapshotReason, stop: bool) -> Result<Taken, KernelError> {
+        self.take_with(process, reason, stop, None)
+    }
+
+    /// As [`SnapshotTaker::take`], with all of the kernel's figures, and counts the frames of its pages. Where these may not be
+    /// seen there is a snapshot all the same, and `frames` is none.
+    ///
+    /// # Errors
+    /// As [`SnapshotTaker::take`].
+    pub fn take_with_frames(
+        &mut self,
+        process: ProcessId,
+        reason: SnapshotReason,
+        stop: bool,
+    ) -> Result<(Taken, Option<PageEntries>), KernelError> {
+        let mut entries = None;
+        let taken = self.take_with(process, reason, stop, Some(&mut entries))?;
+        Ok((taken, entries))
+    }
+
+    fn take_with(
+        &mut self,
+        process: ProcessId,
+        reason: SnapshotReason,
+        stop: bool,
+        entries: Option<&mut Option<PageEntries>>,
+    ) -> Result<Taken, KernelError> {
         let stopped = if stop { Some(Stopped::stop_process(&self.process, self.held)?) } else { None };
         let time = now();
         let mut address_space = AddressSpace::open(&self.process)?;
@@ -79,10 +106,14 @@ impl SnapshotTaker {
         let resident_pages = resident.iter().filter(|run| run.state.in_rss()).map(|run| run.pages.0).sum::<u64>();
         let is_large = resident_pages * self.scanner.page_bytes() >= LARGE_BYTES;
         // While it grows the next snapshot may be the one of its peak: all time that it stands still is lost for that.
-        let quick = stop && reason == SnapshotReason::Growth && is_large && self.quick_is_exact == Some(true);
+        let is_hasty = stop && reason == SnapshotReason::Growth && entries.is_none();
+        let quick = is_hasty && is_large && self.quick_is_exact == Some(true);
         let (kernel, same) = figures_of(&self.process, if quick { Wanted::Quick } else { Wanted::All })?;
         if stop {
             self.quick_is_exact = Some(same && self.quick_is_exact != Some(false));
+        }
+        if let Some(entries) = entries.filter(|_| residency_source != ResidencySource::None) {
+            *entries = PageEntries::read(&self.process, &resident, self.scanner.page_bytes()).ok();
         }
         // A process killed or replaced since the first line would leave us with the halves of two.
         if !address_space.is_current() {

@@ -30,6 +30,8 @@ pub const MAPPED_FILE: u64 = 15;
 #[cfg(feature = "std")]
 pub const SYMBOL: u64 = 16;
 pub const SAMPLING: u64 = 20;
+#[cfg(feature = "std")]
+pub const TREE_LOOK: u64 = 21;
 
 /// What a record is written from.
 pub trait Fields {
@@ -318,6 +320,32 @@ impl Fields for SymbolFields<'_> {
             put(out, (*line).into());
             put(out, (*inlined).into());
         }
+    }
+}
+
+/// A look at all processes, its members where they are.
+#[cfg(feature = "std")]
+pub struct TreeLookFields<'a> {
+    pub start: TraceNanos,
+    pub end: TraceNanos,
+    pub anonymous_once: Option<u64>,
+    pub frames: Option<u64>,
+    pub frames_of_several: Option<u64>,
+    pub members: &'a [ProcessId],
+}
+
+#[cfg(feature = "std")]
+impl Fields for TreeLookFields<'_> {
+    const TAG: u64 = TREE_LOOK;
+
+    fn put(&self, out: &mut impl Output) {
+        put(out, self.start.0);
+        put(out, self.end.0);
+        for bytes in [self.anonymous_once, self.frames, self.frames_of_several] {
+            put(out, bytes.map_or(0, |bytes| bytes.saturating_add(1)));
+        }
+        put(out, self.members.len() as u64);
+        self.members.iter().for_each(|member| put(out, member.0.into()));
     }
 }
 

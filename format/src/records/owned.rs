@@ -2,7 +2,7 @@
 
 use super::fields::{
     self as tag, BucketFields, MappedFileFields, ModuleFields, ProcessFields, SourceFields, StackFramesFields,
-    SymbolFields, put_record,
+    SymbolFields, TreeLookFields, put_record,
 };
 use super::{
     End, EndStatus, Gap, HugePages, Loss, LossReason, Machine, ProcessEnd, ProcessOrigin, Sampling, Stack, StackEnd,
@@ -50,6 +50,8 @@ pub enum Record {
     Symbol(Symbol),
     /// Objects are sampled.
     Sampling(Sampling),
+    /// All processes were looked at.
+    TreeLook(TreeLook),
 }
 
 /// A process: one program image with one address space.
@@ -163,6 +165,24 @@ pub struct SymbolFunction {
     pub inlined: bool,
 }
 
+/// A look at all processes that ran, one right after the other, each held meanwhile. What it found of each is the process's last
+/// snapshot within these times.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TreeLook {
+    /// When the first of them was looked at, or before.
+    pub start: TraceNanos,
+    /// When all of them had been looked at.
+    pub end: TraceNanos,
+    /// Resident anonymous bytes of all of them that are mapped once on the whole machine, `None` where that was not to be seen.
+    pub anonymous_once: Option<u64>,
+    /// Bytes of the page frames that their resident pages are in, each frame once; `None` where frames are not shown.
+    pub frames: Option<u64>,
+    /// Of those, what is in several of them.
+    pub frames_of_several: Option<u64>,
+    /// Which were looked at.
+    pub members: Vec<ProcessId>,
+}
+
 impl Process {
     fn fields(&self) -> ProcessFields<'_, impl Iterator<Item = &[u8]> + Clone> {
         ProcessFields {
@@ -216,6 +236,11 @@ impl Record {
                 put_record(payload, &SymbolFields { process: *process, address: *address, functions });
             }
             Record::Sampling(it) => put_record(payload, it),
+            Record::TreeLook(TreeLook { start, end, anonymous_once, frames, frames_of_several, members }) => {
+                let (start, end, anonymous_once) = (*start, *end, *anonymous_once);
+                let (frames, frames_of_several) = (*frames, *frames_of_several);
+                put_record(payload, &TreeLookFields { start, end, anonymous_once, frames, frames_of_several, members });
+            }
         }
     }
 
@@ -229,7 +254,7 @@ impl Record {
         while !input.rest().is_empty() {
             let cut = FormatError::Payload("a record is cut");
             let (Some(tag), Some(fields)) = (input.number(), input.bytes()) else { return Err(cut) };
-            if matches!(tag, tag::PROCESS..=tag::SYMBOL | tag::SAMPLING) {
+            if matches!(tag, tag::PROCESS..=tag::SYMBOL | tag::SAMPLING | tag::TREE_LOOK) {
                 let record = Record::decode_fields(tag, &mut FieldReader(Input::new(fields)));
                 records.push(record.ok_or(FormatError::Payload("a field of a record holds what cannot be"))?);
             }
@@ -358,6 +383,17 @@ impl Record {
             tag::SAMPLING => {
                 Record::Sampling(Sampling { mean_bytes: fields.number().filter(|&mean_bytes| mean_bytes > 1)? })
             }
+            tag::TREE_LOOK => Record::TreeLook(TreeLook {
+                start: TraceNanos(fields.number()?),
+                end: TraceNanos(fields.number()?),
+                anonymous_once: fields.number()?.checked_sub(1),
+                frames: fields.number()?.checked_sub(1),
+                frames_of_several: fields.number()?.checked_sub(1),
+                members: {
+                    let count = fields.number()?;
+                    (0..count).map(|_| fields.small().map(ProcessId)).collect::<Option<Vec<ProcessId>>>()?
+                },
+            }),
             _ => return None,
         })
     }

@@ -10,7 +10,7 @@ const VERSION: u64 = 1;
 /// how many they are.
 pub const HEAD_BYTES_MAX: usize = 4 * NUMBER_BYTES_MAX + 3 + (1 + 2 * FIGURES) * NUMBER_BYTES_MAX;
 
-const FIGURES: usize = 17;
+const FIGURES: usize = 20;
 
 /// What stands in front of a snapshot's mappings; the fields are those of `Snapshot`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,8 +85,8 @@ impl SnapshotHead {
 
 impl KernelFigures {
     fn fields(&self) -> [Option<u64>; FIGURES] {
-        let KernelFigures { rss, anonymous, pss, swap, huge, peak_rss, page_tables, rss_file, rss_shmem, cgroup } =
-            *self;
+        let KernelFigures { rss, anonymous, pss, swap, huge, peak_rss, page_tables, rss_file, rss_shmem, .. } = *self;
+        let KernelFigures { pss_anonymous, private, shared, cgroup, .. } = *self;
         let CgroupFigures { current, limit, anonymous: anon, file, shmem, slab, page_tables: tables, kernel_stacks } =
             cgroup;
         [
@@ -107,6 +107,9 @@ impl KernelFigures {
             slab,
             tables,
             kernel_stacks,
+            pss_anonymous,
+            private,
+            shared,
         ]
     }
 
@@ -129,6 +132,9 @@ impl KernelFigures {
             14 => &mut self.cgroup.slab,
             15 => &mut self.cgroup.page_tables,
             16 => &mut self.cgroup.kernel_stacks,
+            17 => &mut self.pss_anonymous,
+            18 => &mut self.private,
+            19 => &mut self.shared,
             _ => return,
         };
         *field = Some(bytes);

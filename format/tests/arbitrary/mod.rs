@@ -139,8 +139,15 @@ pub fn record() -> impl Strategy<Value = Record> {
     let symbol = (process_id(), address(), prop::collection::vec(function, 0..4))
         .prop_map(|(process, address, functions)| Record::Symbol(Symbol { process, address, functions }));
     let sampling = (2..=u64::MAX).prop_map(|mean_bytes| Record::Sampling(Sampling { mean_bytes }));
+    let bytes = || prop::option::of(0..u64::MAX);
+    let members = prop::collection::vec(process_id(), 0..4);
+    let look = (nanos(), nanos(), bytes(), bytes(), bytes(), members).prop_map(
+        |(start, end, anonymous_once, frames, frames_of_several, members)| {
+            Record::TreeLook(TreeLook { start, end, anonymous_once, frames, frames_of_several, members })
+        },
+    );
     let of_version_1 = prop_oneof![process, end, stream, module, node, stack, loss, source, memory, end_record];
-    prop_oneof![10 => of_version_1, 5 => prop_oneof![frames, gap, bucket, machine, file, symbol, sampling]]
+    prop_oneof![10 => of_version_1, 5 => prop_oneof![frames, gap, bucket, machine, file, symbol, sampling, look]]
 }
 
 fn stack_end() -> impl Strategy<Value = StackEnd> {

@@ -55,7 +55,8 @@ fn lines<T: std::fmt::Debug>(items: Vec<T>) -> String {
 /// What came later is left out where it says nothing, so that the listings of earlier versions stay as they were.
 fn said(item: &impl std::fmt::Debug) -> String {
     let nothing = format!(", cgroup: {:?}", CgroupFigures::default());
-    format!("{item:?}").replace(", end: Unknown }", " }").replace(&nothing, "")
+    let of_trees = ", pss_anonymous: None, private: None, shared: None";
+    format!("{item:?}").replace(", end: Unknown }", " }").replace(&nothing, "").replace(of_trees, "")
 }
 
 fn snapshot_lines(snapshot: &Snapshot) -> String {

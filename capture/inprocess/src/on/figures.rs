@@ -11,18 +11,49 @@ use crate::sys::files::{ReadFile, page_bytes};
 /// is resident, and the kernel holds the address space's lock for reading meanwhile: other threads' faults go on, their
 /// mmap and munmap may wait. `text` is memory to read into.
 pub fn figures(text: &mut [u8]) -> KernelFigures {
-    let mut sums = [None; 5];
+    let mut sums = [None; SMAPS.len()];
     // Kernels before 4.14 have no rollup: its lines are those of smaps, added up.
-    if !add_up(c"/proc/self/smaps_rollup", ["Rss:", "Anonymous:", "Pss:", "Swap:", "AnonHugePages:"], text, &mut sums) {
-        add_up(c"/proc/self/smaps", ["Rss:", "Anonymous:", "Pss:", "Swap:", "AnonHugePages:"], text, &mut sums);
+    if !add_up(c"/proc/self/smaps_rollup", SMAPS, text, &mut sums) {
+        add_up(c"/proc/self/smaps", SMAPS, text, &mut sums);
     }
-    let [rss, anonymous, pss, swap, huge] = sums;
+    let [rss, anonymous, pss, swap, huge, pss_anonymous, private_clean, private_dirty, shared_clean, shared_dirty] =
+        sums;
+    let sum = |clean: Option<u64>, dirty: Option<u64>| clean?.checked_add(dirty?);
+    let (private, shared) = (sum(private_clean, private_dirty), sum(shared_clean, shared_dirty));
     let mut sums = [None; 4];
     add_up(c"/proc/self/status", ["VmHWM:", "VmPTE:", "RssFile:", "RssShmem:"], text, &mut sums);
     let [peak_rss, page_tables, rss_file, rss_shmem] = sums;
     let cgroup = CgroupFigures::default();
-    KernelFigures { rss, anonymous, pss, swap, huge, peak_rss, page_tables, rss_file, rss_shmem, cgroup }
+    KernelFigures {
+        rss,
+        anonymous,
+        pss,
+        swap,
+        huge,
+        peak_rss,
+        page_tables,
+        rss_file,
+        rss_shmem,
+        pss_anonymous,
+        private,
+        shared,
+        cgroup,
+    }
 }
+
+/// Keys of smaps_rollup.
+const SMAPS: [&str; 10] = [
+    "Rss:",
+    "Anonymous:",
+    "Pss:",
+    "Swap:",
+    "AnonHugePages:",
+    "Pss_Anon:",
+    "Private_Clean:",
+    "Private_Dirty:",
+    "Shared_Clean:",
+    "Shared_Dirty:",
+];
 
 /// For each key the sum over all lines `key  N kB`, in bytes; `None` where there is none. Whether the file has lines.
 fn add_up<const N: usize>(path: &CStr, keys: [&str; N], text: &mut [u8], sums: &mut [Option<u64>; N]) -> bool {

@@ -49,7 +49,7 @@ pub use bounds::{Bounds, CutError, CutOrder, Shortened, Shortener};
 use drain::Drain;
 use guardian::{Guardian, end_for_hooks};
 use kernel_streams::KernelStreams;
-use processes::Processes;
+use processes::{Processes, TreeLooked};
 use session_file::SessionFile;
 pub use session_file::memory_directories;
 use stream_events::StreamEvents;
@@ -273,14 +273,17 @@ impl<W: Write> Recorder<W> {
         if !self.trace.is_crowded() || !ended.is_empty() || self.awaits_events_to_cut() {
             self.take_events();
         }
-        for snapshot in self.processes.parked_snapshots(session) {
-            self.trace.snapshot(snapshot);
-        }
+        let looked = self.processes.parked_snapshots(session, self.options.interval);
+        self.write_look(looked);
         if present >= self.next_look {
             self.next_look = present + LOOK_EVERY;
-            for snapshot in self.processes.due_snapshots(self.options.interval) {
-                self.trace.snapshot(snapshot);
-            }
+            let looked = self.processes.look_at_tree(self.options.interval);
+            self.write_look(looked);
+            let due = match self.processes.is_looking() {
+                true => Vec::new(),
+                false => self.processes.due_snapshots(self.options.interval),
+            };
+            due.into_iter().for_each(|snapshot| self.trace.snapshot(snapshot));
         }
         for id in ended {
             let (serial, records) = self.processes.end(id, session);
@@ -387,6 +390,11 @@ impl<W: Write> Recorder<W> {
         let complete = taken.saturating_sub(LATE_WITHIN_NS);
         let waiting = self.kernel.waiting_from().unwrap_or(u64::MAX).max(now().0.saturating_sub(WAITS_WITHIN_NS));
         self.trace.begin_cut(TraceNanos(complete.min(waiting)));
+    }
+
+    fn write_look(&mut self, looked: TreeLooked) {
+        looked.snapshots.into_iter().for_each(|snapshot| self.trace.snapshot(snapshot));
+        self.trace.records(&looked.records);
     }
 
     fn write_records(&mut self, records: &[Record]) {

@@ -2,6 +2,7 @@
 
 mod attached;
 mod seen;
+mod tree_looks;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -27,6 +28,8 @@ use super::tick_mapper::{TickMapper, now};
 use super::tracked::Tracked;
 use super::unseen::{Unseen, name_of_hidden};
 use attached::{Waking, gap_of_unwoken};
+pub use tree_looks::TreeLooked;
+use tree_looks::TreeLooks;
 
 /// A program joins within so much time of its start, or it has no tracer in it.
 const JOINS_WITHIN: Duration = Duration::from_millis(150);
@@ -57,6 +60,7 @@ pub struct Processes {
     unseen: Unseen,
     snapshot_errors: HashSet<String>,
     modules: ModuleFinder,
+    tree: TreeLooks,
 }
 
 #[derive(Debug)]
@@ -89,6 +93,7 @@ impl Processes {
             unseen: Unseen::default(),
             snapshot_errors: HashSet::new(),
             modules: ModuleFinder::new().keeping_files(options.keep_files),
+            tree: TreeLooks::new(),
         }
     }
 
@@ -329,27 +334,13 @@ impl Processes {
         self.tracked.iter().find(|process| process.pid == pid && process.replaced.is_none())
     }
 
-    /// The snapshots of processes that wait for their last one; they are let go.
-    pub fn parked_snapshots(&mut self, session: Session) -> Vec<SnapshotAndModules> {
-        let mut snapshots = Vec::new();
-        for process in self.tracked.iter_mut().filter(|process| process.replaced.is_none()) {
-            let Some(slot) = process.joined.and_then(|(index, _)| session.slot(index)) else { continue };
-            if slot.state.load(Ordering::Acquire) == slot_state::PARKED {
-                snapshots.extend(take(process, &mut self.modules, SnapshotReason::Exit));
-                slot.state.store(slot_state::RELEASED, Ordering::Release);
-                sys::futex_wake_all(&slot.state);
-            }
-        }
-        self.snapshots += snapshots.len() as u32;
-        snapshots
-    }
-
     /// The snapshots that are due.
     pub fn due_snapshots(&mut self, interval: Duration) -> Vec<SnapshotAndModules> {
         let mut snapshots = Vec::new();
         for process in self.tracked.iter_mut().filter(|process| process.replaced.is_none()) {
             if let Some(reason) = process.due(interval) {
                 snapshots.extend(take(process, &mut self.modules, reason));
+                self.tree.note(reason);
             }
         }
         self.snapshots += snapshots.len() as u32;
@@ -452,7 +443,7 @@ impl Processes {
 }
 
 fn take(process: &mut Tracked, finder: &mut ModuleFinder, reason: SnapshotReason) -> Option<SnapshotAndModules> {
-    let snapshot = process.snapshot(reason)?;
+    let (snapshot, _) = process.snapshot(reason, false)?;
     let modules = process.new_modules(finder, &snapshot.mappings);
     Some((snapshot, modules))
 }

@@ -14,6 +14,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use super::idle_tracer::IdleTracer;
 use crate::error::KernelError;
 use crate::figures::StatmReader;
+use crate::frames::PageEntries;
 use crate::modules::ModuleFinder;
 use crate::process_tree::state_of;
 use crate::snapshot::SnapshotTaker;
@@ -63,6 +64,8 @@ pub struct Tracked {
     statm: Option<StatmReader>,
     taker: Option<SnapshotTaker>,
     largest_rss: u64,
+    /// At the last snapshot.
+    last_rss: u64,
     /// The RSS that has been seen last with a rise to it, and when.
     risen: (u64, Instant),
     last: Instant,
@@ -100,6 +103,7 @@ impl Tracked {
             statm: StatmReader::open(pid).ok(),
             taker: SnapshotTaker::open(pid).ok().map(|taker| taker.noting_held(held)),
             largest_rss: 0,
+            last_rss: 0,
             risen: (0, now),
             last: now,
             earliest_growth: now,
@@ -144,16 +148,21 @@ impl Tracked {
         (now.duration_since(self.last) >= interval).then_some(SnapshotReason::Interval)
     }
 
-    /// Takes a snapshot, the process stopped if that can be done.
-    pub fn snapshot(&mut self, reason: SnapshotReason) -> Option<Snapshot> {
+    /// Takes a snapshot, the process stopped if that can be done; `with_frames` with what the kernel says of each resident page.
+    pub fn snapshot(&mut self, reason: SnapshotReason, with_frames: bool) -> Option<(Snapshot, Option<PageEntries>)> {
         let started = Instant::now();
         let taker = self.taker.as_mut()?;
+        let id = self.id;
+        let mut take = |stop| match with_frames {
+            true => taker.take_with_frames(id, reason, stop),
+            false => taker.take(id, reason, stop).map(|taken| (taken, None)),
+        };
         let taken = if self.hidden {
-            taker.take_figures(self.id, reason)
+            taker.take_figures(id, reason).map(|taken| (taken, None))
         } else {
-            taker.take(self.id, reason, true).or_else(|refused| {
+            take(true).or_else(|refused| {
                 self.snapshot_error = Some(refused.to_string());
-                taker.take(self.id, reason, false)
+                take(false)
             })
         };
         let ended = Instant::now();
@@ -163,22 +172,28 @@ impl Tracked {
         self.earliest_interval = ended + PAUSE_MIN.max(cost * STOPPED_SHARE);
         match taken {
             // An exec came first: this is the next program, which has not joined yet.
-            Ok(taken) if !self.is_own_image(&taken.snapshot.mappings) => {
+            Ok((taken, _)) if !self.is_own_image(&taken.snapshot.mappings) => {
                 self.overtaken = true;
                 None
             }
-            Ok(taken) => {
+            Ok((taken, entries)) => {
                 let rss = taken.snapshot.kernel.rss.unwrap_or(0);
                 self.largest_rss = self.largest_rss.max(rss);
+                self.last_rss = rss;
                 self.snapshots += 1;
                 self.snapshot_at_exit = reason == SnapshotReason::Exit;
-                Some(taken.snapshot)
+                Some((taken.snapshot, entries))
             }
             Err(error) => {
                 self.snapshot_error = Some(error.to_string());
                 None
             }
         }
+    }
+
+    /// Its RSS at its last snapshot, 0 before the first.
+    pub fn last_rss(&self) -> u64 {
+        self.last_rss
     }
 
     /// Whether these are the mappings of the program that joined: the session is mapped where it was.
