@@ -8,7 +8,7 @@ use hashbrown::HashMap;
 use pagetrace_format::expansion::raw_bytes_of;
 use pagetrace_format::records::{
     Bucket, End, Gap, Loss, Machine, MappedFile, Module, Process, ProcessEnd, ProcessOrigin, Record, Sampling, Source,
-    Stack, StackEnd, StackFrames, StackNode, Stream, Symbol, TracerMemory,
+    Stack, StackEnd, StackFrames, StackNode, Stream, Symbol, TracerMemory, TreeLook,
 };
 use pagetrace_format::snapshot::{ResidencySource, SnapshotReason};
 use pagetrace_format::{Address, ChunkKind, FileId, PageShift, ProcessId, StackId, StreamId, Trace, TraceNanos};
@@ -42,6 +42,8 @@ pub struct Metadata {
     pub machine: Option<Machine>,
     /// How objects were sampled, `None` where all of them are in the trace.
     pub sampling: Option<Sampling>,
+    /// Looks at all processes, in order of their ends.
+    pub tree_looks: Vec<TreeLook>,
     /// The end record, `None` in a trace that was cut.
     pub end: Option<End>,
     /// Snapshots in order of time.
@@ -159,6 +161,7 @@ impl Metadata {
         }
         metadata.snapshots.sort_by_key(|snapshot| snapshot.time);
         metadata.gaps.sort_by_key(|gap| gap.end);
+        metadata.tree_looks.sort_by_key(|look| look.end);
         metadata.settle(&event_times, &kernel_times);
         metadata
     }
@@ -207,6 +210,7 @@ impl Metadata {
             Record::Loss(loss) => self.losses.push(loss),
             Record::Source(source) => self.sources.push(source),
             Record::TracerMemory(memory) => self.tracer_memory.push(memory),
+            Record::TreeLook(look) => self.tree_looks.push(look),
             Record::Sampling(sampling) => self.sampling = Some(sampling),
             Record::Machine(machine) => self.machine = Some(machine),
             Record::MappedFile(file) => {

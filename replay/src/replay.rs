@@ -13,6 +13,7 @@ use pagetrace_format::{Origin, PageCount, PageRun, PageShift, Trace, TraceNanos}
 
 use crate::address_space::AddressSpace;
 use crate::analyses::peak::peak_of_rss;
+use crate::analyses::tree::tree_state;
 use crate::copies::Copies;
 use crate::error::ReplayError;
 use crate::history::HistoryRecorder;
@@ -27,7 +28,7 @@ use crate::process_state::ProcessState;
 use crate::read_ahead::{BATCH_EVENTS, for_each_batch};
 use crate::results::{
     Defect, EventCounts, LostEvents, MomentRule, PageAnomalies, PageEventPages, PagePeak, PageStateCounts, Replayed,
-    RssPoint, ShownMoment,
+    ReplayedProcess, RssPoint, ShownMoment,
 };
 use crate::timeline::Timeline;
 use crate::write_states::WriteStates;
@@ -127,11 +128,12 @@ fn run(
     metadata.defects.extend(not_followed);
     let lost = lost_events(&metadata);
     let dropped = metadata.dropped();
-    let processes = outcomes
+    let processes: Vec<ReplayedProcess> = outcomes
         .into_iter()
         .zip(page_events.into_iter().zip(writes))
         .map(|(outcome, (page_events, writes))| outcome.into_process(&metadata, &shown, page_events, writes))
         .collect();
+    let tree = tree_state(trace, &metadata, &shown, &processes);
     let mut moment = shown;
     if moment.rule == MomentRule::PeakPages {
         match peak {
@@ -158,6 +160,7 @@ fn run(
         dropped,
         lost,
         processes,
+        tree,
         rss_timeline: metadata
             .snapshots
             .iter()

@@ -15,12 +15,14 @@ use crate::objects::SiteId;
 mod allocator;
 mod rss_classes;
 mod sampled;
+mod tree;
 use crate::page_events::PageEvents;
 use crate::page_writes::PageWrites;
 use crate::stack_shares::StackShares;
 pub use allocator::{AllocatorKind, AllocatorState, HeapKind, HeapState};
 pub use rss_classes::RssClasses;
 pub use sampled::{SampledObjects, SampledSite};
+pub use tree::{TreeBytes, TreeMember, TreeState};
 
 /// Everything that one pass over a trace found.
 #[derive(Clone, Debug)]
@@ -53,6 +55,8 @@ pub struct Replayed {
     pub lost: BTreeMap<&'static str, LostEvents>,
     /// Processes in order of start, the command first. Never empty.
     pub processes: Vec<ReplayedProcess>,
+    /// What several processes had together at the shown moment, `None` where there were none.
+    pub tree: Option<TreeState>,
     /// RSS of processes over time, one entry a snapshot.
     pub rss_timeline: Vec<RssPoint>,
     /// What could not be read.

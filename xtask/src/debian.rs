@@ -35,6 +35,7 @@ const NEEDS: &[Need] = &[
     Need { package: "libpython3.11-testsuite", sign: Sign::Python("test.test_multiprocessing_spawn") },
     Need { package: "libtcmalloc-minimal4", sign: Sign::File("/usr/lib/x86_64-linux-gnu/libtcmalloc_minimal.so.4") },
     Need { package: "make", sign: Sign::Program("make") },
+    Need { package: "musl-tools", sign: Sign::Program("musl-gcc") },
     Need { package: "nginx-light", sign: Sign::File("/usr/sbin/nginx") },
     Need { package: "nodejs", sign: Sign::Program("node") },
     Need { package: "npm", sign: Sign::Program("npm") },

@@ -8,3 +8,4 @@ pub(crate) mod peak;
 pub(crate) mod residency;
 pub(crate) mod retention;
 pub(crate) mod sampled_residency;
+pub(crate) mod tree;

@@ -116,14 +116,15 @@ fn is_file(mapping: &Mapping) -> bool {
     mapping.path.starts_with('/')
 }
 
-fn is_shared_memory(mapping: &Mapping) -> bool {
+/// Whether the pages are those of shared memory: of no file that stays.
+pub(crate) fn is_shared_memory(mapping: &Mapping) -> bool {
     let path = &mapping.path[..];
     let memory = ["/dev/shm/", "/dev/zero", "/SYSV", "/memfd:", "/[aio]"].iter().any(|start| path.starts_with(start));
     memory || path.starts_with("[anon_shmem") || mapping.permissions.has(Permissions::SHARED) && !is_file(mapping)
 }
 
 /// The preload library and the session that it shares with the recorder.
-fn is_of_tracer(mapping: &Mapping) -> bool {
+pub(crate) fn is_of_tracer(mapping: &Mapping) -> bool {
     let name = mapping.path.rsplit('/').next().unwrap_or_default();
     name.starts_with("libpagetrace_preload")
         || name.starts_with("memfd:pagetrace")

@@ -41,7 +41,7 @@ pub fn compact<W: Write>(trace: &Trace<'_>, at: TraceNanos, out: W) -> Result<Tr
     // Readers of earlier versions know no checkpoints.
     let version = trace.header().version.max(VERSION);
     let mut writer = TraceWriter::new(out, &FileHeader { version, ..*trace.header() })?;
-    let records = kept_records(trace, &metadata, &ended, &defects);
+    let records = kept_records(trace, &metadata, at, &ended, &defects);
     for records in records.chunks(CHUNK_RECORDS) {
         writer.records(at, records)?;
     }
@@ -124,7 +124,13 @@ fn keep_chunk<W: Write>(
 
 /// All records but those that only events and objects of processes that have ended need. Losses are added up, and what is
 /// damaged in the trace becomes one.
-fn kept_records(trace: &Trace<'_>, metadata: &Metadata, ended: &[ProcessId], defects: &[Defect]) -> Vec<Record> {
+fn kept_records(
+    trace: &Trace<'_>,
+    metadata: &Metadata,
+    at: TraceNanos,
+    ended: &[ProcessId],
+    defects: &[Defect],
+) -> Vec<Record> {
     let ended: HashSet<ProcessId> = ended.iter().copied().collect();
     let mut needed: HashSet<ProcessId> = HashSet::new();
     for info in metadata.processes.iter().filter(|info| !ended.contains(&info.process.id)) {
@@ -149,6 +155,8 @@ fn kept_records(trace: &Trace<'_>, metadata: &Metadata, ended: &[ProcessId], def
                     lose(*loss);
                     continue;
                 }
+                // What it found of each process is dropped.
+                Record::TreeLook(look) if look.start < at => continue,
                 Record::Stream(it) => it.process,
                 Record::Module(it) => it.process,
                 Record::StackNode(it) => it.process,

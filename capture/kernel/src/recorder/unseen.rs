@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::elf::Executable;
+use crate::elf::{ElfKind, Executable};
 use crate::process_tree::args_of;
 
 /// All of them, each once.
@@ -54,16 +54,17 @@ impl Unseen {
 
     /// One sentence for each reason.
     fn of_objects(&self) -> Vec<String> {
-        let gains_rights = |it: &&UnseenProgram| {
-            Executable::inspect(Path::new(&it.program)).is_ok_and(|executable| executable.gains_rights)
-        };
         let (hidden, others): (Vec<&UnseenProgram>, Vec<_>) = self.programs.iter().partition(|it| it.hidden);
-        let (privileged, others): (Vec<_>, Vec<_>) = others.into_iter().partition(gains_rights);
-        let because = |programs: &[&UnseenProgram], why: &str| {
-            (!programs.is_empty()).then(|| format!("no malloc or free of {}: {why}", names_of(programs)))
+        let why = |it: &UnseenProgram| match Executable::inspect(Path::new(&it.program)) {
+            Ok(Executable { gains_rights: true, .. }) => PRIVILEGED,
+            Ok(Executable { kind: ElfKind::Static, .. }) => STATIC,
+            _ => NOT_JOINED,
         };
-        let reasons = [because(&others, NOT_JOINED), because(&privileged, PRIVILEGED), because(&hidden, HIDDEN)];
-        reasons.into_iter().flatten().collect()
+        let because = |reason: &str, programs: Vec<&UnseenProgram>| {
+            (!programs.is_empty()).then(|| format!("no malloc or free of {}: {reason}", names_of(&programs)))
+        };
+        let of_reason = |reason| because(reason, others.iter().copied().filter(|it| why(it) == reason).collect());
+        [STATIC, NOT_JOINED, PRIVILEGED].into_iter().filter_map(of_reason).chain(because(HIDDEN, hidden)).collect()
     }
 
     fn of_pages(&self) -> Option<String> {
@@ -78,8 +79,8 @@ fn names_of(programs: &[&UnseenProgram]) -> String {
     programs.iter().map(|it| it.program.as_str()).collect::<Vec<_>>().join(", ")
 }
 
-const NOT_JOINED: &str =
-    "the program is static, brings its own loader, dropped the environment, or ended before it could be seen";
+const STATIC: &str = "a static program, into which nothing can be loaded";
+const NOT_JOINED: &str = "the program brings its own loader, dropped the environment, or ended before it could be seen";
 const PRIVILEGED: &str = "it runs with more rights than its caller (setuid, setgid or file capabilities), so that the dynamic linker \
                           preloads nothing";
 const HIDDEN: &str = "it runs with more rights than its caller (setuid, setgid or file capabilities) or as another user, so that the \

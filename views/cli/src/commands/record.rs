@@ -178,7 +178,7 @@ fn start(args: &RecordArgs) -> Result<Recording, Failure> {
     let mut command = Command::new(name);
     command.args(&args.command[1..]);
     let library = if joins(args) { Some(Library::install(&recorder.directory())?) } else { None };
-    if let Some(library) = &library {
+    if let Some(library) = library.as_ref().filter(|_| library::starts_with_library(&found_program(name))) {
         command.env(SESSION_VARIABLE, recorder.session_path());
         command.env("LD_PRELOAD", library::preload_list(&library.path, std::env::var_os("LD_PRELOAD")));
     }

@@ -48,6 +48,7 @@ pub fn report_of_go_heap(heap: &go_heap::GoHeap, asked: &'static str) -> Report 
         },
         anomalies: heap.anomalies.named().collect(),
         defects: heap.defects.iter().map(defect).collect(),
+        tree: None,
         processes: vec![process_of(heap)],
         stacks: Stacks {
             object_events: StackShares {

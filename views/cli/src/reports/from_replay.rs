@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use pagetrace_format::records::{self, EndStatus, ProcessOrigin, Stream, StreamKind};
-use pagetrace_format::snapshot::{ResidencySource, SnapshotReason};
+use pagetrace_format::snapshot::{CgroupFigures, ResidencySource, SnapshotReason};
 use pagetrace_format::{Chunk, EventKind, Origin, ProcessId, StackId, Trace, TraceNanos};
 use pagetrace_replay::page_events::Agreement;
 use pagetrace_replay::results::{self, DefectKind, MomentRule};
@@ -16,7 +16,7 @@ use super::report_model::{
     Lost, NamedBytes, ObjectErrors, Objects, PageCounts, Peak, Process, Report, Rss, Sampling, Site, SiteErrors,
     SnapshotFacts, Source, StackShares, Stacks,
 };
-use super::{from_go_pages, from_history, from_page_events, from_writes, give_back, go_text};
+use super::{from_go_pages, from_history, from_page_events, from_tree, from_writes, give_back, go_text};
 use crate::symbols::Symbols;
 
 /// Makes the report of a replayed trace; `asked` is the moment's name on the command line.
@@ -76,6 +76,7 @@ pub fn report_of(
         },
         anomalies: replayed.anomalies.named().collect(),
         defects: replayed.defects.iter().map(defect).collect(),
+        tree: replayed.tree.as_ref().map(|tree| from_tree::tree_of(replayed, tree)),
         processes: replayed.processes.iter().map(|process| process_of(replayed, process, symbols)).collect(),
         stacks: Stacks { object_events: shares(pagetrace_replay::StackShares::of_objects(&replayed.processes)) },
         sources: sources_of(replayed),
@@ -244,17 +245,25 @@ fn rss_of(rss: &RssState, time_ns: u64, process_has_snapshot_at_exit: bool, agre
             page_tables: kernel.page_tables,
             rss_file: kernel.rss_file,
             rss_shmem: kernel.rss_shmem,
-            cgroup: Cgroup {
-                current: kernel.cgroup.current,
-                limit: kernel.cgroup.limit,
-                anonymous: kernel.cgroup.anonymous,
-                file: kernel.cgroup.file,
-                shmem: kernel.cgroup.shmem,
-                slab: kernel.cgroup.slab,
-                page_tables: kernel.cgroup.page_tables,
-                kernel_stacks: kernel.cgroup.kernel_stacks,
-            },
+            pss_anonymous: kernel.pss_anonymous,
+            private: kernel.private,
+            shared: kernel.shared,
+            cgroup: cgroup_of(&kernel.cgroup),
         },
+    }
+}
+
+/// The control group's figures.
+pub fn cgroup_of(cgroup: &CgroupFigures) -> Cgroup {
+    Cgroup {
+        current: cgroup.current,
+        limit: cgroup.limit,
+        anonymous: cgroup.anonymous,
+        file: cgroup.file,
+        shmem: cgroup.shmem,
+        slab: cgroup.slab,
+        page_tables: cgroup.page_tables,
+        kernel_stacks: cgroup.kernel_stacks,
     }
 }
 

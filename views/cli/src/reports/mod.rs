@@ -7,6 +7,7 @@ pub mod from_replay;
 mod from_page_events;
 
 mod from_history;
+mod from_tree;
 mod from_writes;
 
 pub mod text;
@@ -16,6 +17,8 @@ mod stack_text;
 mod touch_text;
 
 mod timeline_text;
+mod tree_text;
+mod unseen_text;
 mod write_text;
 
 mod dropped_text;

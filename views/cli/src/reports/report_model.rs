@@ -9,6 +9,8 @@ mod account;
 pub use account::{Advice, Allocator, Cgroup, Heap, Leak};
 mod sampling;
 pub use sampling::{ClassErrors, ObjectErrors, Sampling, SiteErrors};
+mod tree;
+pub use tree::{Tree, TreeMember};
 mod writes;
 pub use writes::{Cold, Fork, ObjectsOnPage, Watched, WriteSite, Writes, WrittenPage, WrittenResident};
 
@@ -44,6 +46,8 @@ pub struct Report {
     pub anomalies: BTreeMap<&'static str, u64>,
     /// Damaged places of the file.
     pub defects: Vec<Defect>,
+    /// What all processes have in memory together at the moment, no page counted twice; null for fewer than two.
+    pub tree: Option<Tree>,
     /// In order of start, the command first.
     pub processes: Vec<Process>,
     pub stacks: Stacks,
@@ -302,6 +306,12 @@ pub struct KernelFigures {
     pub page_tables: Option<u64>,
     pub rss_file: Option<u64>,
     pub rss_shmem: Option<u64>,
+    /// `Pss_Anon`.
+    pub pss_anonymous: Option<u64>,
+    /// `Private_Clean` and `Private_Dirty`: mapped once on the whole machine.
+    pub private: Option<u64>,
+    /// `Shared_Clean` and `Shared_Dirty`: mapped more often, by this process or others.
+    pub shared: Option<u64>,
     pub cgroup: Cgroup,
 }
 

@@ -16,6 +16,8 @@ use super::sampling_text::{class_within, live_of, write_sampled_objects, write_s
 use super::stack_text::write_object_stacks;
 use super::timeline_text::write_timeline;
 use super::touch_text::{write_agreement, write_touches};
+use super::tree_text::{write_tree, write_tree_line};
+use super::unseen_text::{write_past_allocator, write_unseen_objects};
 use super::write_text::write_writes;
 use super::{go_heap_text, go_text};
 
@@ -43,6 +45,7 @@ pub fn write_report(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         if let Some(process) = largest(report) {
             write_process(report, process, out)?;
         }
+        write_tree(report, out)?;
         write_processes(report, out)?;
         if report.peak.pages_in_use.is_some() {
             write_pages(report, out)?;
@@ -101,6 +104,7 @@ pub fn write_diagnosis(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         )?,
         Some(_) => writeln!(out, "  Explained: {} of the RSS.", fraction(rss.explained_fraction))?,
     }
+    write_tree_line(report, out)?;
     write_sampling(report, out)?;
     if !rss.snapshot.stopped {
         let which = "The process was running while this was looked at";
@@ -155,7 +159,7 @@ fn write_process(report: &Report, process: &Process, out: &mut dyn Write) -> io:
         write_timeline(report, place, out)?;
     }
     write_agreement(process, out)?;
-    write_objects(process, out)?;
+    write_objects(report, process, out)?;
     write_sites("Who holds the live memory", SiteOrder::Live, &process.sites, out)?;
     write_sites("Who pins sparse pages", SiteOrder::Pinned, &process.sites, out)?;
     write_touches(process, &format!("{HEADING}Who touched resident anonymous pages first{HEADING:#}"), out)?;
@@ -164,6 +168,7 @@ fn write_process(report: &Report, process: &Process, out: &mut dyn Write) -> io:
     write_largest("Largest runs of free pages that the allocator keeps", &rss.largest_retained, out)?;
     if classes_of(rss).iter().any(|(class, part)| *class == "other_anonymous" && *part * 20 > whole as i64) {
         write_largest("Largest anonymous memory past the allocator", &rss.largest_other_anonymous, out)?;
+        write_past_allocator(process, out)?;
     }
     write_leaks(process, out)?;
     write_beside_rss(rss, out)?;
@@ -207,10 +212,10 @@ fn snapshot_words(rss: &Rss) -> String {
     format!("{when}{running}{off}{stands_in}")
 }
 
-fn write_objects(process: &Process, out: &mut dyn Write) -> io::Result<()> {
+fn write_objects(report: &Report, process: &Process, out: &mut dyn Write) -> io::Result<()> {
     let objects = &process.objects;
     let (Some(live), Some(live_bytes)) = (objects.live, objects.live_bytes) else {
-        return writeln!(out, "\nObjects of this process were not seen.");
+        return write_unseen_objects(report, process, out);
     };
     if objects.errors.live_samples.is_some() {
         return write_sampled_objects(process, out);

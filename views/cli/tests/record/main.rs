@@ -18,6 +18,10 @@ mod classes;
 
 mod processes;
 
+mod trees;
+
+mod unseen;
+
 mod sampling;
 
 mod statuses;

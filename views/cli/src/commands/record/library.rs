@@ -109,6 +109,15 @@ pub fn preload_list(library: &Path, before: Option<OsString>) -> OsString {
     list
 }
 
+/// Whether a program starts with the library preloaded: musl's dynamic linker ends one whose preloaded library needs glibc.
+pub fn starts_with_library(program: &Path) -> bool {
+    let of_musl = |interpreter: &str| interpreter.rsplit('/').next().is_some_and(|name| name.starts_with("ld-musl"));
+    !matches!(
+        Executable::inspect(program),
+        Ok(Executable { kind: ElfKind::Dynamic { interpreter }, .. }) if of_musl(&interpreter)
+    )
+}
+
 /// Why nothing was seen inside a program, and what is seen all the same.
 pub fn why_unseen(UnseenProgram { program, hidden }: &UnseenProgram) -> String {
     let rest = match hidden {
@@ -125,6 +134,9 @@ pub fn why_unseen(UnseenProgram { program, hidden }: &UnseenProgram) -> String {
         }
         Ok(Executable { kind: ElfKind::OtherArchitecture { .. }, .. }) => {
             "built for another processor, so malloc and free cannot be seen"
+        }
+        Ok(_) if !starts_with_library(Path::new(program)) => {
+            "its C library is musl, whose dynamic linker cannot load what sees malloc and free"
         }
         Ok(Executable { kind: ElfKind::Dynamic { .. }, .. }) => {
             "it did not join the recording (it ended at once, dropped its environment, or its C library is not glibc), so \

@@ -36,8 +36,11 @@ pub fn run_idle(args: RunIdleArgs) -> anyhow::Result<ExitCode> {
         }
     };
     let mut command = Command::new(name);
-    command.args(&args.command[1..]).env(IDLE_VARIABLE, "1");
-    command.env("LD_PRELOAD", library::preload_list(&library.path, std::env::var_os("LD_PRELOAD")));
+    command.args(&args.command[1..]);
+    if library::starts_with_library(&found_program(name)) {
+        command.env(IDLE_VARIABLE, "1");
+        command.env("LD_PRELOAD", library::preload_list(&library.path, std::env::var_os("LD_PRELOAD")));
+    }
     let Failure { status, error } = cannot_run(name, command.exec());
     drop(library);
     eprintln!("pagetrace: {error:#}");
@@ -47,7 +50,7 @@ pub fn run_idle(args: RunIdleArgs) -> anyhow::Result<ExitCode> {
 fn tell_what_cannot_be_seen(program: &Path) {
     let is_unseen =
         |it: &Executable| it.gains_rights || matches!(it.kind, ElfKind::Static | ElfKind::OtherArchitecture { .. });
-    if Executable::inspect(program).is_ok_and(|it| is_unseen(&it)) {
+    if Executable::inspect(program).is_ok_and(|it| is_unseen(&it)) || !library::starts_with_library(program) {
         let unseen = UnseenProgram { program: program.to_string_lossy().into_owned(), hidden: false };
         eprintln!("pagetrace: {}: {}", program.display(), library::why_unseen(&unseen));
     }
