@@ -29,6 +29,8 @@ const PAIRS: u64 = 2_000_000;
 /// For instructions: a run and one twice as long, the difference of which has neither start nor end in it. All slots of
 /// the program are filled by then.
 const COUNTED_PAIRS: u64 = 300_000;
+/// What the names of files with instructions begin with.
+const COUNTS_PREFIX: &str = "callgrind.out.";
 /// Of each pair both are recorded.
 const EVENTS_A_PAIR: u64 = 2;
 
@@ -164,13 +166,30 @@ impl Bench {
                 }
                 words.extend(program);
                 output(Command::new(&words[0]).args(&words[1..]))?;
-                *counts = instructions::parse(&fs::read_to_string(self.directory.join("callgrind.out"))?)?;
+                *counts = self.take_counts()?;
             }
             let [short, long] = counts;
             let more = instructions::difference(long, short, |file| self.here(file).display().to_string());
             self.attribute(&HashMap::from([(side, more)]), column, per_event, costs)?;
         }
         Ok(())
+    }
+
+    /// Those of the process that executed the most: the others are forks that do next to nothing.
+    fn take_counts(&self) -> Result<Counts> {
+        let mut most = Counts::new();
+        for entry in fs::read_dir(&self.directory)? {
+            let path = entry?.path();
+            if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(COUNTS_PREFIX)) {
+                let counts = instructions::parse(&fs::read_to_string(&path)?)?;
+                fs::remove_file(&path)?;
+                if counts.values().sum::<u64>() > most.values().sum() {
+                    most = counts;
+                }
+            }
+        }
+        ensure!(!most.is_empty(), "callgrind has counted nothing");
+        Ok(most)
     }
 
     fn recorder(&self, options: &[&str]) -> Vec<String> {
@@ -182,7 +201,8 @@ impl Bench {
     }
 
     fn callgrind(&self) -> Vec<String> {
-        let file = format!("--callgrind-out-file={}", self.directory.join("callgrind.out").display());
+        // Processes that are forked write a file, too, when they end.
+        let file = format!("--callgrind-out-file={}", self.directory.join(COUNTS_PREFIX).display()) + "%p";
         let words = [
             "valgrind",
             "--quiet",
