@@ -7,6 +7,8 @@ const MAGIC: u16 = 0xeb9f;
 const TRACEPOINTS: [&str; 4] =
     ["btf_trace_sys_enter", "btf_trace_sys_exit", "btf_trace_sched_process_fork", "btf_trace_sched_process_exec"];
 
+const COMMON_BEGIN: &[u8] = b"btf_trace_s";
+
 /// Kinds of types, as far as they are told apart here (linux/btf.h).
 mod kind {
     pub const STRUCT: u32 = 4;
@@ -26,16 +28,21 @@ pub fn read_types(bytes: &[u8]) -> Option<KernelTypes> {
         let extra = extra_bytes(kind, count as usize)?;
         let members = rest.get(12..12 + extra)?;
         let offset = |member: &str| member_offset(members, info >> 31 == 1, strings, member);
-        match (kind, name_at(strings, name)?) {
-            (kind::TYPEDEF, name) => {
-                let place = TRACEPOINTS.iter().position(|tracepoint| tracepoint.as_bytes() == name);
+        // There are some hundred thousand types: few are looked at, and of their names as little as tells.
+        match kind {
+            kind::TYPEDEF if starts_with(strings, name, COMMON_BEGIN) => {
+                let place = TRACEPOINTS.iter().position(|tracepoint| is_named(strings, name, tracepoint));
                 if let Some(place) = place {
                     tracepoints[place] = Some(number);
                 }
             }
-            (kind::STRUCT, b"task_struct") => thread_info_at = thread_info_at.or(offset("thread_info")),
-            (kind::STRUCT, b"thread_info") => status_at = status_at.or(offset("status")),
-            (kind::STRUCT, b"pt_regs") => registers_fit |= offset("di") == Some(super::code::FIRST_ARGUMENT_AT),
+            kind::STRUCT if is_named(strings, name, "task_struct") => {
+                thread_info_at = thread_info_at.or(offset("thread_info"));
+            }
+            kind::STRUCT if is_named(strings, name, "thread_info") => status_at = status_at.or(offset("status")),
+            kind::STRUCT if is_named(strings, name, "pt_regs") => {
+                registers_fit |= offset("di") == Some(super::code::FIRST_ARGUMENT_AT);
+            }
             _ => {}
         }
         rest = rest.get(12 + extra..)?;
@@ -92,16 +99,18 @@ fn extra_bytes(kind: u32, count: usize) -> Option<usize> {
 
 /// Where a member is, bytes from the structure's begin.
 fn member_offset(members: &[u8], has_bit_fields: bool, strings: &[u8], name: &str) -> Option<u32> {
-    let member = members.chunks_exact(12).find(|member| {
-        word(member, 0).and_then(|at| name_at(strings, at)).is_some_and(|found| found == name.as_bytes())
-    })?;
+    let member =
+        members.chunks_exact(12).find(|member| word(member, 0).is_some_and(|at| is_named(strings, at, name)))?;
     let bits = word(member, 8)?;
     Some(if has_bit_fields { bits & 0xff_ffff } else { bits } / 8)
 }
 
-fn name_at(strings: &[u8], at: u32) -> Option<&[u8]> {
-    let text = strings.get(at as usize..)?;
-    text.get(..text.iter().position(|&byte| byte == 0)?)
+fn is_named(strings: &[u8], at: u32, name: &str) -> bool {
+    starts_with(strings, at, name.as_bytes()) && strings.get(at as usize + name.len()) == Some(&0)
+}
+
+fn starts_with(strings: &[u8], at: u32, begin: &[u8]) -> bool {
+    strings.get(at as usize..).is_some_and(|text| text.starts_with(begin))
 }
 
 fn word(bytes: &[u8], at: usize) -> Option<u32> {
