@@ -16,7 +16,6 @@ use pagetrace_format::{
     Address, Event, EventKind, FileId, KernelEventKind, PageCall, PageCount, PageFault, PageShift, ProcessId, Snapshot,
     StackId, SystemCall, Trace, TraceNanos,
 };
-use pagetrace_replay::results::DefectKind;
 use pagetrace_replay::{Moment, Replayed, ReplayedProcess, StackShares, compact};
 use proptest::prelude::*;
 
@@ -422,31 +421,6 @@ fn damage_in_what_is_dropped_is_told() {
     bytes[chunk.unwrap().payload_offset + 9] ^= 0x55;
     let cut = replayed(&compacted(&bytes, 300), Moment::End);
     assert_eq!(cut.lost["malformed"].events, 10, "{:?}", cut.lost);
-}
-
-#[test]
-fn refused_copies_in_what_is_dropped_are_told() {
-    // Objects so far apart that children copy more of them than a trace of this length may have copied.
-    let objects: Vec<Event> = (0..200).map(|number| alloc(2 + number, HEAP + (number << 30), 24, 1)).collect();
-    let mut builder = Builder::new(PageShift::KIB_4);
-    builder = builder.records(&[libc_module(0), process(0, ProcessOrigin::Command, None, 1), stream(1, 0, None)]);
-    builder = builder.events(1, &objects);
-    for id in 1..100 {
-        let records = [process(id, ProcessOrigin::Fork, Some(0), 6_000), stream(id + 1, id, None)];
-        builder = builder.records(&records).events(id + 1, &[free(6_001, HEAP)]);
-    }
-    let whole = builder.end(10_000);
-    let defects = replayed(&whole, Moment::End).defects;
-    assert!(
-        defects.iter().any(|defect| defect.kind == DefectKind::TooManyCopies),
-        "copies less than is allowed: {defects:?}"
-    );
-    // What cannot be said of a place in the file any more is a loss without a number.
-    let cut = compacted(&whole, 9_000);
-    for bytes in [&cut, &compacted(&cut, 9_500)] {
-        let lost = replayed(bytes, Moment::End).lost;
-        assert!(lost.contains_key("malformed"), "{lost:?}");
-    }
 }
 
 #[test]
