@@ -190,6 +190,16 @@ unsafe fn close_all_but(kept: &[RawFd]) {
     }
 }
 
+/// Whether two processes have one address space (kcmp(2)), `None` where the kernel does not tell.
+pub(crate) fn share_address_space(one: u32, other: u32) -> Option<bool> {
+    /// `KCMP_VM` of linux/kcmp.h.
+    const ADDRESS_SPACE: libc::c_long = 1;
+    let (one, other) = (libc::c_long::from(one), libc::c_long::from(other));
+    // SAFETY: the call takes numbers only.
+    let order = unsafe { libc::syscall(libc::SYS_kcmp, one, other, ADDRESS_SPACE, 0, 0) };
+    (order >= 0).then_some(order == 0)
+}
+
 const PROBED_BYTES: usize = 4096;
 
 /// The first word of a file of at least a page, shared with whoever maps it. It stays mapped.

@@ -18,6 +18,7 @@ use crate::error::KernelError;
 use crate::modules::{KeptFile, ModuleFinder};
 use crate::proc_maps::read_mappings;
 use crate::process_tree::{args_of, exe_of, parent_of};
+use crate::sys::share_address_space;
 
 use super::RecorderOptions;
 use super::drain::{Drain, DrainedProcess, loss_reasons};
@@ -289,6 +290,10 @@ impl Processes {
             let replaced_id = replaced.map(|process| process.id);
             if known.is_some() && replaced_id.is_none() {
                 self.first_seen.remove(&pid);
+                continue;
+            }
+            if known.is_none() && parent_of(pid).is_ok_and(|parent| share_address_space(pid, parent) == Some(true)) {
+                // Between vfork and exec: its pages are its parent's, and would count twice.
                 continue;
             }
             let since = *self.first_seen.entry(pid).or_insert(present);

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::harness::{compiled, number, processes, record_as, report_at};
+use crate::harness::{compiled, number, processes, program, record_as, record_with, report_at};
 
 const MIB: u64 = 1 << 20;
 /// What the programs have beside the memory that is under test: libraries, stacks, the recorder's session.
@@ -103,4 +103,15 @@ fn an_ordinary_user_counts_the_same() {
         return;
     }
     check_all(true);
+}
+
+#[test]
+fn a_child_in_its_parents_memory_is_not_counted() {
+    // Nothing joins for a child of vfork: it is found from outside, and has been there long enough for that.
+    let recorded = record_with(&["--quiet", "--no-kernel-events"], &[], &[&program("lingers")]);
+    assert!(recorded.output.status.success(), "{}", recorded.output.status);
+    let report = recorded.report();
+    let exes: Vec<&Value> = processes(&report).iter().map(|process| &process["exe"]).collect();
+    assert_eq!(exes.len(), 1, "{exes:?}");
+    assert_eq!(report["tree"], Value::Null);
 }
