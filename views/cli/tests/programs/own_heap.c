@@ -32,7 +32,7 @@ int main(void) {
             return 5;
         done += got;
     }
-    struct timespec nap = {0, 700 * 1000000L};
+    struct timespec nap = {1, 500 * 1000000L};
     nanosleep(&nap, 0);
     return write(1, "lived\n", 6) != 6;
 }
