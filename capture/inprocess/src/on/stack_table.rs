@@ -58,7 +58,7 @@ fn id_of_other(place: &mut Place<'_, '_>, stack: &CallStack) -> u32 {
 /// The first slot behind the front. The upper bits of a hash are the better ones.
 #[inline(always)]
 fn first_slot(hash: u64) -> usize {
-    FRONT_SLOTS + ((hash >> 32) * SLOTS_BEHIND as u64 >> 32) as usize
+    FRONT_SLOTS + (((hash >> 32) * SLOTS_BEHIND as u64) >> 32) as usize
 }
 
 /// The one after so many others.
