@@ -14,7 +14,7 @@ use super::sys::{self, Registers, Stop};
 use crate::process_dir::ProcessDir;
 use crate::process_tree::stat_of;
 
-const STOPS_WITHIN: Duration = Duration::from_millis(100);
+const STOPS_WITHIN: Duration = Duration::from_millis(500);
 /// A thread that is on its way is never left alone there, however long that takes: it may be frozen (cgroups(7)).
 const NEVER: Duration = Duration::from_secs(u32::MAX as u64);
 const TRIES: usize = 50;
@@ -199,14 +199,21 @@ fn wait(tid: u32) -> Result<Stop, InjectError> {
     })
 }
 
-/// A thread that runs, or waits in a way that can be interrupted.
+/// A thread that runs, or waits in a way that can be interrupted. What waits for a disk, or was let go by a tracer just now, does so in a
+/// moment.
 fn interruptible_thread(pid: u32) -> Result<u32, InjectError> {
     let process = ProcessDir::open(pid).map_err(|_| InjectError::Gone)?;
-    let mut threads = process.numbers("task").map_err(|_| InjectError::Gone)?;
-    // The first one most likely stays.
-    threads.sort_by_key(|&tid| (tid != pid, tid));
     let state = |tid: &u32| stat_of(&process, &format!("task/{tid}/stat")).map(|stat| stat.state).ok();
-    threads.into_iter().find(|tid| matches!(state(tid), Some('R' | 'S'))).ok_or(InjectError::NoThread)
+    for _ in 0..TRIES {
+        let mut threads = process.numbers("task").map_err(|_| InjectError::Gone)?;
+        // The first one most likely stays.
+        threads.sort_by_key(|&tid| (tid != pid, tid));
+        if let Some(found) = threads.into_iter().find(|tid| matches!(state(tid), Some('R' | 'S'))) {
+            return Ok(found);
+        }
+        std::thread::sleep(BETWEEN_TRIES);
+    }
+    Err(InjectError::NoThread)
 }
 
 fn is_userfaultfd(pid: u32, number: i64) -> bool {
