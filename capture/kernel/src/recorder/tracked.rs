@@ -168,8 +168,11 @@ impl Tracked {
         let ended = Instant::now();
         self.last = ended;
         let cost = ended - started;
-        self.earliest_growth = ended + PAUSE_MIN_GROWING.max(cost * STOPPED_SHARE_GROWING);
-        self.earliest_interval = ended + PAUSE_MIN.max(cost * STOPPED_SHARE);
+        if !with_frames {
+            // Looks at the tree have bounds of their own, and must not hide how a process grows in between.
+            self.earliest_growth = ended + PAUSE_MIN_GROWING.max(cost * STOPPED_SHARE_GROWING);
+            self.earliest_interval = ended + PAUSE_MIN.max(cost * STOPPED_SHARE);
+        }
         match taken {
             // An exec came first: this is the next program, which has not joined yet.
             Ok((taken, _)) if !self.is_own_image(&taken.snapshot.mappings) => {
@@ -189,6 +192,12 @@ impl Tracked {
                 None
             }
         }
+    }
+
+    /// Whether it has more than at its last snapshot.
+    pub fn is_growing(&self) -> bool {
+        let rss = self.statm.as_ref().and_then(|statm| statm.rss().ok());
+        rss.is_some_and(|rss| rss > self.last_rss + GROWTH_FLOOR_BYTES)
     }
 
     /// Its RSS at its last snapshot, 0 before the first.

@@ -26,6 +26,9 @@ const SHARE: u32 = 40;
 /// They have more if it is this much: a part of the largest sum of RSS so far, and a floor.
 const GROWTH_SHIFT: u32 = 5;
 const GROWTH_FLOOR_BYTES: u64 = 1 << 20;
+/// A look that is due is put off for so long, and while a process grows for so long at most.
+const PUT_OFF_MIN: Duration = Duration::from_millis(50);
+const PUT_OFF_MAX: Duration = Duration::from_millis(250);
 const PAUSE_MIN: Duration = Duration::from_millis(10);
 
 /// When there are looks.
@@ -40,6 +43,8 @@ pub(super) struct TreeLooks {
     has_grown: bool,
     /// The largest sum of RSS that one found.
     largest_sum: u64,
+    /// Since when one is due and put off.
+    put_off: Option<Instant>,
 }
 
 /// A look that goes on.
@@ -67,6 +72,7 @@ impl TreeLooks {
             cost: Duration::ZERO,
             has_grown: false,
             largest_sum: 0,
+            put_off: None,
         }
     }
 
@@ -89,6 +95,7 @@ impl TreeLooks {
 
     fn over(&mut self, cost: Duration, seen: &[ProcessId], sum: u64) {
         (self.last, self.cost, self.has_grown) = (Instant::now(), cost, false);
+        self.put_off = None;
         self.largest_sum = self.largest_sum.max(sum);
         self.seen = seen.to_vec();
         self.seen.sort_unstable();
@@ -111,6 +118,11 @@ impl Processes {
         if self.tree.going.is_none() {
             let living = self.living();
             if living.len() < 2 || !self.tree.is_due(&living, self.sum_of(&living), interval) {
+                return looked;
+            }
+            // While one grows its own snapshots come first: the largest may last for a moment only.
+            let put_off = self.tree.put_off.get_or_insert_with(Instant::now).elapsed();
+            if put_off < PUT_OFF_MIN || put_off < PUT_OFF_MAX && self.tracked.iter().any(Tracked::is_growing) {
                 return looked;
             }
             self.tree.going = Some(Going::begin(living));
