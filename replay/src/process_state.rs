@@ -1,5 +1,7 @@
 //! The state of one process while the events go by.
 
+use std::sync::Arc;
+
 use pagetrace_format::event::kind_number as number;
 use pagetrace_format::snapshot::Snapshot;
 use pagetrace_format::{Address, PageShift, ProcessId};
@@ -19,6 +21,8 @@ use crate::results::AllocatorKind;
 pub(crate) struct ProcessState {
     id: ProcessId,
     malloc: Address,
+    /// The program, by its path.
+    exe: Arc<str>,
     pub(crate) objects: ObjectTable,
     pub(crate) pages: PageTable,
     pub(crate) page_states: PageStates,
@@ -36,7 +40,9 @@ impl ProcessState {
         kernel_shift: PageShift,
         trace_shift: PageShift,
     ) -> ProcessState {
-        let malloc = metadata.index(id).map_or(Address(0), |index| metadata.processes[index].process.malloc);
+        let process = metadata.index(id).map(|index| &metadata.processes[index].process);
+        let malloc = process.map_or(Address(0), |process| process.malloc);
+        let exe: Arc<str> = process.map_or("", |process| &process.exe).into();
         let module = metadata.module_of(id, malloc).filter(|_| malloc.0 != 0);
         ProcessState {
             id,
@@ -45,7 +51,8 @@ impl ProcessState {
             pages: PageTable::new(kernel_shift),
             page_states: PageStates::new(trace_shift, metadata.payload_bytes),
             inherited: 0,
-            allocator: module.map(|module| allocator_of(&metadata.modules[module].path)),
+            allocator: module.map(|module| allocator_of(&metadata.modules[module].path, &exe)),
+            exe,
         }
     }
 
@@ -55,6 +62,7 @@ impl ProcessState {
         ProcessState {
             id: child,
             malloc: if malloc.0 == 0 { self.malloc } else { malloc },
+            exe: Arc::clone(&self.exe),
             inherited: objects.live_count() as u64,
             objects,
             pages: self.pages.clone(),
@@ -131,6 +139,11 @@ impl ProcessState {
         }
     }
 
+    /// Whether its allocator is one through whose functions all objects come.
+    pub(crate) fn sees_all_objects(&self) -> bool {
+        self.allocator.is_some_and(|it| it != AllocatorKind::InProgram)
+    }
+
     /// Forgets pages that are mapped no more, and learns whose `malloc` it is.
     pub(crate) fn learn(&mut self, snapshot: &Snapshot) {
         let mut mapped = Intervals::default();
@@ -139,7 +152,7 @@ impl ProcessState {
         }
         self.pages.prune(&mapped);
         if let Some(mapping) = mapping_of(&snapshot.mappings, self.malloc) {
-            self.allocator = Some(allocator_of(&mapping.path));
+            self.allocator = Some(allocator_of(&mapping.path, &self.exe));
         }
     }
 

@@ -30,6 +30,7 @@ const NEEDS: &[Need] = &[
     Need { package: "git", sign: Sign::Program("git") },
     Need { package: "libc6-dev", sign: Sign::File("/usr/include/stdlib.h") },
     Need { package: "libgoogle-perftools4", sign: Sign::File("/usr/lib/x86_64-linux-gnu/libtcmalloc.so.4") },
+    Need { package: "libjemalloc-dev", sign: Sign::File("/usr/lib/x86_64-linux-gnu/libjemalloc.a") },
     Need { package: "libjemalloc2", sign: Sign::File("/usr/lib/x86_64-linux-gnu/libjemalloc.so.2") },
     Need { package: "libmimalloc2.0", sign: Sign::File("/usr/lib/x86_64-linux-gnu/libmimalloc.so.2.0") },
     Need { package: "libpython3.11-testsuite", sign: Sign::Python("test.test_multiprocessing_spawn") },

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use object::elf;
 use object::endian::LittleEndian;
-use object::read::elf::{FileHeader, ProgramHeader};
+use object::read::elf::{FileHeader, ProgramHeader, SectionHeader, Sym};
 use object::{ReadCache, ReadRef};
 
 use crate::error::KernelError;
@@ -59,6 +59,40 @@ impl ElfKind {
 /// Before glibc 2.34 `ld-linux-x86-64.so.2` was a link to `ld-2.33.so` and its like.
 fn is_glibc_linker(path: &str) -> bool {
     path.rsplit('/').next().is_some_and(|name| name.starts_with("ld-linux") || name.starts_with("ld-2."))
+}
+
+/// Functions by which an allocator is known that is linked into a program.
+const LINKED_ALLOCATORS: &[(&str, &str)] = &[
+    ("_rjem_malloc", "jemalloc"),
+    ("je_malloc", "jemalloc"),
+    ("mi_malloc", "mimalloc"),
+    ("tc_malloc", "tcmalloc"),
+    ("sn_rust_alloc", "snmalloc"),
+];
+
+/// No larger tables of symbols are searched: it takes time at the end of a recording.
+const SYMBOL_BYTES_MAX: u64 = 64 << 20;
+
+/// The allocator that is linked into this program under names of its own, where its symbols tell.
+pub(crate) fn linked_allocator(path: &Path) -> Option<&'static str> {
+    allocator_among_symbols(&ReadCache::new(File::open(path).ok()?)).ok().flatten()
+}
+
+fn allocator_among_symbols<'data>(file: impl ReadRef<'data>) -> object::Result<Option<&'static str>> {
+    let header = elf::FileHeader64::<LittleEndian>::parse(file)?;
+    let sections = header.sections(LittleEndian, file)?;
+    let bytes = |section: &elf::SectionHeader64<LittleEndian>| section.sh_size(LittleEndian);
+    if sections.iter().filter(|it| it.sh_type(LittleEndian) == elf::SHT_SYMTAB).any(|it| bytes(it) > SYMBOL_BYTES_MAX) {
+        return Ok(None);
+    }
+    let symbols = sections.symbols(LittleEndian, file, elf::SHT_SYMTAB)?;
+    for symbol in symbols.iter().filter(|symbol| symbol.is_definition(LittleEndian)) {
+        let name = symbol.name(LittleEndian, symbols.strings()).unwrap_or_default();
+        if let Some((_, allocator)) = LINKED_ALLOCATORS.iter().find(|(function, _)| function.as_bytes() == name) {
+            return Ok(Some(allocator));
+        }
+    }
+    Ok(None)
 }
 
 const OUR_MACHINE: u16 = if cfg!(target_arch = "aarch64") { elf::EM_AARCH64 } else { elf::EM_X86_64 };

@@ -3,6 +3,7 @@
 
 use core::ffi::{CStr, c_char, c_int, c_long, c_uint, c_ulong, c_void};
 use core::mem::transmute_copy;
+use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 macro_rules! real {
@@ -19,7 +20,7 @@ macro_rules! real {
             }
             $(ADDRESSES.$field.store(next_definition($symbol), Ordering::Release);)*
             // A library's constructor that allocates comes before ours, and joins the session with its first object.
-            pagetrace::real_malloc_is_at(ADDRESSES.malloc.load(Ordering::Acquire));
+            pagetrace::real_malloc_is_at(malloc_of_program());
             LOOKED_UP.store(true, Ordering::Release);
         }
 
@@ -95,6 +96,47 @@ real! {
     control_device = c"ioctl": unsafe extern "C" fn(c_int, c_ulong, c_ulong) -> c_int;
     /// syscall(2).
     system_call = c"syscall": unsafe extern "C" fn(c_long) -> c_long;
+}
+
+/// Where the `malloc` is that the program calls: in the program itself, where one is linked into it, past which nothing that
+/// is loaded comes; else the next one after ours.
+pub fn malloc_of_program() -> usize {
+    // SAFETY: a valid C string (dlsym(3)); the kernel's auxiliary vector is there from the start (getauxval(3)).
+    let (first, headers) =
+        unsafe { (libc::dlsym(libc::RTLD_DEFAULT, c"malloc".as_ptr()), libc::getauxval(libc::AT_PHDR)) };
+    let (program, _) = file_and_symbol(headers as *const c_void);
+    let (file, is_defined) = file_and_symbol(first);
+    match file.is_some() && file == program && is_defined {
+        true => first as usize,
+        false => ADDRESSES.malloc.load(Ordering::Acquire),
+    }
+}
+
+/// Where the file that holds this address is loaded, and whether it defines the function there: one at a fixed address calls
+/// `malloc` of a library by a stub of its own, which stands for the function wherever its address is taken.
+fn file_and_symbol(address: *const c_void) -> (Option<NonNull<c_void>>, bool) {
+    // SAFETY: glibc's, with this type (dladdr(3)).
+    unsafe extern "C" {
+        fn dladdr1(
+            address: *const c_void,
+            info: *mut libc::Dl_info,
+            symbol: *mut *const libc::Elf64_Sym,
+            kind: c_int,
+        ) -> c_int;
+    }
+    const SYMBOL_ENTRY: c_int = 1;
+    const UNDEFINED: u16 = 0;
+    let mut symbol: *const libc::Elf64_Sym = core::ptr::null();
+    // SAFETY: an all-zero Dl_info is a valid one, which the function fills; it looks any address up, and a symbol that it
+    // gives lies in a loaded file.
+    unsafe {
+        let mut found: libc::Dl_info = core::mem::zeroed();
+        if dladdr1(address, &mut found, &mut symbol, SYMBOL_ENTRY) == 0 {
+            return (None, false);
+        }
+        let is_defined = symbol.as_ref().is_some_and(|symbol| symbol.st_shndx != UNDEFINED);
+        (NonNull::new(found.dli_fbase), is_defined)
+    }
 }
 
 /// dlclose(3), looked up anew.

@@ -11,7 +11,7 @@ extern "C" fn at_start() {
     main_thread_stack();
     // SAFETY: handlers that live as long as the process (pthread_atfork(3)).
     unsafe { libc::pthread_atfork(Some(fork_begins), Some(fork_in_parent), Some(fork_in_child)) };
-    pagetrace::attach(real::malloc().map_or(0, |malloc| malloc as *const c_void as usize));
+    pagetrace::attach(real::malloc_of_program());
 }
 
 #[used]

@@ -12,7 +12,8 @@ use crate::results::AllocatorKind;
 /// The owner of the pages of a mapping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Owner {
-    /// The allocator: the brk heap, and anonymous mappings that held a traced object.
+    /// The allocator: the brk heap, and anonymous mappings that held a traced object. All anonymous ones without a name
+    /// where its objects are not seen.
     Allocator,
     ThreadStack,
     OtherAnonymous,
@@ -25,8 +26,9 @@ pub(crate) enum Owner {
     OutsideRss,
 }
 
-/// The owner of each mapping. `held` are the pages that ever held an object.
-pub(crate) fn owners(mappings: &[Mapping], held: &Intervals, shift: PageShift) -> Vec<Owner> {
+/// The owner of each mapping. `held` are the pages that ever held an object; `is_unseen` says that the program has an
+/// allocator of which none is seen, so that any memory may be its.
+pub(crate) fn owners(mappings: &[Mapping], held: &Intervals, is_unseen: bool, shift: PageShift) -> Vec<Owner> {
     let programs: HashSet<&str> = mappings
         .iter()
         .filter(|mapping| is_file(mapping) && mapping.permissions.has(Permissions::EXECUTE))
@@ -35,7 +37,10 @@ pub(crate) fn owners(mappings: &[Mapping], held: &Intervals, shift: PageShift) -
     let mut owners: Vec<Owner> = Vec::with_capacity(mappings.len());
     for (index, mapping) in mappings.iter().enumerate() {
         let before = index.checked_sub(1).map(|before| (&mappings[before], owners[before]));
-        owners.push(owner(mapping, before, &programs, held, shift));
+        owners.push(match owner(mapping, before, &programs, held, shift) {
+            Owner::OtherAnonymous if is_unseen && mapping.path.is_empty() => Owner::Allocator,
+            owner => owner,
+        });
     }
     owners
 }
@@ -87,8 +92,11 @@ pub(crate) fn is_anonymous(mapping: &Mapping) -> bool {
     !is_shared_memory(mapping) && (mapping.path.is_empty() || mapping.path.starts_with("[anon"))
 }
 
-/// Whose `malloc` lies in the file with this path.
-pub(crate) fn allocator_of(path: &str) -> AllocatorKind {
+/// Whose `malloc` lies in the file with this path, in a process of the program `exe`.
+pub(crate) fn allocator_of(path: &str, exe: &str) -> AllocatorKind {
+    if path == exe {
+        return AllocatorKind::InProgram;
+    }
     let name = Path::new(path).file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let name = name.trim_end_matches(" (deleted)");
     match name {

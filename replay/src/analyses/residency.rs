@@ -13,7 +13,7 @@ use crate::intervals::Intervals;
 use crate::objects::SiteId;
 use crate::page_table::{PageRecord, PageTable, Span};
 use crate::process_state::ProcessState;
-use crate::results::{Explanation, RssClasses};
+use crate::results::{AllocatorKind, Explanation, RssClasses};
 
 /// A page is sparse with live bytes on no more than one in so many of its bytes.
 const SPARSE_ONE_IN: u64 = 4;
@@ -112,7 +112,8 @@ struct Walk<'a, 'p> {
 
 impl Walk<'_, '_> {
     fn run(mut self, snapshot: &Snapshot, rss_bytes: u64) -> (Explanation, HashMap<SiteId, u64>) {
-        let owners = owners(&snapshot.mappings, &self.held, self.state.pages.shift());
+        let is_unseen = self.state.allocator == Some(AllocatorKind::InProgram) && self.held.is_empty();
+        let owners = owners(&snapshot.mappings, &self.held, is_unseen, self.state.pages.shift());
         let mut swapped_bytes = 0_u64;
         let mut first_mapping = 0;
         for run in &snapshot.resident {
@@ -227,7 +228,7 @@ impl Walk<'_, '_> {
         } else if held || heap.is_some_and(|heap| self.heaps.is_untouched_top(heap, page)) {
             self.retention.retained(page * page_bytes, page_bytes, index, mapping);
             PageClass::Retained
-        } else if self.state.allocator.is_some() && !self.state.is_glibc() {
+        } else if self.state.sees_all_objects() && !self.state.is_glibc() {
             self.never_held_bytes += rest;
             return self.show(page..page + 1, PageCell::of(PageClass::Metadata));
         } else {

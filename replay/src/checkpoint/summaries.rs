@@ -6,12 +6,13 @@ use super::{Checkpoint, RECORDING, Tables, known, optional};
 use crate::objects::ObjectTotals;
 use crate::results::{AllocatorKind, EventCounts, PageAnomalies, PageEventPages, PagePeak, PageStateCounts};
 
-const ALLOCATORS: [AllocatorKind; 5] = [
+const ALLOCATORS: [AllocatorKind; 6] = [
     AllocatorKind::Glibc,
     AllocatorKind::Jemalloc,
     AllocatorKind::Mimalloc,
     AllocatorKind::Tcmalloc,
     AllocatorKind::Other,
+    AllocatorKind::InProgram,
 ];
 
 /// What is kept of the recording as a whole.

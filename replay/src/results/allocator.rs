@@ -15,8 +15,10 @@ pub enum AllocatorKind {
     Mimalloc,
     /// gperftools, as a library of its own.
     Tcmalloc,
-    /// Another, or one that is part of the program.
+    /// Another library's.
     Other,
+    /// One that is linked into the program: nothing that is loaded stands in front of it.
+    InProgram,
 }
 
 /// What glibc's malloc has: the figures of mallinfo2(3), from events and a snapshot.

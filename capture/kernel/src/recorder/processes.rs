@@ -186,6 +186,7 @@ impl Processes {
             process.session_at = Some(Address(slot.tracer_ranges[0][0].load(Ordering::Relaxed)));
             let mappings = read_mappings(pid).unwrap_or_default();
             if process.is_own_image(&mappings) {
+                self.unseen.note_joined(&process.exe, malloc, &mappings);
                 records.extend(process.new_modules(&mut self.modules, &mappings));
             } else if !mappings.is_empty() {
                 // What /proc says of the pid is about the program that has taken its place, or is about to.

@@ -2,13 +2,19 @@
 
 use std::path::Path;
 
-use crate::elf::{ElfKind, Executable};
+use pagetrace_format::Address;
+use pagetrace_format::snapshot::Mapping;
+
+use crate::elf::{ElfKind, Executable, linked_allocator};
 use crate::process_tree::args_of;
 
 /// All of them, each once.
 #[derive(Debug, Default)]
 pub struct Unseen {
     programs: Vec<UnseenProgram>,
+    /// Programs with the library in them, each once, and whether their `malloc` is their own.
+    joined: Vec<(String, bool)>,
+    past_hooks: u32,
 }
 
 /// A program whose objects, or whose pages too, are not in the trace.
@@ -27,6 +33,24 @@ impl Unseen {
             Some(known) => known.hidden |= hidden,
             None => self.programs.push(UnseenProgram { program: program.to_owned(), hidden }),
         }
+    }
+
+    /// A process has the preload library in it and finds the program's `malloc` there; 0 where a linked tracer has joined alone.
+    pub fn note_joined(&mut self, program: &str, malloc: Address, mappings: &[Mapping]) {
+        if malloc == Address(0) {
+            return;
+        }
+        let is_there = |mapping: &&Mapping| (mapping.start..mapping.end).contains(&malloc);
+        let past_hooks = mappings.iter().find(is_there).is_some_and(|mapping| mapping.path == program);
+        self.past_hooks += u32::from(past_hooks);
+        if !self.joined.iter().any(|(known, _)| known == program) {
+            self.joined.push((program.to_owned(), past_hooks));
+        }
+    }
+
+    /// How many processes have the library in them and call a `malloc` of their own.
+    pub fn past_hooks(&self) -> u32 {
+        self.past_hooks
     }
 
     /// All of them.
@@ -64,7 +88,19 @@ impl Unseen {
             (!programs.is_empty()).then(|| format!("no malloc or free of {}: {reason}", names_of(&programs)))
         };
         let of_reason = |reason| because(reason, others.iter().copied().filter(|it| why(it) == reason).collect());
-        [STATIC, NOT_JOINED, PRIVILEGED].into_iter().filter_map(of_reason).chain(because(HIDDEN, hidden)).collect()
+        let reasons = [STATIC, NOT_JOINED, PRIVILEGED].into_iter().filter_map(of_reason).chain(because(HIDDEN, hidden));
+        reasons.chain(self.of_linked_allocators()).collect()
+    }
+
+    /// What allocators that are linked into programs have: their functions are not found by name as those of libraries are.
+    fn of_linked_allocators(&self) -> impl Iterator<Item = String> {
+        self.joined.iter().filter_map(|(program, past_hooks)| {
+            match (past_hooks, linked_allocator(Path::new(program))) {
+                (true, _) => Some(format!("no malloc or free of {program}: {LINKED}")),
+                (false, Some(name)) => Some(format!("no objects of {name} in {program}: {LINKED_APART}")),
+                (false, None) => None,
+            }
+        })
     }
 
     fn of_pages(&self) -> Option<String> {
@@ -81,6 +117,10 @@ fn names_of(programs: &[&UnseenProgram]) -> String {
 
 const STATIC: &str = "a static program, into which nothing can be loaded";
 const NOT_JOINED: &str = "the program brings its own loader, dropped the environment, or ended before it could be seen";
+const LINKED: &str =
+    "its allocator is linked into it, so that nothing that is loaded comes before it, and what it has is unexplained";
+const LINKED_APART: &str =
+    "the allocator is linked into it under names of its own, and what it has counts as other anonymous";
 const PRIVILEGED: &str = "it runs with more rights than its caller (setuid, setgid or file capabilities), so that the dynamic linker \
                           preloads nothing";
 const HIDDEN: &str = "it runs with more rights than its caller (setuid, setgid or file capabilities) or as another user, so that the \

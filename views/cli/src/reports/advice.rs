@@ -82,7 +82,7 @@ fn to_do(class: &str) -> Option<(&'static str, f64)> {
         }
         "shared_memory" => ("{} are shared memory: it counts for each process that maps it.", 15.0),
         "unexplained" => (
-            "{} could not be explained: see below which sources were at work; objects of static programs, and those from before attach, are not seen.",
+            "{} could not be explained: see below which sources were at work; objects of static programs and of allocators linked into a program, and those from before attach, are not seen.",
             10.0,
         ),
         _ => return None,

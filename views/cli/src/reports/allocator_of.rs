@@ -27,6 +27,7 @@ fn kind_name(kind: AllocatorKind) -> &'static str {
         AllocatorKind::Mimalloc => "mimalloc",
         AllocatorKind::Tcmalloc => "tcmalloc",
         AllocatorKind::Other => "other",
+        AllocatorKind::InProgram => "in_program",
     }
 }
 

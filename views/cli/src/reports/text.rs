@@ -214,6 +214,10 @@ fn snapshot_words(rss: &Rss) -> String {
 
 fn write_objects(report: &Report, process: &Process, out: &mut dyn Write) -> io::Result<()> {
     let objects = &process.objects;
+    let allocator = process.rss.as_ref().and_then(|rss| rss.allocator.kind);
+    if allocator == Some("in_program") && objects.allocated == Some(0) {
+        return write_unseen_objects(report, process, out);
+    }
     let (Some(live), Some(live_bytes)) = (objects.live, objects.live_bytes) else {
         return write_unseen_objects(report, process, out);
     };

@@ -10,7 +10,9 @@
 #include <unistd.h>
 
 // So many that what jemalloc takes for resident of its structures, in steps of 2 MiB whether touched or not, is little.
+#ifndef OBJECTS
 #define OBJECTS 120000
+#endif
 
 static pthread_barrier_t filled, read_out;
 

@@ -11,7 +11,8 @@ impl Processes {
         let objects = self.unseen.missed_objects(self.with_objects, self.missed_at_attach(), refused);
         let pages = self.unseen.missed_pages(self.snapshot_errors.iter().cloned());
         let source = |name: &str, active, missed| Source { name: name.into(), active, missed };
-        let (with_objects, with_pages) = (self.with_objects && self.joined > 0, self.snapshots > 0);
+        let (with_objects, with_pages) =
+            (self.with_objects && self.joined > self.unseen.past_hooks(), self.snapshots > 0);
         vec![source("objects", with_objects, objects), source("residency_scans", with_pages, pages)]
     }
 
