@@ -1,6 +1,6 @@
 // Reads a file with the Firefox Profiler's own code, as its command-line tool has it: what it makes of threads, functions and counters.
 import { execFileSync, spawn } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -13,7 +13,12 @@ const env = { ...process.env, HOME: directory, PROFILER_CLI_SESSION_DIR: directo
 const server = spawn(process.execPath, [tool, "--daemon", file, "--session", "s"], { env, stdio: "ignore" });
 const ask = (...words) => JSON.parse(execFileSync(process.execPath, [tool, ...words, "--session", "s", "--json"], { env, stdio: ["ignore", "pipe", "pipe"], maxBuffer: 1 << 26 }));
 try {
+  // One that is asked for before it listens is cleared away by the tool that asks.
   const until = Date.now() + 60_000;
+  while (!["s.json", "s.sock"].every((name) => existsSync(join(directory, name)))) {
+    if (Date.now() > until || server.exitCode !== null) throw new Error(`no server: ${server.exitCode}`);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
   let profile = null;
   while (profile === null) {
     try {
