@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 
 use anyhow::{Context, Result};
 
@@ -74,16 +74,28 @@ fn musl_program(stage: &Stage) -> PathBuf {
     stage.kept.join("kept-musl")
 }
 
-/// In Rust, whose target brings musl.
+/// In Rust, whose target brings musl; where that is not to be had, in Rust without its standard library and by Debian's musl.
 fn prepare_musl(stage: &Stage) -> Result<Option<String>> {
     // Nothing where it is there.
     let added = Command::new("rustup").args(["target", "add", MUSL]).current_dir(&stage.root).output();
-    let mut compile = Command::new("rustc");
-    compile.args(["-O", "-g", "--edition", "2024", "--target", MUSL, "-o"]).arg(musl_program(stage));
-    let compiled = compile.current_dir(&stage.root).arg(stage.sources.join("kept.rs")).output().context("rustc")?;
-    if compiled.status.success() {
+    let rustc = |options: &[&str], to: &Path, source: &str| {
+        let mut compile = Command::new("rustc");
+        compile.args(["-O", "-g", "--edition", "2024"]).args(options).arg("-o").arg(to).arg(stage.sources.join(source));
+        compile.current_dir(&stage.root).output().context("rustc")
+    };
+    if rustc(&["--target", MUSL], &musl_program(stage), "kept.rs")?.status.success() {
         return Ok(None);
     }
-    let added = added.map_or_else(|error| format!("rustup: {error}"), |it| String::from_utf8_lossy(&it.stderr).into());
-    Ok(Some(format!("{} {added}", String::from_utf8_lossy(&compiled.stderr))))
+    let object = stage.kept.join("kept_of_core.o");
+    let options = ["--emit=obj", "-C", "panic=abort", "-C", "relocation-model=static"];
+    let compiled = rustc(&options, &object, "kept_of_core.rs")?;
+    let linked = Command::new("musl-gcc").arg("-static").arg(&object).arg("-o").arg(musl_program(stage)).output();
+    if compiled.status.success() && linked.as_ref().is_ok_and(|it| it.status.success()) {
+        return Ok(None);
+    }
+    let said = |output: std::io::Result<Output>| {
+        output.map_or_else(|error| error.to_string(), |it| String::from_utf8_lossy(&it.stderr).into_owned())
+    };
+    let compiled = String::from_utf8_lossy(&compiled.stderr);
+    Ok(Some(format!("rustup: {} rustc: {compiled} musl-gcc: {}", said(added), said(linked))))
 }
