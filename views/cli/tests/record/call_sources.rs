@@ -39,7 +39,9 @@ fn told(denies: &[&str], variables: &[(&str, &str)], arguments: &[&str]) -> Told
     let tool = text_of(pagetrace());
     let tool = [denies, &[&tool]].concat();
     let mut recorder = assert_cmd::Command::new(tool[0]);
-    recorder.args(&tool[1..]).args(["record", "--quiet", "--no-objects", "-o"]).arg(&trace).arg("--");
+    // With room for what programs that do nothing else make while others are at work here, too.
+    recorder.args(&tool[1..]).args(["record", "--quiet", "--no-objects", "--kernel-buffer", "32768", "-o"]);
+    recorder.arg(&trace).arg("--");
     recorder.arg(compiled("page_calls", &[])).args(arguments).envs(variables.iter().copied()).timeout(TIME_LIMIT);
     let output = recorder.output().expect("the recorder runs");
     assert!(output.status.success(), "{tool:?}: {}: {}", output.status, String::from_utf8_lossy(&output.stderr));
