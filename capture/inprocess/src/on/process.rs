@@ -203,7 +203,7 @@ impl Process {
         INHERITED.serial.store(serial, Ordering::Relaxed);
     }
 
-    /// The present in ticks of the session's clock.
+    /// The present in ticks of the session's clock; never 0, which stands for none.
     #[inline]
     pub fn tick(&self) -> u64 {
         if self.clock.load(Ordering::Relaxed) == clock::TSC { sys::time_stamp_counter() } else { self.slow_tick() }
@@ -211,7 +211,8 @@ impl Process {
 
     fn slow_tick(&self) -> u64 {
         match self.session() {
-            Some(session) if sys::sandbox::is_strict() => session.header().present.0.load(Ordering::Relaxed),
+            // Nobody has written it in the session of a program that records itself.
+            Some(session) if sys::sandbox::is_strict() => session.header().present.0.load(Ordering::Relaxed).max(1),
             _ => sys::monotonic_ns(),
         }
     }

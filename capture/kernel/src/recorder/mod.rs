@@ -166,10 +166,13 @@ impl<W: Write> Recorder<W> {
             start_unix_ns: unix_ns(),
         };
         let trace = TraceFile::new(out, &header)?;
+        let clock = TickMapper::new(clock_kind);
+        // A program may be in a sandbox without a clock before the first round.
+        session.session().header().present.0.store(clock.present_tick(), Ordering::Relaxed);
         let started = Instant::now();
         Ok(Recorder {
             session,
-            clock: TickMapper::new(clock_kind),
+            clock,
             drain: Drain::new(),
             processes: Processes::new(&options, guardian.as_ref().map(Guardian::held)),
             _guardian: guardian,
@@ -439,3 +442,6 @@ fn idle_tracers(count: u32) -> Option<Record> {
 fn unix_ns() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
 }
+
+#[cfg(test)]
+mod tests;
