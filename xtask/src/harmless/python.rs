@@ -90,6 +90,8 @@ fn outcomes(bench: &Bench, python: &Path, mode: Mode, name: &str, module: &str, 
     fs::create_dir_all(&own)?;
     let mut command = bench.command(mode, &trace, python);
     command.arg(bench.scripts.join("run_tests.py")).arg(&file).arg(module).args(parts).current_dir(&own);
+    // With it CPython loses what a write leaves that a stop has cut short, which README tells.
+    command.env_remove("PYTHONUNBUFFERED");
     let start = Instant::now();
     let status = ended(&mut command, &output, LONGEST)?;
     let took = start.elapsed();
