@@ -47,6 +47,10 @@ const EXIT_CANNOT_RUN: u8 = 126;
 const EXIT_NOT_FOUND: u8 = 127;
 /// The recorder looks at the buffers so often.
 const ROUND: Duration = Duration::from_millis(2);
+/// And so often where few objects are sampled and the kernel tells of nothing: what there is to do rings.
+const ROUND_OF_SAMPLES: Duration = Duration::from_millis(10);
+/// Few objects are sampled at so many bytes and more.
+const FEW_FROM: u64 = 64 << 10;
 /// And so often once the command and all that it started have ended: what the kernel told of them settles meanwhile.
 const ROUND_AT_END: Duration = Duration::from_micros(250);
 /// The kernel tells of a fork up to two rounds of this kind late, and after them nothing is left.
@@ -276,6 +280,7 @@ impl Recording {
         let Recording { mut child, mut output, mut recorder, library, mut signals, mut group } = self;
         let mut ended: Option<(ExitStatus, Duration)> = None;
         let (mut told_of_error, mut told_of_rest, mut quiet_rounds) = (false, false, 0);
+        let samples_few = args.sample_bytes.is_some_and(|bytes| bytes >= FEW_FROM) && !wants_kernel_events(args);
         loop {
             if ended.is_none()
                 && let Ok(Some(status)) = child.try_wait()
@@ -308,6 +313,7 @@ impl Recording {
             }
             recorder.wait(match (told_of_error, quiet_rounds) {
                 (true, _) => ROUND_AFTER_FAILURE,
+                (false, 0) if samples_few => ROUND_OF_SAMPLES,
                 (false, 0) => ROUND,
                 (false, _) => ROUND_AT_END,
             });
