@@ -24,6 +24,7 @@ macro_rules! entry {
         ///
         /// # Safety
         /// As the C library's function of this name.
+        // SAFETY: it keeps all registers that carry arguments or belong to its caller, and ends in a jump.
         #[unsafe(naked)]
         #[unsafe(no_mangle)]
         pub unsafe extern "C" fn $name($($argument: $type),*) -> $result {
@@ -49,6 +50,7 @@ macro_rules! passing_entry {
         ///
         /// # Safety
         /// As the C library's function of this name.
+        // SAFETY: it keeps all registers that carry arguments or belong to its caller, and ends in a jump.
         #[unsafe(naked)]
         #[unsafe(no_mangle)]
         pub unsafe extern "C" fn $name($($argument: $type),*) -> $result {
@@ -104,6 +106,7 @@ entry!(pvalloc(_size: usize) -> *mut c_void, "rsi", "rdx", hooks::pvalloc_hook);
 ///
 /// # Safety
 /// As realloc(3).
+// SAFETY: it keeps all registers that carry arguments or belong to its caller, and ends in a jump.
 #[unsafe(naked)]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn realloc(_old: *mut c_void, _size: usize) -> *mut c_void {
@@ -151,6 +154,7 @@ pub unsafe extern "C" fn realloc(_old: *mut c_void, _size: usize) -> *mut c_void
 ///
 /// # Safety
 /// As free(3).
+// SAFETY: it keeps all registers that carry arguments or belong to its caller, and ends in a jump.
 #[unsafe(naked)]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn free(_address: *mut c_void) {

@@ -12,6 +12,7 @@ const UFFDIO_API: c_ulong = 0xc018_aa3f;
 ///
 /// # Safety
 /// As ioctl(2).
+// SAFETY: all that it is given goes on to the real function as it is.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ioctl(fd: c_int, request: c_ulong, argument: c_ulong) -> c_int {
     if request == UFFDIO_API {

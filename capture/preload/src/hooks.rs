@@ -12,6 +12,10 @@ use pagetrace::{Caller, Function};
 use crate::{real_functions as real, usable_size};
 
 /// What free(3) does with an object that may be recorded.
+///
+/// # Safety
+/// As free(3).
+// SAFETY: its entry and other hooks come here, each with what its own caller gave.
 pub unsafe extern "C" fn free_hook(address: *mut c_void) {
     if address.is_null() || is_early(address) {
         return;
@@ -25,12 +29,22 @@ pub unsafe extern "C" fn free_hook(address: *mut c_void) {
     }
 }
 
+/// What malloc(3) does.
+///
+/// # Safety
+/// As malloc(3). `stack` and `frame` are its entry's.
+// SAFETY: its entry and other hooks come here, each with what its own caller gave.
 pub unsafe extern "C" fn malloc_hook(size: usize, stack: *const usize, frame: usize) -> *mut c_void {
     let Some(real) = real::malloc() else { return early_alloc(size) };
     // SAFETY: see `free_hook`.
     recorded(unsafe { real(size) }, size, Function::Plain, stack, frame)
 }
 
+/// What calloc(3) does.
+///
+/// # Safety
+/// As calloc(3). `stack` and `frame` are its entry's.
+// SAFETY: its entry and other hooks come here, each with what its own caller gave.
 pub unsafe extern "C" fn calloc_hook(count: usize, size: usize, stack: *const usize, frame: usize) -> *mut c_void {
     // Early memory is zero from the start and never used twice.
     let Some(real) = real::calloc() else { return count.checked_mul(size).map_or(ptr::null_mut(), early_alloc) };
@@ -39,6 +53,11 @@ pub unsafe extern "C" fn calloc_hook(count: usize, size: usize, stack: *const us
     recorded(address, count.wrapping_mul(size), Function::Calloc, stack, frame)
 }
 
+/// What realloc(3) does.
+///
+/// # Safety
+/// As realloc(3). `stack` and `frame` are its entry's.
+// SAFETY: its entry and other hooks come here, each with what its own caller gave.
 pub unsafe extern "C" fn realloc_hook(old: *mut c_void, size: usize, stack: *const usize, frame: usize) -> *mut c_void {
     if is_early(old) {
         return move_early(old, size, stack, frame);
@@ -56,6 +75,11 @@ pub unsafe extern "C" fn realloc_hook(old: *mut c_void, size: usize, stack: *con
     recorded(new, size, Function::Realloc, stack, frame)
 }
 
+/// What reallocarray(3) does.
+///
+/// # Safety
+/// As reallocarray(3). `stack` and `frame` are its entry's.
+// SAFETY: its entry and other hooks come here, each with what its own caller gave.
 pub unsafe extern "C" fn reallocarray_hook(
     old: *mut c_void,
     count: usize,
@@ -73,6 +97,11 @@ pub unsafe extern "C" fn reallocarray_hook(
     unsafe { realloc_hook(old, total, stack, frame) }
 }
 
+/// What posix_memalign(3) does.
+///
+/// # Safety
+/// As posix_memalign(3). `stack` and `frame` are its entry's.
+// SAFETY: its entry and other hooks come here, each with what its own caller gave.
 pub unsafe extern "C" fn posix_memalign_hook(
     at: *mut *mut c_void,
     align: usize,
@@ -90,6 +119,11 @@ pub unsafe extern "C" fn posix_memalign_hook(
     result
 }
 
+/// What aligned_alloc(3) does.
+///
+/// # Safety
+/// As aligned_alloc(3). `stack` and `frame` are its entry's.
+// SAFETY: its entry and other hooks come here, each with what its own caller gave.
 pub unsafe extern "C" fn aligned_alloc_hook(
     align: usize,
     size: usize,
@@ -101,18 +135,33 @@ pub unsafe extern "C" fn aligned_alloc_hook(
     allocated(unsafe { real(align, size) }, size, Function::Aligned, stack, frame)
 }
 
+/// What memalign(3) does.
+///
+/// # Safety
+/// As memalign(3). `stack` and `frame` are its entry's.
+// SAFETY: its entry and other hooks come here, each with what its own caller gave.
 pub unsafe extern "C" fn memalign_hook(align: usize, size: usize, stack: *const usize, frame: usize) -> *mut c_void {
     let Some(real) = real::memalign() else { return ptr::null_mut() };
     // SAFETY: see `free_hook`.
     allocated(unsafe { real(align, size) }, size, Function::Aligned, stack, frame)
 }
 
+/// What valloc(3) does.
+///
+/// # Safety
+/// As valloc(3). `stack` and `frame` are its entry's.
+// SAFETY: its entry and other hooks come here, each with what its own caller gave.
 pub unsafe extern "C" fn valloc_hook(size: usize, stack: *const usize, frame: usize) -> *mut c_void {
     let Some(real) = real::valloc() else { return ptr::null_mut() };
     // SAFETY: see `free_hook`.
     allocated(unsafe { real(size) }, size, Function::Aligned, stack, frame)
 }
 
+/// What pvalloc(3) does.
+///
+/// # Safety
+/// As pvalloc(3). `stack` and `frame` are its entry's.
+// SAFETY: its entry and other hooks come here, each with what its own caller gave.
 pub unsafe extern "C" fn pvalloc_hook(size: usize, stack: *const usize, frame: usize) -> *mut c_void {
     let Some(real) = real::pvalloc() else { return ptr::null_mut() };
     // SAFETY: see `free_hook`.

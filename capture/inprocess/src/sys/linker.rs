@@ -33,6 +33,11 @@ pub fn each_object(visit: &mut dyn FnMut(&LoadedObject<'_>) -> bool) {
     unsafe { libc::dl_iterate_phdr(Some(shown), (&raw mut visit).cast()) };
 }
 
+/// What the linker calls for each object.
+///
+/// # Safety
+/// `data` is that of [`each_object`], and `info` describes an object as dl_iterate_phdr(3) says.
+// SAFETY: only `each_object` gives it away, to the linker, with data of its own.
 unsafe extern "C" fn shown(info: *mut libc::dl_phdr_info, _: usize, data: *mut c_void) -> c_int {
     // SAFETY: the data that `each_object` gave, which nobody else uses during the call.
     let visit = unsafe { &mut *data.cast::<&mut dyn FnMut(&LoadedObject<'_>) -> bool>() };
@@ -66,6 +71,7 @@ struct FoundObject {
     reserved: [u64; 7],
 }
 
+// SAFETY: to be called with any address and memory for one description, as <dlfcn.h> declares it.
 type FindObject = unsafe extern "C" fn(*mut c_void, *mut FoundObject) -> c_int;
 
 /// The address of `_dl_find_object`, 0 where there is none (glibc before 2.35, other C libraries).
