@@ -41,6 +41,46 @@ macro_rules! entry {
     };
 }
 
+/// Goes on where the object's page has none that is recorded; `rax` and `rcx` are free. The hook decides at `2`.
+macro_rules! unless_recorded {
+    () => {
+        concat!(
+            "mov rax, rdi\n",
+            "shr rax, {page_shift}\n",
+            "and rax, qword ptr [rip + {sampled} + {mask}]\n",
+            "mov rcx, qword ptr [rip + {sampled} + {filter}]\n",
+            "cmp byte ptr [rcx + rax], 0\n",
+            "jne 2f\n",
+            "cmp qword ptr [rip + {early_used}], 0\n",
+            "jne 2f",
+        )
+    };
+}
+
+/// Takes the bytes in a register from the thread's way to its next sample; `rax` and `r8` are free. The hook decides at `2`.
+macro_rules! count_down {
+    ($register:literal) => {
+        concat!(
+            "test byte ptr [rip + {process} + {active}], 1\n",
+            "je 2f\n",
+            "mov rax, qword ptr [rip + pagetrace_thread_state@GOTTPOFF]\n",
+            "mov r8, qword ptr fs:[rax + {gap}]\n",
+            "sub r8, ",
+            $register,
+            "\n",
+            "jbe 2f\n",
+            "mov qword ptr fs:[rax + {gap}], r8",
+        )
+    };
+}
+
+/// Jumps to the real function, or to `2` where it has not been looked up.
+macro_rules! go_on {
+    () => {
+        concat!("mov rax, qword ptr [rip + {addresses} + {real}]\n", "test rax, rax\n", "je 2f\n", "jmp rax",)
+    };
+}
+
 /// One that passes objects over. `$size` are instructions that leave the object's bytes in a register, and `$register` is that
 /// one; `rax` and `r8` are free. They jump to `2` where the hook is to decide.
 macro_rules! passing_entry {
@@ -57,17 +97,8 @@ macro_rules! passing_entry {
             naked_asm!(
                 ".cfi_startproc",
                 $($size,)*
-                "test byte ptr [rip + {process} + {active}], 1",
-                "je 2f",
-                "mov rax, qword ptr [rip + pagetrace_thread_state@GOTTPOFF]",
-                "mov r8, qword ptr fs:[rax + {gap}]",
-                concat!("sub r8, ", $register),
-                "jbe 2f",
-                "mov qword ptr fs:[rax + {gap}], r8",
-                "mov rax, qword ptr [rip + {addresses} + {real}]",
-                "test rax, rax",
-                "je 2f",
-                "jmp rax",
+                count_down!($register),
+                go_on!(),
                 "2:",
                 concat!("mov ", $stack, ", rsp"),
                 concat!("mov ", $frame, ", rbp"),
@@ -112,25 +143,9 @@ entry!(pvalloc(_size: usize) -> *mut c_void, "rsi", "rdx", hooks::pvalloc_hook);
 pub unsafe extern "C" fn realloc(_old: *mut c_void, _size: usize) -> *mut c_void {
     naked_asm!(
         ".cfi_startproc",
-        "mov rax, rdi",
-        "shr rax, {page_shift}",
-        "and rax, qword ptr [rip + {sampled} + {mask}]",
-        "mov rcx, qword ptr [rip + {sampled} + {filter}]",
-        "cmp byte ptr [rcx + rax], 0",
-        "jne 2f",
-        "cmp qword ptr [rip + {early_used}], 0",
-        "jne 2f",
-        "test byte ptr [rip + {process} + {active}], 1",
-        "je 2f",
-        "mov rax, qword ptr [rip + pagetrace_thread_state@GOTTPOFF]",
-        "mov r8, qword ptr fs:[rax + {gap}]",
-        "sub r8, rsi",
-        "jbe 2f",
-        "mov qword ptr fs:[rax + {gap}], r8",
-        "mov rax, qword ptr [rip + {addresses} + {real}]",
-        "test rax, rax",
-        "je 2f",
-        "jmp rax",
+        unless_recorded!(),
+        count_down!("rsi"),
+        go_on!(),
         "2:",
         "mov rdx, rsp",
         "mov rcx, rbp",
@@ -160,18 +175,8 @@ pub unsafe extern "C" fn realloc(_old: *mut c_void, _size: usize) -> *mut c_void
 pub unsafe extern "C" fn free(_address: *mut c_void) {
     naked_asm!(
         ".cfi_startproc",
-        "mov rax, rdi",
-        "shr rax, {page_shift}",
-        "and rax, qword ptr [rip + {sampled} + {mask}]",
-        "mov rcx, qword ptr [rip + {sampled} + {filter}]",
-        "cmp byte ptr [rcx + rax], 0",
-        "jne 2f",
-        "cmp qword ptr [rip + {early_used}], 0",
-        "jne 2f",
-        "mov rax, qword ptr [rip + {addresses} + {real}]",
-        "test rax, rax",
-        "je 2f",
-        "jmp rax",
+        unless_recorded!(),
+        go_on!(),
         "2:",
         "jmp {hook}",
         ".cfi_endproc",
