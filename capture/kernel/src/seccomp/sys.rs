@@ -1,15 +1,17 @@
 //! The system calls of the filter, of its listener, and of handing that over: seccomp(2), seccomp_unotify(2), unix(7).
 
-use std::io;
-use std::mem::{size_of, zeroed};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::{MaybeUninit, size_of, zeroed};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
-use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use libc::{seccomp_notif, seccomp_notif_resp, sock_filter, sock_fprog};
+use rustix::net::{
+    self, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+};
 
 use super::Installed;
 
@@ -23,6 +25,9 @@ const RECEIVE: libc::c_ulong = 0xc050_2100;
 const SEND: libc::c_ulong = 0xc018_2101;
 
 const _: () = assert!(size_of::<seccomp_notif>() == 80 && size_of::<seccomp_notif_resp>() == 24);
+
+/// Room for a message's descriptor, in bytes.
+const ONE_DESCRIPTOR: usize = rustix::cmsg_space!(ScmRights(1));
 
 /// Values of the word that says what became of the filter; an errno(3) lies above `REFUSED`'s byte.
 const INSTALLED: u64 = 1;
@@ -125,34 +130,16 @@ fn set_filter(program: &[sock_filter]) -> io::Result<OwnedFd> {
     owned(unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program) })
 }
 
-/// A message of one byte with one descriptor (cmsg(3)), in memory that is aligned for it.
-#[repr(C, align(8))]
-struct DescriptorMessage {
-    control: [u8; 24],
-}
-
-const _: () = assert!(size_of::<libc::cmsghdr>() == 16);
-
+/// Sends one byte with a descriptor. It allocates nothing, as a child of fork must not.
 fn send_descriptor(channel: &OwnedFd, descriptor: &OwnedFd) -> io::Result<()> {
-    let mut byte = 0_u8;
-    let mut part = libc::iovec { iov_base: (&raw mut byte).cast(), iov_len: 1 };
-    let mut message = DescriptorMessage { control: [0; 24] };
-    // SAFETY: any bits are valid in a msghdr.
-    let mut header: libc::msghdr = unsafe { zeroed() };
-    header.msg_iov = &raw mut part;
-    header.msg_iovlen = 1;
-    header.msg_control = message.control.as_mut_ptr().cast();
-    header.msg_controllen = size_of::<DescriptorMessage>() as _;
-    // SAFETY: the control buffer has room for one header and one descriptor and is aligned; all pointers live for the call.
-    let sent = unsafe {
-        let control = libc::CMSG_FIRSTHDR(&raw const header);
-        (*control).cmsg_level = libc::SOL_SOCKET;
-        (*control).cmsg_type = libc::SCM_RIGHTS;
-        (*control).cmsg_len = libc::CMSG_LEN(size_of::<RawFd>() as u32) as _;
-        libc::CMSG_DATA(control).cast::<RawFd>().write_unaligned(descriptor.as_raw_fd());
-        libc::sendmsg(channel.as_raw_fd(), &raw const header, libc::MSG_NOSIGNAL)
-    };
-    if sent == 1 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    let descriptors = [descriptor.as_fd()];
+    let mut space = [MaybeUninit::uninit(); ONE_DESCRIPTOR];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !control.push(SendAncillaryMessage::ScmRights(&descriptors)) {
+        return Err(io::ErrorKind::StorageFull.into());
+    }
+    let sent = net::sendmsg(channel, &[IoSlice::new(&[0])], &mut control, SendFlags::NOSIGNAL)?;
+    if sent == 1 { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
 }
 
 /// Waits for a descriptor.
@@ -160,26 +147,15 @@ fn send_descriptor(channel: &OwnedFd, descriptor: &OwnedFd) -> io::Result<()> {
 /// # Errors
 /// Where the other end was closed without one.
 pub(super) fn receive_descriptor(channel: &OwnedFd) -> io::Result<OwnedFd> {
-    let mut byte = 0_u8;
-    let mut part = libc::iovec { iov_base: (&raw mut byte).cast(), iov_len: 1 };
-    let mut message = DescriptorMessage { control: [0; 24] };
-    // SAFETY: any bits are valid in a msghdr.
-    let mut header: libc::msghdr = unsafe { zeroed() };
-    header.msg_iov = &raw mut part;
-    header.msg_iovlen = 1;
-    header.msg_control = message.control.as_mut_ptr().cast();
-    header.msg_controllen = size_of::<DescriptorMessage>() as _;
-    // SAFETY: all pointers live for the call, which writes within the lengths that are given.
-    let received = unsafe { libc::recvmsg(channel.as_raw_fd(), &raw mut header, libc::MSG_CMSG_CLOEXEC) };
-    if received < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the kernel filled the control buffer as far as `msg_controllen` says, by which the macro goes.
-    let control = unsafe { libc::CMSG_FIRSTHDR(&raw const header).as_ref() };
-    let control = control.filter(|it| (it.cmsg_level, it.cmsg_type) == (libc::SOL_SOCKET, libc::SCM_RIGHTS));
-    let Some(control) = control else { return Err(io::ErrorKind::UnexpectedEof.into()) };
-    // SAFETY: a message of this kind has a descriptor behind its header, which the kernel has just made for us.
-    owned(unsafe { libc::CMSG_DATA(ptr::from_ref(control)).cast::<RawFd>().read_unaligned() }.into())
+    let mut byte = [0];
+    let mut space = [MaybeUninit::uninit(); ONE_DESCRIPTOR];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    net::recvmsg(channel, &mut [IoSliceMut::new(&mut byte)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    let descriptors = control.drain().filter_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
+        _ => None,
+    });
+    descriptors.flatten().next().ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
 }
 
 /// Who is told of calls and lets them go on.
