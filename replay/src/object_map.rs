@@ -12,9 +12,10 @@ use crate::objects::Packed;
 
 /// Places of a bucket.
 const PLACES: usize = 4;
-/// At most so many of [`FULL_OF`] places are taken.
+/// At most so many of [`FULL_OF`] places are taken. A fuller table is smaller, and its buckets are so often full that
+/// what comes next can be foreseen no more: that costs more than reaching further.
 const FULL: usize = 4;
-const FULL_OF: usize = 5;
+const FULL_OF: usize = 7;
 const BUCKETS_MIN: usize = 4;
 
 /// The packed objects of one process by address.
@@ -22,8 +23,8 @@ const BUCKETS_MIN: usize = 4;
 pub(crate) struct ObjectMap {
     /// None, or a power of two, of whose places never all are taken.
     buckets: Vec<Bucket>,
-    /// How many objects were put behind each bucket for want of room in it.
-    passed: Vec<u32>,
+    /// How many objects were put behind each bucket for want of room in it. What has come to [`PASSED_MAX`] stays there.
+    passed: Vec<u8>,
     taken: usize,
     /// The object at [`NOWHERE`]. Only a damaged trace has one.
     nowhere: Option<Packed>,
@@ -41,6 +42,7 @@ struct Bucket {
 /// The address of vacant places: no byte could follow it.
 const NOWHERE: u64 = u64::MAX;
 const VACANT: Bucket = Bucket { addresses: [NOWHERE; PLACES], objects: [Packed::NOTHING; PLACES] };
+const PASSED_MAX: u8 = u8::MAX;
 
 impl ObjectMap {
     /// How many objects there are.
@@ -50,7 +52,7 @@ impl ObjectMap {
 
     /// About how much memory a copy takes.
     pub(crate) fn heap_bytes(&self) -> usize {
-        self.buckets.len() * (size_of::<Bucket>() + size_of::<u32>())
+        self.buckets.len() * (size_of::<Bucket>() + size_of::<u8>())
     }
 
     /// All objects with their addresses, in no order.
@@ -84,10 +86,11 @@ impl ObjectMap {
         if self.taken * FULL_OF >= self.buckets.len() * PLACES * FULL {
             self.grow();
         }
-        if let Some((bucket, place)) = self.find(address) {
+        let home = self.home(address);
+        if let Some((bucket, place)) = self.find(home, address) {
             return Some(std::mem::replace(&mut self.buckets[bucket].objects[place], object));
         }
-        self.put(address, object);
+        self.put(home, address, object);
         self.taken += 1;
         None
     }
@@ -98,42 +101,50 @@ impl ObjectMap {
         if address == NOWHERE {
             return self.nowhere.take();
         }
-        let (found, place) = self.find(address)?;
+        let home = self.home(address);
+        let (found, place) = self.find(home, address)?;
         self.taken -= 1;
-        let mut bucket = self.home(address);
-        while bucket != found {
-            self.passed[bucket] -= 1;
-            bucket = self.behind(bucket);
+        let mut index = home;
+        while index != found {
+            let passed = &mut self.passed[index];
+            *passed -= u8::from(*passed != PASSED_MAX);
+            index = self.behind(index);
         }
-        self.buckets[found].addresses[place] = NOWHERE;
-        Some(self.buckets[found].objects[place])
+        let bucket = &mut self.buckets[found];
+        bucket.addresses[place] = NOWHERE;
+        Some(bucket.objects[place])
     }
 
     /// The bucket and place of an address that is not [`NOWHERE`].
     #[inline]
-    fn find(&self, address: u64) -> Option<(usize, usize)> {
-        let home = self.home(address);
-        let mut index = home;
-        loop {
-            let bucket = self.buckets.get(index)?;
-            if let Some(place) = bucket.place_of(address) {
+    fn find(&self, home: usize, address: u64) -> Option<(usize, usize)> {
+        if let Some(place) = self.buckets.get(home)?.place_of(address) {
+            return Some((home, place));
+        }
+        if self.passed[home] == 0 { None } else { self.find_behind(home, address) }
+    }
+
+    /// The same where it is not in its home.
+    #[cold]
+    fn find_behind(&self, home: usize, address: u64) -> Option<(usize, usize)> {
+        let mut index = self.behind(home);
+        // Of a few buckets all can have been passed over.
+        while index != home {
+            if let Some(place) = self.buckets[index].place_of(address) {
                 return Some((index, place));
             }
             if self.passed[index] == 0 {
                 return None;
             }
             index = self.behind(index);
-            // Of a few buckets all can have been passed over.
-            if index == home {
-                return None;
-            }
         }
+        None
     }
 
     /// Puts an object in whose address is not there. There must be room.
     #[inline]
-    fn put(&mut self, address: u64, object: Packed) {
-        let mut index = self.home(address);
+    fn put(&mut self, home: usize, address: u64, object: Packed) {
+        let mut index = home;
         loop {
             let bucket = &mut self.buckets[index];
             if let Some(place) = bucket.place_of(NOWHERE) {
@@ -141,7 +152,7 @@ impl ObjectMap {
                 bucket.objects[place] = object;
                 return;
             }
-            self.passed[index] += 1;
+            self.passed[index] = self.passed[index].saturating_add(1);
             index = self.behind(index);
         }
     }
@@ -163,7 +174,7 @@ impl ObjectMap {
         self.passed = vec![0; buckets];
         for Bucket { addresses, objects } in std::mem::replace(&mut self.buckets, vec![VACANT; buckets]) {
             let places = addresses.into_iter().zip(objects).filter(|(address, _)| *address != NOWHERE);
-            places.for_each(|(address, object)| self.put(address, object));
+            places.for_each(|(address, object)| self.put(self.home(address), address, object));
         }
     }
 }
