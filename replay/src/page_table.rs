@@ -1,38 +1,42 @@
 //! What objects do to pages: live bytes and live objects on each page, and whether it ever held one.
 //!
-//! A page record is 12 bytes. The pages that a big object covers whole are not counted one by one: taking 1 GiB
-//! costs two records and one interval. Which pages those are at a moment is told by the objects themselves
-//! ([`PageTable::covered_whole`]).
+//! That it did is a byte a page; what lies there now is [counted](live_counts) when it is asked for. The pages that a big object
+//! covers whole are not kept one by one: taking 1 GiB costs two records and one interval. Which pages those are at a moment is
+//! told by the objects themselves ([`PageTable::covered_whole`]).
 
 mod checkpoint;
+mod live_counts;
 
 use pagetrace_format::PageShift;
 
 use crate::intervals::{INTERVAL_BYTES, Intervals};
 use crate::page_map::{LEAF_PAGES, PageMap};
+use live_counts::LiveCounts;
+pub(crate) use live_counts::LiveOnPage;
 
 /// From this many pages covered whole, an object's inner pages are kept as an interval.
 const LARGE_FROM_PAGES: u64 = 32;
 
-/// The objects on one page, inner pages of large objects left out.
+/// What was on a page since it was mapped, inner pages of large objects left out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct PageRecord {
-    /// Usable bytes of live objects on the page. More than the page holds only where a trace lost frees; kept modulo
-    /// 2³², so that taking away what was added always gives back what was there.
-    pub(crate) live_bytes: u32,
-    /// Live objects with at least one byte on the page.
-    pub(crate) objects: u32,
-    /// Whether an object was ever on the page since it was mapped.
-    pub(crate) ever_held: bool,
-    /// Whether one of them was a chunk of a glibc heap, by its usable size.
-    pub(crate) ever_held_chunk: bool,
+struct Held(u8);
+
+impl Held {
+    const OBJECT: u8 = 1;
+    /// A chunk of a glibc heap, by its usable size.
+    const CHUNK: u8 = 2;
+
+    fn has(self, what: u8) -> bool {
+        self.0 & what != 0
+    }
 }
 
-/// The page records of one process.
+/// The pages of one process.
 #[derive(Clone, Debug)]
 pub(crate) struct PageTable {
     shift: PageShift,
-    pages: PageMap<PageRecord>,
+    held: PageMap<Held>,
+    live: LiveCounts,
     large_ever_held: Intervals,
     /// Pages that held an object before a gap after which objects are unknown.
     held_before_gap: Intervals,
@@ -46,7 +50,8 @@ impl PageTable {
     pub(crate) fn new(shift: PageShift) -> PageTable {
         PageTable {
             shift,
-            pages: PageMap::new(),
+            held: PageMap::new(),
+            live: LiveCounts::default(),
             large_ever_held: Intervals::default(),
             held_before_gap: Intervals::default(),
             chunks_before_gap: Intervals::default(),
@@ -65,25 +70,21 @@ impl PageTable {
         if span.is_large() {
             self.large_ever_held.insert(span.first + 1..span.last);
         }
-        self.change(span, |record, bytes, objects| {
-            record.live_bytes = record.live_bytes.wrapping_add(bytes);
-            record.objects = record.objects.wrapping_add(objects);
-            record.ever_held = true;
-            record.ever_held_chunk |= usable % 16 == 8;
-        });
+        let holds = Held::OBJECT | if usable % 16 == 8 { Held::CHUNK } else { 0 };
+        span.change_records(|page, _, _| self.held.get_mut(page).0 |= holds);
+        self.live.add(span);
     }
 
-    /// The pages of a dead object were unmapped with it: whatever is there later is not the allocator's for its sake.
-    #[cold]
+    /// The pages of a dead object were unmapped with it: whatever is there later is not the allocator's for its sake. What lies
+    /// on pages must have been [asked for](PageTable::ask_for_live).
     pub(crate) fn unmap(&mut self, address: u64, usable: u64) {
         let span = Span::of(self.shift, address, usable);
         if span.is_large() {
             self.large_ever_held.remove(span.first + 1..span.last);
         }
         span.each_record(|page, _| {
-            let record = self.pages.get_mut(page);
-            if record.objects == 0 {
-                *record = PageRecord::default();
+            if self.live.on(page).objects == 0 {
+                *self.held.get_mut(page) = Held::default();
             }
         });
     }
@@ -91,36 +92,31 @@ impl PageTable {
     /// An object that [`PageTable::add`] was told of died.
     #[inline]
     pub(crate) fn remove(&mut self, address: u64, usable: u64) {
-        self.change(Span::of(self.shift, address, usable), |record, bytes, objects| {
-            record.live_bytes = record.live_bytes.wrapping_sub(bytes);
-            record.objects = record.objects.wrapping_sub(objects);
-        });
-    }
-
-    /// Changes every record of an object, by the bytes of it on the page and one object. What lies on a single page
-    /// changes its record twice, the second time by nothing: whether there is a second page is a coin toss that the
-    /// processor would lose half of the time.
-    #[inline]
-    fn change(&mut self, span: Span, change: impl Fn(&mut PageRecord, u32, u32)) {
-        change(self.pages.get_mut(span.first), span.first_bytes, 1);
-        if span.last - span.first > 1 && !span.is_large() {
-            for page in span.first + 1..span.last {
-                change(self.pages.get_mut(page), span.page_bytes, 1);
-            }
-        }
-        change(self.pages.get_mut(span.last), span.last_bytes, u32::from(span.first != span.last));
+        self.live.remove(Span::of(self.shift, address, usable));
     }
 
     /// Reads the memory that [`PageTable::add`] and [`PageTable::remove`] of an object here read first.
     #[inline]
     pub(crate) fn approach(&self, address: u64) {
-        std::hint::black_box(self.record(address >> self.shift.get()).objects);
+        self.live.approach(address >> self.shift.get());
     }
 
-    /// The record of a page.
+    /// So many events went by, and so many objects live.
     #[inline]
-    pub(crate) fn record(&self, page: u64) -> PageRecord {
-        self.pages.get(page)
+    pub(crate) fn go_on(&mut self, events: usize, live: usize) {
+        self.live.go_on(events, live);
+    }
+
+    /// From here to the next event it is known what lies on each page: `objects` are the addresses and usable bytes of the live ones.
+    pub(crate) fn ask_for_live(&mut self, objects: impl Iterator<Item = (u64, u64)>) {
+        let shift = self.shift;
+        self.live.ask(objects.map(|(address, usable)| Span::of(shift, address, usable)));
+    }
+
+    /// What lies on a page. It must have been [asked for](PageTable::ask_for_live).
+    #[inline]
+    pub(crate) fn live_on(&self, page: u64) -> LiveOnPage {
+        self.live.on(page)
     }
 
     /// Takes all objects away without saying that they died: their pages are the allocator's, and what they hold is
@@ -129,7 +125,8 @@ impl PageTable {
         self.chunks_before_gap = self.ever_held_chunks();
         self.held_before_gap = self.ever_held();
         self.large_ever_held = Intervals::default();
-        self.pages = PageMap::new();
+        self.held = PageMap::new();
+        self.live.clear();
     }
 
     /// Whether a page may hold objects nobody knows of.
@@ -150,30 +147,32 @@ impl PageTable {
     /// About how much memory a copy takes.
     pub(crate) fn heap_bytes(&self) -> usize {
         let sets = [&self.large_ever_held, &self.held_before_gap, &self.chunks_before_gap, &self.before_attach];
-        self.pages.heap_bytes() + sets.map(Intervals::len).iter().sum::<usize>() * INTERVAL_BYTES
+        self.held.heap_bytes()
+            + LiveCounts::heap_bytes_max(&self.held)
+            + sets.map(Intervals::len).iter().sum::<usize>() * INTERVAL_BYTES
     }
 
     /// All pages that ever held an object.
     pub(crate) fn ever_held(&self) -> Intervals {
         let mut held = self.held_before_gap.clone();
         self.large_ever_held.iter().for_each(|range| held.insert(range));
-        self.add_pages(&mut held, |record| record.ever_held);
+        self.add_pages(&mut held, Held::OBJECT);
         held
     }
 
     /// Pages that ever held a chunk of a glibc heap, inner pages of large ones left out.
     pub(crate) fn ever_held_chunks(&self) -> Intervals {
         let mut held = self.chunks_before_gap.clone();
-        self.add_pages(&mut held, |record| record.ever_held_chunk);
+        self.add_pages(&mut held, Held::CHUNK);
         held
     }
 
-    fn add_pages(&self, set: &mut Intervals, is_in: impl Fn(&PageRecord) -> bool) {
-        for (first, pages) in self.pages.leaves() {
+    fn add_pages(&self, set: &mut Intervals, what: u8) {
+        for (first, pages) in self.held.leaves() {
             let mut start = first;
-            for run in pages.chunk_by(|a, b| is_in(a) == is_in(b)) {
+            for run in pages.chunk_by(|a, b| a.has(what) == b.has(what)) {
                 let end = start + run.len() as u64;
-                if is_in(&run[0]) {
+                if run[0].has(what) {
                     set.insert(start..end);
                 }
                 start = end;
@@ -193,26 +192,36 @@ impl PageTable {
         covered
     }
 
-    /// Forgets what pages held that are not in `mapped` any more and hold no live object.
+    /// Whether [`PageTable::prune`] has to know what lies on pages.
+    pub(crate) fn holds_unmapped(&self, mapped: &Intervals) -> bool {
+        self.held.leaves().any(|(first, pages)| {
+            !mapped.covers(first..first + LEAF_PAGES)
+                && (first..).zip(pages).any(|(page, held)| held.has(Held::OBJECT) && !mapped.contains(page))
+        })
+    }
+
+    /// Forgets what pages held that are not in `mapped` any more and hold no live object. Where it
+    /// [holds some](PageTable::holds_unmapped) what lies on pages must have been [asked for](PageTable::ask_for_live).
     pub(crate) fn prune(&mut self, mapped: &Intervals) {
         self.large_ever_held = self.large_ever_held.intersection(mapped);
         self.held_before_gap = self.held_before_gap.intersection(mapped);
         self.chunks_before_gap = self.chunks_before_gap.intersection(mapped);
         self.before_attach = self.before_attach.intersection(mapped);
-        self.pages.prune(|first, pages| {
+        self.held.prune(|first, pages| {
             if mapped.covers(first..first + LEAF_PAGES) {
                 return;
             }
-            for (page, record) in (first..).zip(pages) {
-                if record.ever_held && record.objects == 0 && !mapped.contains(page) {
-                    *record = PageRecord::default();
+            for (page, held) in (first..).zip(pages) {
+                if held.has(Held::OBJECT) && !mapped.contains(page) && self.live.on(page).objects == 0 {
+                    *held = Held::default();
                 }
             }
         });
+        self.live.prune();
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.pages.leaves().next().is_none() && self.held_before_gap.is_empty()
+        self.held.leaves().next().is_none() && self.held_before_gap.is_empty()
     }
 }
 
@@ -249,6 +258,20 @@ impl Span {
     #[inline]
     fn is_large(&self) -> bool {
         self.last - self.first > LARGE_FROM_PAGES
+    }
+
+    /// Gives `change` every page of the object that has a record, the bytes of the object on it and one object. What lies on a
+    /// single page changes its record twice, the second time by nothing: whether there is a second page is a coin toss that the
+    /// processor would lose half of the time.
+    #[inline]
+    fn change_records(&self, mut change: impl FnMut(u64, u32, u32)) {
+        change(self.first, self.first_bytes, 1);
+        if self.last - self.first > 1 && !self.is_large() {
+            for page in self.first + 1..self.last {
+                change(page, self.page_bytes, 1);
+            }
+        }
+        change(self.last, self.last_bytes, u32::from(self.first != self.last));
     }
 
     /// Every page of the object that has a record, with the bytes of the object on it.

@@ -96,6 +96,7 @@ impl ProcessState {
                 self.free(event);
             }
         }
+        self.pages.go_on(events.len(), self.objects.live_count());
         births
     }
 
@@ -116,12 +117,24 @@ impl ProcessState {
             self.pages.remove(free.address.0, object.usable);
             // glibc unmaps a block that it had mapped for one object at once.
             if object.usable.is_multiple_of(16) && self.is_glibc() {
-                self.pages.unmap(free.address.0, object.usable);
+                self.unmap(free.address, object.usable);
             }
             if let Some(object) = self.objects.lives_on(free) {
                 self.pages.add(free.address.0, object.usable);
             }
         }
+    }
+
+    #[cold]
+    fn unmap(&mut self, address: Address, usable: u64) {
+        self.ask_for_live();
+        self.pages.unmap(address.0, usable);
+    }
+
+    /// From here to the next event it is known what lies on each page.
+    pub(crate) fn ask_for_live(&mut self) {
+        let ProcessState { objects, pages, .. } = self;
+        pages.ask_for_live(objects.live().map(|(address, object)| (address.0, object.usable)));
     }
 
     /// Whether its objects are those of glibc's malloc.
@@ -149,6 +162,9 @@ impl ProcessState {
         let mut mapped = Intervals::default();
         for mapping in snapshot.mappings.iter().filter(|mapping| can_hold_objects(mapping)) {
             mapped.insert(pages_of(mapping, self.pages.shift()));
+        }
+        if self.pages.holds_unmapped(&mapped) {
+            self.ask_for_live();
         }
         self.pages.prune(&mapped);
         if let Some(mapping) = mapping_of(&snapshot.mappings, self.malloc) {

@@ -11,7 +11,7 @@ use crate::analyses::sampled_residency::{SampledPages, SampledSplit};
 use crate::history::{PageCell, PageClass, PagePicture};
 use crate::intervals::Intervals;
 use crate::objects::SiteId;
-use crate::page_table::{PageRecord, PageTable, Span};
+use crate::page_table::{LiveOnPage, PageTable, Span};
 use crate::process_state::ProcessState;
 use crate::results::{AllocatorKind, Explanation, RssClasses};
 
@@ -39,7 +39,7 @@ pub(crate) struct KnownRanges {
 }
 
 /// Explains `rss_bytes`, the kernel's figure of this snapshot. The state must be that of the snapshot's time, with
-/// the snapshot's page size. What each page is goes into `picture`. A figure above 2⁶³ − 1, which no kernel gives, counts as that. Also gives the pinned bytes of each site.
+/// the snapshot's page size, and have been asked what lies on pages. What each page is goes into `picture`. A figure above 2⁶³ − 1, which no kernel gives, counts as that. Also gives the pinned bytes of each site.
 pub(crate) fn explain(
     snapshot: &Snapshot,
     rss_bytes: u64,
@@ -202,9 +202,9 @@ impl Walk<'_, '_> {
         let (live, has_objects) = if self.covered.contains(page) {
             (page_bytes, true)
         } else {
-            let PageRecord { live_bytes, objects, .. } = self.state.pages.record(page);
+            let LiveOnPage { bytes, objects } = self.state.pages.live_on(page);
             // More than a page holds is there only where frees were lost.
-            (u64::from(live_bytes).min(page_bytes), objects > 0)
+            (u64::from(bytes).min(page_bytes), objects > 0)
         };
         let headers = self.headers.get(&page).map_or(0, |&bytes| bytes.min(page_bytes - live));
         let rest = page_bytes - live - headers;

@@ -2,10 +2,12 @@
 
 use pagetrace_format::{PageSet, PageShift, ProcessId};
 
-use super::{PageRecord, PageTable};
+use super::{Held, LiveOnPage, PageTable};
 use crate::checkpoint::{Checkpoint, LeafAccount, Tables};
 use crate::intervals::Intervals;
 
+/// What there may be of a page once its objects are counted.
+type PageRecord = (Held, LiveOnPage);
 /// The records of an object lie in its first page's leaf and in its last one's: a large object has none in between.
 const OBJECT_LEAVES_MAX: usize = 2;
 
@@ -13,8 +15,8 @@ impl PageTable {
     /// Puts sets of pages into tables.
     pub(crate) fn put_into(&self, tables: &mut Tables) {
         let (mut held, mut chunks) = (Intervals::default(), Intervals::default());
-        self.add_pages(&mut held, |record| record.ever_held);
-        self.add_pages(&mut chunks, |record| record.ever_held_chunk);
+        self.add_pages(&mut held, Held::OBJECT);
+        self.add_pages(&mut chunks, Held::CHUNK);
         tables.push_pages(PageSet::Held, held.iter());
         tables.push_pages(PageSet::HeldChunk, chunks.iter());
         tables.push_pages(PageSet::HeldLarge, self.large_ever_held.iter());
@@ -37,13 +39,13 @@ impl PageTable {
             if !leaves.allows::<PageRecord>(OBJECT_LEAVES_MAX) {
                 return None;
             }
-            let before = table.pages.leaf_count();
+            let before = table.held.leaf_count();
             table.add(address, usable);
-            leaves.take::<PageRecord>(table.pages.leaf_count() - before);
+            leaves.take::<PageRecord>(table.held.leaf_count() - before);
         }
         let [held, chunks] = [PageSet::Held, PageSet::HeldChunk].map(|set| checkpoint.pages(own, set));
-        let _all_held = leaves.change_each(&mut table.pages, held.iter(), |record| record.ever_held = true)
-            && leaves.change_each(&mut table.pages, chunks.iter(), |record| record.ever_held_chunk = true);
+        let _all_held = leaves.change_each(&mut table.held, held.iter(), |held| held.0 |= Held::OBJECT)
+            && leaves.change_each(&mut table.held, chunks.iter(), |held| held.0 |= Held::CHUNK);
         table.large_ever_held = checkpoint.pages(own, PageSet::HeldLarge);
         table.held_before_gap = checkpoint.pages(own, PageSet::HeldBeforeGap);
         table.chunks_before_gap = checkpoint.pages(own, PageSet::ChunkBeforeGap);

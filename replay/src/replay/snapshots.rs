@@ -37,6 +37,9 @@ impl Replay<'_, '_> {
         }
         let state = self.state(process);
         state.learn(&snapshot);
+        if shown || wanted {
+            state.ask_for_live();
+        }
         if let Some(history) = self.history.as_mut().filter(|_| wanted)
             && let Some(state) = &self.states[process]
         {
