@@ -83,6 +83,7 @@ impl Spans {
         let is_small = matches!(class, SpanClass::Objects { class: 1.., .. });
         let slots = if is_small { bytes / class.slot_bytes(bytes).max(1) } else { 0 };
         (1..=SPAN_PAGES_MAX).contains(&pages.0)
+            && self.shift.address_of(self.shift.page_of(base)) == base
             && base.0.checked_add(bytes).is_some_and(|end| end >> ADDRESS_BITS == 0)
             && (!is_small || pages.0 <= SMALL_SPAN_PAGES_MAX && (1..=SLOTS_MAX).contains(&slots))
     }
@@ -212,6 +213,7 @@ mod tests {
         assert!(!spans.is_possible(base, PageCount(17), small(67)));
         assert!(!spans.is_possible(base, PageCount(2), small(1)), "2048 slots");
         assert!(!spans.is_possible(Address(u64::MAX - 8191), PageCount(1), small(1)));
+        assert!(!spans.is_possible(Address(base.0 + 16), PageCount(1), small(1)), "no page begins there");
         assert!(spans.is_possible(base, PageCount(1 << 20), small(0)));
     }
 }
