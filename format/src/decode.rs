@@ -14,7 +14,7 @@ use crate::header::{
     HeaderDefect, VERSION_SAMPLED,
 };
 use crate::kernel_columns::KernelCursor;
-use crate::object_columns::ObjectPositions;
+use crate::object_columns::{ObjectMemory, ObjectPositions};
 use crate::records::Record;
 use crate::snapshot::Snapshot;
 use crate::units::{ObjectId, ProcessId};
@@ -204,13 +204,17 @@ impl<'a> Trace<'a> {
     /// As [`Trace::events`].
     pub fn events_into(&self, chunk: &Chunk, cursor: &mut EventCursor) -> Result<(), FormatError> {
         let header = &chunk.header;
-        let EventCursor { payload, decompressor, .. } = cursor;
+        let EventCursor { payload, decompressor, encoding } = cursor;
         if header.kind == ChunkKind::OBJECT_EVENTS {
             if header.compression != Compression::None {
                 return Err(FormatError::Payload("columns of objects are compressed by themselves, not as a payload"));
             }
             let stored = self.stored(chunk)?;
-            let positions = ObjectPositions::open(stored, header.count, header.first, payload, decompressor)?;
+            let memory = match encoding {
+                Encoding::Objects(ahead) => ahead.positions.take_memory(),
+                Encoding::Columns(_) | Encoding::Packed(_) => ObjectMemory::default(),
+            };
+            let positions = ObjectPositions::open(stored, header.count, header.first, payload, decompressor, memory)?;
             let ahead = Ahead { positions, batch: EventBatch::new(), next: 0, damage: None };
             cursor.encoding = Encoding::Objects(Box::new(ahead));
             return Ok(());

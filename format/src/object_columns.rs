@@ -23,7 +23,7 @@ mod planes;
 mod sections;
 mod usable_rule;
 
-pub(crate) use cursor::ObjectPositions;
+pub(crate) use cursor::{ObjectMemory, ObjectPositions};
 pub use encode::TimeRounding;
 
 use crate::columns::EventColumns;

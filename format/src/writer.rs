@@ -11,7 +11,7 @@ use crate::event_batch::EventBatch;
 use crate::expansion::Expansion;
 use crate::header::{CHUNK_HEADER_BYTES, ChunkHeader, ChunkKind, Compression, FileHeader, PAYLOAD_BYTES_MAX};
 use crate::kernel_columns::KernelColumns;
-use crate::object_columns::{ObjectColumns, ObjectPositions, TimeRounding};
+use crate::object_columns::{ObjectColumns, ObjectMemory, ObjectPositions, TimeRounding};
 use crate::records::Record;
 use crate::snapshot::Snapshot;
 use crate::units::{PageShift, ProcessId, StreamId, TraceNanos};
@@ -284,7 +284,14 @@ impl<W: Write> TraceWriter<W> {
 
 fn events_of_objects(header: &ChunkHeader, stored: &[u8]) -> Result<EventColumns, FormatError> {
     let (mut columns, mut decompressor) = (Vec::new(), Decompressor::default());
-    let mut positions = ObjectPositions::open(stored, header.count, header.first, &mut columns, &mut decompressor)?;
+    let mut positions = ObjectPositions::open(
+        stored,
+        header.count,
+        header.first,
+        &mut columns,
+        &mut decompressor,
+        ObjectMemory::default(),
+    )?;
     let mut batch = EventBatch::new();
     positions.fill(&columns, &mut batch, header.count as usize)?;
     let mut events = EventColumns::new();

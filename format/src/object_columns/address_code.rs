@@ -32,7 +32,7 @@ const BEHIND_END: usize = BEHIND_FAR_FROM + 256 * (256 - BEHIND_FAR as usize);
 
 /// Whether a code takes a low byte.
 #[inline(always)]
-pub(super) fn takes_low(code: u8) -> bool {
+pub(super) const fn takes_low(code: u8) -> bool {
     matches!(code, SAME_FAR..BEHIND_NEAR | BEHIND_FAR..)
 }
 
@@ -59,20 +59,44 @@ impl AddressCode {
             AddressCode::Behind(distance) => far(BEHIND_FAR, distance - BEHIND_FAR_FROM),
         }
     }
-
-    /// What a code says, `low` being the next low byte if it takes one.
-    #[inline(always)]
-    pub(super) fn from_bytes(code: u8, low: u8) -> AddressCode {
-        let above = |first: u8| usize::from(code - first) << 8 | usize::from(low);
-        match code {
-            LITERAL => AddressCode::Literal,
-            1..SAME_FAR => AddressCode::Same(code.into()),
-            SAME_FAR..BEHIND_NEAR => AddressCode::Same(above(SAME_FAR) + SAME_FAR_FROM),
-            BEHIND_NEAR..BEHIND_FAR => AddressCode::Behind(usize::from(code - BEHIND_NEAR) + 1),
-            BEHIND_FAR.. => AddressCode::Behind(above(BEHIND_FAR) + BEHIND_FAR_FROM),
-        }
-    }
 }
+
+/// What a code says.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CodeMeaning {
+    /// The distance, without the low byte.
+    pub(super) distance: u16,
+    /// All bits where a low byte belongs to it.
+    pub(super) low: u8,
+    /// Whether the address is the next literal.
+    pub(super) is_literal: bool,
+    /// Whether allocs are counted and the ends of their objects meant, not events and their addresses.
+    pub(super) is_behind: bool,
+}
+
+/// What each code says.
+pub(super) static CODES: [CodeMeaning; 256] = {
+    let mut codes = [CodeMeaning { distance: 0, low: 0, is_literal: true, is_behind: false }; 256];
+    let mut code = 1;
+    while code < codes.len() {
+        let byte = code as u8;
+        let (first, from) = match byte {
+            LITERAL..SAME_FAR => (LITERAL, 0),
+            SAME_FAR..BEHIND_NEAR => (SAME_FAR, SAME_FAR_FROM),
+            BEHIND_NEAR..BEHIND_FAR => (BEHIND_NEAR, 1),
+            BEHIND_FAR.. => (BEHIND_FAR, BEHIND_FAR_FROM),
+        };
+        let steps = (byte - first) as usize * if takes_low(byte) { 256 } else { 1 };
+        codes[code] = CodeMeaning {
+            distance: (from + steps) as u16,
+            low: if takes_low(byte) { u8::MAX } else { 0 },
+            is_literal: false,
+            is_behind: byte >= BEHIND_NEAR,
+        };
+        code += 1;
+    }
+    codes
+};
 
 #[cfg(test)]
 mod tests {
@@ -88,7 +112,14 @@ mod tests {
         for code in codes {
             let (byte, low) = code.to_bytes();
             assert_eq!(takes_low(byte), low.is_some(), "{code:?}");
-            assert_eq!(AddressCode::from_bytes(byte, low.unwrap_or(0)), code);
+            let CodeMeaning { distance, low: mask, is_literal, is_behind } = CODES[usize::from(byte)];
+            let distance = usize::from(distance) + usize::from(low.unwrap_or(0xaa) & mask);
+            let meant = match (is_literal, is_behind) {
+                (true, _) => AddressCode::Literal,
+                (false, false) => AddressCode::Same(distance),
+                (false, true) => AddressCode::Behind(distance),
+            };
+            assert_eq!(meant, code);
         }
     }
 }

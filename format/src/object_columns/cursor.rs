@@ -1,6 +1,8 @@
 //! Reads the payload of a chunk of object events, many events at a time.
 
-use super::address_code::{AddressCode, LITERAL, takes_low};
+use core::hint::select_unpredictable;
+
+use super::address_code::{CODES, LITERAL, takes_low};
 use super::planes::Planes;
 use super::sections::read_sections;
 use super::usable_rule::UsableRule;
@@ -36,16 +38,25 @@ pub(crate) struct ObjectPositions {
     address_base: u64,
     rule: UsableRule,
     last_time: u64,
-    /// The addresses of the events so far, and those behind the objects of allocs.
-    addresses: Vec<u64>,
-    ends: Vec<u64>,
-    /// Numbers of the present batch: literal addresses, sizes, extras, stacks.
+    /// Allocs there are, and how many have been read.
+    allocs: usize,
+    next_alloc: usize,
+    memory: ObjectMemory,
+}
+
+/// What the reading of a chunk needs to remember; the next chunk is read with the same memory.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ObjectMemory {
+    /// The addresses of the chunk's events so far, and from the place of its number of events on those behind the objects of
+    /// allocs. What an earlier chunk left here is not read.
+    known: Vec<u64>,
+    /// Numbers of the present batch: literal addresses, sizes, extras, stacks; and one more of each, for those who look ahead.
     taken: [Vec<u64>; 4],
 }
 
 impl ObjectPositions {
     /// Finds the columns of a payload with `count` events, the first time being that of the chunk's header, and overwrites
-    /// `columns` with them.
+    /// `columns` with them. `memory` is that of an earlier chunk, or none.
     ///
     /// # Errors
     /// [`FormatError::Payload`] where the lengths do not fit the payload or the count.
@@ -55,6 +66,7 @@ impl ObjectPositions {
         first: TraceNanos,
         columns: &mut Vec<u8>,
         decompressor: &mut Decompressor,
+        mut memory: ObjectMemory,
     ) -> Result<ObjectPositions, FormatError> {
         const LENGTHS: FormatError = FormatError::Payload("columns of objects that do not fit their payload");
         let mut input = Input::new(payload);
@@ -92,12 +104,17 @@ impl ObjectPositions {
         let (kind_bytes, code_bytes) = (&columns[kinds..kinds + events], &columns[codes..codes + events]);
         if end != columns.len()
             || !kind_bytes.iter().all(is_object)
-            || kind_bytes.iter().filter(|&&kind| is_alloc(kind)).count() != allocs
-            || code_bytes.iter().filter(|&&code| code == LITERAL).count() != literals
-            || code_bytes.iter().filter(|&&code| takes_low(code)).count() != lows
+            || count_of(kind_bytes, is_alloc) != allocs
+            || count_of(code_bytes, |code| code == LITERAL) != literals
+            || count_of(code_bytes, takes_low) != lows
             || events > ObjectColumns::EVENTS_MAX
         {
             return Err(FormatError::Payload("columns of objects that do not hold the events that they should"));
+        }
+        // One more: where no alloc is, none is written as well.
+        let known = events + allocs + 1;
+        if memory.known.len() < known {
+            memory.known.resize(known, 0);
         }
         Ok(ObjectPositions {
             events,
@@ -116,10 +133,16 @@ impl ObjectPositions {
             address_base,
             rule,
             last_time: first.0,
-            addresses: Vec::with_capacity(events),
-            ends: Vec::with_capacity(allocs),
-            taken: Default::default(),
+            allocs,
+            next_alloc: 0,
+            memory,
         })
+    }
+
+    /// The memory, for the next chunk. Nothing can be read afterwards.
+    pub(crate) fn take_memory(&mut self) -> ObjectMemory {
+        self.next = self.events;
+        std::mem::take(&mut self.memory)
     }
 
     /// Appends the next events to an empty batch, at most `max`. `columns` are those that were opened.
@@ -143,69 +166,86 @@ impl ObjectPositions {
     /// How many could be read.
     fn fill_times(&mut self, columns: &[u8], batch: &mut EventBatch, events: usize) -> usize {
         let mut input = Input::new(&columns[self.times..self.times_end]);
-        batch.times.reserve(events);
-        for index in 0..events {
-            let Some(units) = input.number() else { return index };
+        batch.times.resize(events, TraceNanos(0));
+        let mut read = 0;
+        for place in &mut batch.times {
+            let Some(units) = input.number() else { break };
             self.last_time = self.last_time.wrapping_add(units << self.time_shift);
-            batch.times.push(TraceNanos(self.last_time));
+            *place = TraceNanos(self.last_time);
+            read += 1;
         }
         self.times = self.times_end - input.rest().len();
-        events
+        read
     }
 
     /// Everything but kinds and times. How many could be read.
+    ///
+    /// What an event is cannot be foreseen, so that all that it could be is read, and what it is chosen without a branch.
     fn fill_addresses(&mut self, columns: &[u8], batch: &mut EventBatch, events: usize) -> usize {
         let kinds = &columns[self.kinds + self.next..][..events];
         let codes = &columns[self.codes + self.next..][..events];
-        let allocs = kinds.iter().filter(|&&kind| is_alloc(kind)).count();
-        let literals = codes.iter().filter(|&&code| code == LITERAL).count();
-        let [literal, size, extra, stack] = &mut self.taken;
+        let allocs = count_of(kinds, is_alloc);
+        let literals = count_of(codes, |code| code == LITERAL);
+        let [literal, size, extra, stack] = &mut self.memory.taken;
         self.literals.take(columns, literals, literal);
         self.sizes.take(columns, allocs, size);
         self.extras.take(columns, allocs, extra);
         self.stacks.take(columns, allocs, stack);
-        let mut literal = literal.iter();
-        let mut of_allocs = size.iter().zip(&*extra).zip(&*stack);
+        for numbers in [&mut *literal, &mut *size, &mut *extra, &mut *stack] {
+            numbers.push(0);
+        }
         batch.addresses.resize(events, Address(0));
         batch.sizes.resize(events, 0);
         batch.usable.resize(events, 0);
         batch.stacks.resize(events, StackId::UNKNOWN);
         let (addresses, sizes) = (&mut batch.addresses[..events], &mut batch.sizes[..events]);
         let (usables, stacks) = (&mut batch.usable[..events], &mut batch.stacks[..events]);
-        for index in 0..events {
-            let code = codes[index];
+        let known = &mut self.memory.known[..self.events + self.allocs + 1];
+        let (events_before, first_end) = (self.next, self.events);
+        let (first_alloc, mut next_alloc, mut next_literal, mut lows) =
+            (self.next_alloc, self.next_alloc, 0, self.lows);
+        let (literal, size, extra, stack) = (&literal[..], &size[..], &extra[..], &stack[..]);
+        let (address_base, address_shift, rule) = (self.address_base, self.address_shift, self.rule);
+        let mut read = 0;
+        for ((index, &code), &kind) in codes.iter().enumerate().zip(kinds) {
+            let code = CODES[usize::from(code)];
             // Any byte where the code takes none.
-            let low = columns.get(self.lows).copied().unwrap_or(0);
-            self.lows += usize::from(takes_low(code));
-            let found = match AddressCode::from_bytes(code, low) {
-                AddressCode::Literal => {
-                    let above = literal.next().copied().unwrap_or(0);
-                    Some(self.address_base.wrapping_add(above) << self.address_shift)
-                }
-                AddressCode::Same(distance) => ago(&self.addresses, distance),
-                AddressCode::Behind(distance) => ago(&self.ends, distance),
-            };
-            let Some(address) = found else { return index };
-            self.addresses.push(address);
-            addresses[index] = Address(address);
-            if is_alloc(kinds[index])
-                && let Some(((&size, &extra), &stack)) = of_allocs.next()
-            {
-                let usable = self.rule.usable(size).wrapping_add(extra);
-                let Ok(stack) = u32::try_from(stack) else { return index };
-                if usable < size {
-                    return index;
-                }
-                (sizes[index], usables[index], stacks[index]) = (size, usable, StackId(stack));
-                self.ends.push(address.wrapping_add(usable).wrapping_add(self.rule.gap()));
+            let low = columns.get(lows).copied().unwrap_or(0) & code.low;
+            lows += usize::from(code.low & 1);
+            let distance = usize::from(code.distance) + usize::from(low);
+            let here = events_before + index;
+            let (start, count) = select_unpredictable(code.is_behind, (first_end, next_alloc), (0, here));
+            if distance > count {
+                break;
             }
+            // Of a literal any address.
+            let before = known[start + count - distance];
+            let literal_address = address_base.wrapping_add(literal[next_literal]) << address_shift;
+            next_literal += usize::from(code.is_literal);
+            let address = select_unpredictable(code.is_literal, literal_address, before);
+            known[here] = address;
+            let of_alloc = next_alloc - first_alloc;
+            let (size, extra, stack) = (size[of_alloc], extra[of_alloc], stack[of_alloc]);
+            let usable = rule.usable(size).wrapping_add(extra);
+            let is_alloc = is_alloc(kind);
+            if is_alloc & ((stack > u64::from(u32::MAX)) | (usable < size)) {
+                break;
+            }
+            addresses[index] = Address(address);
+            sizes[index] = select_unpredictable(is_alloc, size, 0);
+            usables[index] = select_unpredictable(is_alloc, usable, 0);
+            stacks[index] = StackId(select_unpredictable(is_alloc, stack, 0) as u32);
+            known[first_end + next_alloc] = address.wrapping_add(usable).wrapping_add(rule.gap());
+            next_alloc += usize::from(is_alloc);
+            read += 1;
         }
-        events
+        (self.next_alloc, self.lows) = (next_alloc, lows);
+        read
     }
 }
 
-/// The address of so many places ago.
-#[inline(always)]
-fn ago(addresses: &[u64], distance: usize) -> Option<u64> {
-    addresses.get(addresses.len().checked_sub(distance)?).copied()
+/// How many of them are so. Byte by byte it takes eight times as long.
+fn count_of(bytes: &[u8], is_so: impl Fn(u8) -> bool) -> usize {
+    let count = |part: &[u8]| part.iter().map(|&byte| u8::from(is_so(byte))).sum::<u8>();
+    bytes.chunks(usize::from(u8::MAX)).map(|part| usize::from(count(part))).sum()
 }

@@ -37,12 +37,19 @@ impl Planes {
     /// Overwrites `numbers` with the next ones, at most `most`. `payload` must hold the planes.
     pub(super) fn take(&mut self, payload: &[u8], most: usize, numbers: &mut Vec<u64>) {
         let taken = most.min(self.count - self.next);
+        let plane = |index: usize| &payload[self.at + index * self.count + self.next..][..taken];
         numbers.clear();
-        numbers.resize(taken, 0);
-        for plane in 0..usize::from(self.width) {
-            let from = self.at + plane * self.count + self.next;
-            for (number, &byte) in numbers.iter_mut().zip(&payload[from..from + taken]) {
-                *number |= u64::from(byte) << (8 * plane);
+        match self.width {
+            0 => numbers.resize(taken, 0),
+            1 => numbers.extend(plane(0).iter().map(|&byte| u64::from(byte))),
+            _ => {
+                let pairs = plane(0).iter().zip(plane(1));
+                numbers.extend(pairs.map(|(&low, &high)| u64::from(u16::from_le_bytes([low, high]))));
+            }
+        }
+        for index in 2..usize::from(self.width) {
+            for (number, &byte) in numbers.iter_mut().zip(plane(index)) {
+                *number |= u64::from(byte) << (8 * index);
             }
         }
         self.next += taken;
