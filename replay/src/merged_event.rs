@@ -29,6 +29,6 @@ impl MergedEvent {
     /// Whether another event is of the same process, and of objects both or neither.
     #[inline]
     pub(crate) fn is_like(&self, other: &MergedEvent) -> bool {
-        self.process == other.process && self.is_of_object() == other.is_of_object()
+        (self.process == other.process) & (self.is_of_object() == other.is_of_object())
     }
 }

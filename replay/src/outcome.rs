@@ -96,7 +96,7 @@ impl Outcome {
         if let Some(state) = state {
             let mut chunk_bytes = Sum::default();
             let rate = state.objects.rate();
-            for (_, object) in state.objects.live() {
+            state.objects.live().for_each(|(_, object)| {
                 let chance = rate.chance(object.size);
                 shown.live.add(1, chance);
                 shown.live_bytes.add(object.size, chance);
@@ -107,7 +107,7 @@ impl Outcome {
                 site.objects.add(1, chance);
                 site.bytes.add(object.size, chance);
                 site.usable_bytes.add(object.usable, chance);
-            }
+            });
             shown.live_chunk_bytes = state.is_glibc().then_some(chunk_bytes);
         }
         self.shown = Some(shown);

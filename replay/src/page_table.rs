@@ -183,12 +183,8 @@ impl PageTable {
     /// The pages that objects of [`PageTable::add`] cover whole without a record for each.
     pub(crate) fn covered_whole(shift: PageShift, objects: impl Iterator<Item = (u64, u64)>) -> Intervals {
         let mut covered = Intervals::default();
-        for (address, usable) in objects {
-            let span = Span::of(shift, address, usable);
-            if span.is_large() {
-                covered.insert(span.first + 1..span.last);
-            }
-        }
+        let large = objects.map(|(address, usable)| Span::of(shift, address, usable)).filter(Span::is_large);
+        large.for_each(|span| covered.insert(span.first + 1..span.last));
         covered
     }
 

@@ -267,7 +267,9 @@ impl<'t, 'b> Replay<'t, 'b> {
     fn batch(&mut self, batch: &[MergedEvent]) {
         for events in batch.chunks(APPROACHED_EVENTS) {
             let first = &events[0];
-            if first.is_of_object() && events.iter().all(|event| first.is_like(event)) {
+            // Looks at all of them: to stop early would cost a branch each.
+            let alike = events.iter().fold(true, |alike, event| alike & first.is_like(event));
+            if first.is_of_object() && alike {
                 self.approach(events);
                 self.follow(events);
                 continue;

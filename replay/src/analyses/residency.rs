@@ -76,11 +76,12 @@ pub(crate) fn explain(
 fn header_bytes(state: &ProcessState) -> HashMap<u64, u64> {
     let mut headers = HashMap::new();
     let shift = state.pages.shift();
-    for (address, object) in state.objects.live() {
-        let Some(header) = state.header_bytes(object.usable) else { continue };
-        Span::of(shift, address.0.saturating_sub(header), header)
-            .each_record(|page, bytes| *headers.entry(page).or_default() += u64::from(bytes));
-    }
+    state.objects.live().for_each(|(address, object)| {
+        if let Some(header) = state.header_bytes(object.usable) {
+            Span::of(shift, address.0.saturating_sub(header), header)
+                .each_record(|page, bytes| *headers.entry(page).or_default() += u64::from(bytes));
+        }
+    });
     headers
 }
 
@@ -296,8 +297,11 @@ impl Walk<'_, '_> {
     }
 
     fn pinned_by_site(&self) -> HashMap<SiteId, u64> {
+        if self.sparse.is_empty() {
+            return HashMap::new();
+        }
         let mut shares: HashMap<u32, u128> = HashMap::new();
-        for (address, object) in self.state.objects.live() {
+        self.state.objects.live().for_each(|(address, object)| {
             Span::of(self.state.pages.shift(), address.0, object.usable).each_record(|page, bytes| {
                 if let Some(&(pinned, live)) = self.sparse.get(&page)
                     && live > 0
@@ -306,7 +310,7 @@ impl Walk<'_, '_> {
                     *shares.entry(object.site).or_default() += share;
                 }
             });
-        }
+        });
         let half = 1 << (SHARE_DIGITS - 1);
         let sites = &self.state.objects.sites;
         shares
