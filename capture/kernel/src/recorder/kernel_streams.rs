@@ -63,6 +63,8 @@ pub struct KernelStreams {
     files: HashMap<(u64, u64, String), FileId>,
     lost: u64,
     malformed: u64,
+    /// Whether nothing was told in the last round.
+    is_quiet: bool,
     next_losses: Instant,
     /// Threads that ran already and could not be given events, and why the first could not.
     uncovered: Vec<(u32, String)>,
@@ -154,6 +156,7 @@ impl KernelStreams {
             files: HashMap::new(),
             lost: 0,
             malformed: 0,
+            is_quiet: true,
             next_losses: Instant::now() + LOSSES_EVERY,
             uncovered: Vec::new(),
             has_attached: false,
@@ -210,6 +213,11 @@ impl KernelStreams {
             output.records.extend(self.new_losses());
         }
         output
+    }
+
+    /// Whether it told nothing in the last round.
+    pub fn is_quiet(&self) -> bool {
+        self.is_quiet
     }
 
     /// Takes what waits for its chunk to fill.
@@ -272,9 +280,11 @@ impl KernelStreams {
 
     fn take_records(&mut self) {
         let (timeline, images, accesses) = (&mut self.timeline, &mut self.images, &mut self.accesses);
+        self.is_quiet = true;
         if let Some(calls) = &mut self.calls {
             let with_sideband = self.perf.is_some();
             calls.take(with_sideband, |record| {
+                self.is_quiet = false;
                 take_record(record, timeline, images, accesses);
             });
             if !with_sideband {
@@ -282,7 +292,10 @@ impl KernelStreams {
             }
         }
         if let Some(perf) = &mut self.perf {
-            self.malformed += perf.take(|record| take_record(record, timeline, images, accesses));
+            self.malformed += perf.take(|record| {
+                self.is_quiet = false;
+                take_record(record, timeline, images, accesses);
+            });
         }
     }
 

@@ -125,6 +125,8 @@ pub struct Recorder<W: Write> {
     trace: TraceFile<W>,
     options: RecorderOptions,
     doorbell_seen: u32,
+    /// Whether there was nothing in the blocks in the last round.
+    drained_nothing: bool,
     /// What was published before has been taken.
     drained_at: TraceNanos,
     started: Instant,
@@ -181,6 +183,7 @@ impl<W: Write> Recorder<W> {
             trace,
             options,
             doorbell_seen: 0,
+            drained_nothing: false,
             drained_at: header.start,
             started,
             next_search: started,
@@ -312,6 +315,12 @@ impl<W: Write> Recorder<W> {
         pids
     }
 
+    /// Whether nothing came in the last round, neither from programs nor from the kernel.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.drained_nothing && self.kernel.is_quiet()
+    }
+
     /// Sleeps until a program rings or the time is over.
     pub fn wait(&self, timeout: Duration) {
         let header = self.session.session().header();
@@ -417,6 +426,7 @@ impl<W: Write> Recorder<W> {
         let write = &mut |stream, events: &mut StreamEvents| trace.events(stream, events);
         let drained = self.drain.drain(session, ready, &mut self.clock, processes, write);
         self.turns.note_recorded(drained.threads);
+        self.drained_nothing = drained.threads == 0;
         let few_free = drained.blocks_freed * 2 > self.session.blocks_ready();
         if (header.waiting.0.load(Ordering::Relaxed) > 0 || few_free) && !self.session.grow(drained.blocks_held) {
             // Every block there can be is held by a thread that may never write again: waiting would not end.

@@ -47,6 +47,8 @@ const EXIT_CANNOT_RUN: u8 = 126;
 const EXIT_NOT_FOUND: u8 = 127;
 /// The recorder looks at the buffers so often.
 const ROUND: Duration = Duration::from_millis(2);
+/// And so often where nothing came the last time: buffers are large enough for the storm that may break loose meanwhile.
+const ROUND_WHEN_QUIET: Duration = Duration::from_millis(4);
 /// And so often where few objects are sampled and the kernel tells of nothing: what there is to do rings.
 const ROUND_OF_SAMPLES: Duration = Duration::from_millis(10);
 /// Few objects are sampled at so many bytes and more.
@@ -314,6 +316,7 @@ impl Recording {
             recorder.wait(match (told_of_error, quiet_rounds) {
                 (true, _) => ROUND_AFTER_FAILURE,
                 (false, 0) if samples_few => ROUND_OF_SAMPLES,
+                (false, 0) if recorder.is_quiet() => ROUND_WHEN_QUIET,
                 (false, 0) => ROUND,
                 (false, _) => ROUND_AT_END,
             });
