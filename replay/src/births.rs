@@ -17,8 +17,18 @@ pub(crate) struct Births {
     /// An object that it was born with is as old as itself.
     start: TraceNanos,
     born: HashMap<u64, TraceNanos>,
-    /// Objects that an alloc has just replaced: address, time of the alloc, birth.
-    replaced: VecDeque<(u64, TraceNanos, TraceNanos)>,
+    /// Objects that an alloc has just replaced.
+    replaced: VecDeque<Replaced>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Replaced {
+    address: u64,
+    /// Of the alloc, and the slot of its stream where it is known.
+    alloc: TraceNanos,
+    stream: Option<u32>,
+    /// Its birth.
+    born: TraceNanos,
 }
 
 impl Births {
@@ -27,9 +37,13 @@ impl Births {
         let objects = checkpoint.iter().flat_map(|it| it.rows::<4>(process, TableKind::OBJECTS));
         let born = objects.map(|[address, _, _, born]| (address, TraceNanos(born))).collect();
         let late = checkpoint.iter().flat_map(|it| it.rows::<7>(process, TableKind::LATE_BIRTHS));
-        let replaced =
-            late.map(|[address, _, _, born, _, _, time]| (address, TraceNanos(time), TraceNanos(born))).collect();
-        Births { start, born, replaced }
+        let replaced = late.map(|[address, _, _, born, _, _, time]| Replaced {
+            address,
+            alloc: TraceNanos(time),
+            stream: None,
+            born: TraceNanos(born),
+        });
+        Births { start, born, replaced: replaced.collect() }
     }
 
     /// Takes note of an alloc or a free.
@@ -39,22 +53,24 @@ impl Births {
             number::OBJECT_ALLOC => {
                 if let Some(before) = self.born.insert(address, event.time) {
                     let is_old = |time: TraceNanos| event.time.0.saturating_sub(time.0) > LATE_NS_MAX;
-                    while self.replaced.front().is_some_and(|&(_, time, _)| is_old(time)) {
+                    while self.replaced.front().is_some_and(|it| is_old(it.alloc)) {
                         self.replaced.pop_front();
                     }
                     if self.replaced.len() == WAITING_MAX {
                         self.replaced.pop_front();
                     }
-                    self.replaced.push_back((address, event.time, before));
+                    let stream = Some(event.stream);
+                    self.replaced.push_back(Replaced { address, alloc: event.time, stream, born: before });
                 }
             }
             number::OBJECT_FREE => {
                 self.born.remove(&address);
-                // The one that it had replaced may turn out to live on.
-                if let Some(place) = self.replaced.iter().rposition(|&(replaced, ..)| replaced == address)
-                    && let Some((.., before)) = self.replaced.remove(place)
+                // The one that it had replaced may turn out to live on, or itself (`LivesOn`).
+                if let Some(place) = self.replaced.iter().rposition(|it| it.address == address)
+                    && let Some(it) = self.replaced.remove(place)
                 {
-                    self.born.insert(address, before);
+                    let is_late_free = it.stream.is_some_and(|stream| stream != event.stream);
+                    self.born.insert(address, if is_late_free { it.alloc } else { it.born });
                 }
             }
             _ => {}
@@ -68,7 +84,7 @@ impl Births {
 
     /// The birth of the one that an alloc at this time replaced.
     pub(crate) fn before(&self, address: u64, alloc: TraceNanos) -> TraceNanos {
-        let found = self.replaced.iter().rfind(|&&(replaced, time, _)| (replaced, time) == (address, alloc));
-        found.map_or(self.start, |&(.., before)| before)
+        let found = self.replaced.iter().rfind(|it| (it.address, it.alloc) == (address, alloc));
+        found.map_or(self.start, |it| it.born)
     }
 }

@@ -1,5 +1,6 @@
-//! Births that came after the next object's at the same address: an alloc's time is rounded up, and the frees behind it in
-//! its stream wait for it. So an object that dies at once may come here, whole, when its address is another's already.
+//! Births of objects whose addresses are others' still. An alloc's time is rounded up, and the frees behind it in its stream wait
+//! for it: so an object that dies at once may come here, whole, when its address is the next one's already; then that lives on. And
+//! the free of the object before may come late for the same reason: then the one that was born lives on.
 
 use std::collections::VecDeque;
 
@@ -17,6 +18,15 @@ pub(crate) const WAITING_MAX: usize = 64;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LateBirths {
     waiting: VecDeque<Replaced>,
+}
+
+/// Which object lives on at the address of a free.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum LivesOn {
+    /// The one that was replaced, and whether it was counted as one that died young: the other was born too late, and has died.
+    Replaced(Object, bool),
+    /// The one that replaced it: the free was that of the one before.
+    Replacing,
 }
 
 /// An object that was live when an alloc came at its address.
@@ -79,13 +89,15 @@ impl LateBirths {
         self.waiting.push_back(Replaced { address, object, died_young, time, stream, told: None });
     }
 
-    /// The object that lives on, where the one that is freed now had come too late and by the same stream; and whether it was
-    /// counted as one that died young.
+    /// What lives on at the address of this free, where an object was replaced there a moment ago.
     #[cold]
-    pub(crate) fn take(&mut self, free: &MergedEvent) -> Option<(Object, bool)> {
+    pub(crate) fn take(&mut self, free: &MergedEvent) -> Option<LivesOn> {
         self.forget_old(free.time);
         let place = self.waiting.iter().rposition(|it| it.address == free.address.0)?;
-        self.waiting.remove(place).filter(|it| it.stream == free.stream).map(|it| (it.object, it.died_young))
+        self.waiting.remove(place).map(|it| match it.stream == free.stream {
+            true => LivesOn::Replaced(it.object, it.died_young),
+            false => LivesOn::Replacing,
+        })
     }
 
     fn forget_old(&mut self, now: TraceNanos) {

@@ -7,7 +7,7 @@ use pagetrace_format::{Address, ProcessId, StackId};
 
 use crate::early_frees::EarlyFrees;
 use crate::estimates::{SamplingRate, Sum};
-use crate::late_births::LateBirths;
+use crate::late_births::{LateBirths, LivesOn};
 use crate::merged_event::MergedEvent;
 use crate::object_map::ObjectMap;
 
@@ -29,6 +29,13 @@ pub(crate) struct Object {
     pub(crate) site: u32,
     /// In which part of the process's life it was born.
     pub(crate) born: u8,
+}
+
+impl Object {
+    /// Whether it is young in this part.
+    fn dies_young(&self, now: u8) -> bool {
+        now.saturating_sub(self.born) <= YOUNG_PARTS
+    }
 }
 
 /// The life of a process is cut into so many equal parts; an object remembers in which one it was born.
@@ -81,7 +88,7 @@ impl SiteTotals {
         let part = &mut self.live[usize::from(object.born) % PARTS];
         part.objects = part.objects.wrapping_sub(1);
         part.bytes = part.bytes.wrapping_sub(object.size);
-        let is_young = now.saturating_sub(object.born) <= YOUNG_PARTS;
+        let is_young = object.dies_young(now);
         match is_young {
             true => self.freed_young += 1,
             false => self.freed_old += 1,
@@ -274,16 +281,19 @@ impl ObjectTable {
         object
     }
 
-    /// The object that lives on at the address of one that has just been freed, where that had come too late: then nothing was
-    /// replaced.
+    /// The object that lives on at the address of `freed`, which has just been taken away, where two of it came at the wrong
+    /// time: then nothing was replaced.
     #[inline]
-    pub(crate) fn lives_on(&mut self, free: &MergedEvent) -> Option<Object> {
-        if self.late_births.is_empty() { None } else { self.bring_back(free) }
+    pub(crate) fn lives_on(&mut self, free: &MergedEvent, freed: Object) -> Option<Object> {
+        if self.late_births.is_empty() { None } else { self.bring_back(free, freed) }
     }
 
     #[cold]
-    fn bring_back(&mut self, free: &MergedEvent) -> Option<Object> {
-        let (object, died_young) = self.late_births.take(free)?;
+    fn bring_back(&mut self, free: &MergedEvent, freed: Object) -> Option<Object> {
+        let (object, died_young) = match self.late_births.take(free)? {
+            LivesOn::Replaced(object, died_young) => (object, died_young),
+            LivesOn::Replacing => (freed, freed.dies_young(self.part)),
+        };
         self.totals.replaced = self.totals.replaced.saturating_sub(1);
         self.sites[object.site as usize].bring_back(&object, died_young);
         self.died.take_back(1, self.rate.chance(object.size));

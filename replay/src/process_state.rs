@@ -119,7 +119,7 @@ impl ProcessState {
             if object.usable.is_multiple_of(16) && self.is_glibc() {
                 self.unmap(free.address, object.usable);
             }
-            if let Some(object) = self.objects.lives_on(free) {
+            if let Some(object) = self.objects.lives_on(free, object) {
                 self.pages.add(free.address.0, object.usable);
             }
         }

@@ -56,10 +56,19 @@ fn an_object_that_comes_late_and_dies_at_once_replaces_nobody() {
     let found = objects(&passing, &[alloc(121, A, 100, 2)]);
     assert_eq!((found.replaced, found.live_bytes), (0, 100));
     check(&passing, &[alloc(121, A, 100, 2), free(5000, A)], (0, 2, 2, 0));
-    // What is freed later, or by another stream, was the object that came last.
+    // What is freed later was the object that came last.
     let found = objects(&[alloc(1021, A, 64, 1), free(4000, A)], &[alloc(121, A, 100, 2)]);
     assert_eq!((found.live, found.replaced), (0, 1));
-    let found = objects(&[alloc(1021, A, 64, 1)], &[alloc(121, A, 100, 2), free(1100, A)]);
+}
+
+#[test]
+fn a_free_that_comes_behind_another_stream_s_alloc_at_its_address_leaves_that_alone() {
+    let own = [alloc(121, A, 100, 2), free(1100, A)];
+    let found = objects(&[alloc(1021, A, 64, 1)], &own);
+    assert_eq!((found.live, found.replaced, found.live_bytes, found.freed), (1, 0, 64, 1));
+    check(&[alloc(1021, A, 64, 1), free(1200, A)], &own, (0, 2, 2, 0));
+    // Too late to be its own.
+    let found = objects(&[alloc(1021, A, 64, 1)], &[alloc(121, A, 100, 2), free(3070, A)]);
     assert_eq!((found.live, found.replaced), (0, 1));
 }
 

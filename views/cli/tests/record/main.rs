@@ -35,6 +35,7 @@ mod plateau;
 
 mod failing_writes;
 
+mod dense_times;
 mod stacks;
 
 mod namespaces;
