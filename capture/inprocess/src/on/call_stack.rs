@@ -3,7 +3,8 @@
 //! Compilers leave frame pointers out, so a walk follows the tables that every file carries for exceptions. What they
 //! say of an address is kept as one packed word ([`rule`]) in a table for the process ([`rule_cache`]); nearly all are of a
 //! form that a short loop follows ([`short_steps`]). A walk ([`walk`]) stops as soon as it meets the frames of the thread's
-//! last one ([`last_walk`]).
+//! last one ([`last_walk`]). Most stacks come again and need no walk: the words that one would read say which they are
+//! ([`known_stacks`]).
 //!
 //! # What is read
 //! The thread's own stack, between the stack pointer and the end of the stack, in whole words: wherever a rule leads
@@ -18,6 +19,7 @@
 mod cfi;
 mod code_regions;
 mod eh_frame;
+mod known_stacks;
 mod last_walk;
 mod reader;
 mod rule;
@@ -43,6 +45,7 @@ use self::short_steps::follow;
 use self::walk::{TooMany, Walk};
 use super::process::PROCESS;
 use super::recursion_guard::RecursionGuard;
+use super::stack_table::Number;
 use crate::hooks::Caller;
 use crate::sys;
 use crate::sys::linker::{self, Place};
@@ -122,47 +125,106 @@ pub fn release() {
     walk_records::release();
 }
 
-/// Takes the stack of `caller`.
+/// The number of the stack of `caller`, which `number_of` tells where the thread does not know it from before.
 #[inline(never)]
-pub fn take(guard: &RecursionGuard, caller: Caller) -> CallStack {
-    if caller.return_address == 0 {
-        return CallStack::Empty;
-    }
-    let thread = guard.thread();
-    // As it is after the return.
-    let stack_pointer = caller.stack_pointer.wrapping_add(size_of::<usize>());
-    let single = CallStack::Single(caller.return_address as u64);
-    let Some(record) = walk_records::of(thread) else { return single };
-    let mut bounds = thread.stack.get();
-    if !(bounds.0..bounds.1).contains(&caller.stack_pointer) {
-        match sys::alternate_stack() {
-            Some(alternate) if (alternate.0..alternate.1).contains(&caller.stack_pointer) => bounds = alternate,
-            _ => return single,
-        }
-    }
-    let rules = rule_cache::epoch();
-    if !stack_pointer.is_multiple_of(WORD)
-        || !record.open(u64::from(rules) << 32 | u64::from(PROCESS.active()), bounds.1)
-    {
-        return single;
-    }
-    let registers =
-        Registers { return_address: caller.return_address, stack_pointer, frame_pointer: caller.frame_pointer };
-    let mut walk = Walk::begin(record, stack_pointer);
-    let (mut there, mut source) = (registers, 0);
-    if let Some(short_rules) = ShortRules::of(rules) {
-        follow(&mut walk, &mut there, &mut source, short_rules, bounds.1);
-    }
-    let sources = Sources { frame_pointer: source, stack_pointer: 0 };
-    let end = if walk.has_met(there, sources) {
-        None
-    } else {
-        let unwinding = Unwinding { registers, bounds, of_thread: thread.stack.get(), rules };
-        unwinding.run_on(&mut walk, there, sources)
+pub fn number(guard: &RecursionGuard, caller: Caller, number_of: impl FnOnce(&CallStack) -> Number) -> u32 {
+    let start = match Start::at(guard, caller) {
+        Ok(start) => start,
+        Err(stack) => return number_of(&stack).value(),
     };
-    walk.finish(end);
-    record.close();
-    CallStack::Recorded(record)
+    let known = &start.record.known;
+    let looks = known.is_worth_looking();
+    if looks && let Some(number) = known.number(start.registers, start.bounds.1) {
+        start.record.close();
+        return number;
+    }
+    let stack = start.walk();
+    let number = number_of(&stack);
+    // One that is cut may be followed further when more is known of the code.
+    if looks
+        && start.record.end() != StackEnd::Cut
+        && let Number::Own(own) = number
+        && start.open()
+    {
+        known.note(start.record, own);
+        start.record.close();
+    }
+    number.value()
+}
+
+/// Takes the stack of `caller`.
+#[cfg(test)]
+fn take(guard: &RecursionGuard, caller: Caller) -> CallStack {
+    match Start::at(guard, caller) {
+        Ok(start) => start.walk(),
+        Err(stack) => stack,
+    }
+}
+
+/// Where a walk begins, the thread's record being open.
+struct Start {
+    record: &'static LastWalk,
+    registers: Registers,
+    /// Of the stack that the registers are on.
+    bounds: (usize, usize),
+    /// Of the thread's own.
+    of_thread: (usize, usize),
+    /// The epoch of the rules.
+    rules: u32,
+}
+
+impl Start {
+    /// That of `caller`; or all that can be told of its stack.
+    #[inline(always)]
+    fn at(guard: &RecursionGuard, caller: Caller) -> Result<Start, CallStack> {
+        if caller.return_address == 0 {
+            return Err(CallStack::Empty);
+        }
+        let thread = guard.thread();
+        // As it is after the return.
+        let stack_pointer = caller.stack_pointer.wrapping_add(size_of::<usize>());
+        let single = CallStack::Single(caller.return_address as u64);
+        let Some(record) = walk_records::of(thread) else { return Err(single) };
+        let of_thread = thread.stack.get();
+        let mut bounds = of_thread;
+        if !(bounds.0..bounds.1).contains(&caller.stack_pointer) {
+            match sys::alternate_stack() {
+                Some(alternate) if (alternate.0..alternate.1).contains(&caller.stack_pointer) => bounds = alternate,
+                _ => return Err(single),
+            }
+        }
+        let registers =
+            Registers { return_address: caller.return_address, stack_pointer, frame_pointer: caller.frame_pointer };
+        let start = Start { record, registers, bounds, of_thread, rules: rule_cache::epoch() };
+        if stack_pointer.is_multiple_of(WORD) && start.open() { Ok(start) } else { Err(single) }
+    }
+
+    /// Whether the record can be used, until it is closed.
+    #[inline(always)]
+    fn open(&self) -> bool {
+        self.record.open(u64::from(self.rules) << 32 | u64::from(PROCESS.active()), self.bounds.1)
+    }
+
+    /// Follows the stack, and closes the record.
+    #[inline(always)]
+    fn walk(&self) -> CallStack {
+        let Start { record, registers, bounds, of_thread, rules } = *self;
+        let mut walk = Walk::begin(record, registers.stack_pointer);
+        let (mut there, mut source) = (registers, 0);
+        if let Some(short_rules) = ShortRules::of(rules) {
+            follow(&mut walk, &mut there, &mut source, short_rules, bounds.1);
+        }
+        let sources = Sources { frame_pointer: source, stack_pointer: 0 };
+        let end = if walk.has_met(there, sources) {
+            None
+        } else {
+            let unwinding = Unwinding { registers, bounds, of_thread, rules };
+            unwinding.run_on(&mut walk, there, sources)
+        };
+        walk.finish(end);
+        record.close();
+        CallStack::Recorded(record)
+    }
 }
 
 /// Goes from frame to frame.

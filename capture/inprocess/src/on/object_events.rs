@@ -13,7 +13,7 @@ use super::object_table::Removed;
 use super::process::PROCESS;
 use super::recursion_guard::RecursionGuard;
 use super::sampling::{self, SAMPLED};
-use super::stack_table::{self, Place};
+use super::stack_table::{self, Number, Place};
 use super::{OBJECTS, call_stack, object_ids};
 use crate::hooks::{Caller, Function};
 
@@ -54,8 +54,7 @@ pub fn alloc(address: usize, size: usize, usable: usize, function: Function, sit
         object.stack = StackId(match site {
             Site::Bucket(bucket) => bucket,
             Site::Stack(caller) => {
-                let stack = call_stack::take(&guard, caller);
-                stack_table::id_of(&mut Place::Buffer(&mut entered), &stack)
+                call_stack::number(&guard, caller, |stack| stack_table::id_of(&mut Place::Buffer(&mut entered), stack))
             }
         });
         match buffer.wants(kind_number::OBJECT_ALLOC) {
@@ -76,15 +75,12 @@ fn alloc_in_table(guard: &RecursionGuard, tick: u64, mut object: ObjectAlloc, si
     let mut entered = buffer.enter(Identity::of_thread);
     let bucket = match site {
         Site::Bucket(bucket) => bucket,
-        Site::Stack(caller) => {
-            let stack = call_stack::take(guard, caller);
-            match &mut entered {
-                Ok(entered) => stack_table::id_of(&mut Place::Buffer(entered), &stack),
-                Err(NotWritten::Off) => stack_table::id_of(&mut Place::Kept, &stack),
-                // The event is lost, and its object has no site.
-                Err(NotWritten::Lost) => 0,
-            }
-        }
+        Site::Stack(caller) => call_stack::number(guard, caller, |stack| match &mut entered {
+            Ok(entered) => stack_table::id_of(&mut Place::Buffer(entered), stack),
+            Err(NotWritten::Off) => stack_table::id_of(&mut Place::Kept, stack),
+            // The event is lost, and its object has no site.
+            Err(NotWritten::Lost) => Number::Substitute(0),
+        }),
     };
     object.stack = StackId(bucket);
     let wanted = buffer.wants(kind_number::OBJECT_ALLOC);

@@ -27,15 +27,33 @@ pub const BYTES: usize = SLOTS * size_of::<AtomicU64>();
 const FULL_STACKS_MAX: u32 = SLOTS as u32 / 2;
 const PROBES_MAX: usize = 64;
 
-/// The number of the stack, 0 for none. Writes the frames if it is new.
+/// The number that a stack is told by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Number {
+    /// Its own.
+    Own(u32),
+    /// That of its innermost frame where it could not be kept, which is counted; 0 for none.
+    Substitute(u32),
+}
+
+impl Number {
+    /// As events have it.
+    pub fn value(self) -> u32 {
+        match self {
+            Number::Own(number) | Number::Substitute(number) => number,
+        }
+    }
+}
+
+/// The number of the stack. Writes the frames if it is new.
 #[inline(always)]
-pub fn id_of(place: &mut Place<'_, '_>, stack: &CallStack) -> u32 {
+pub fn id_of(place: &mut Place<'_, '_>, stack: &CallStack) -> Number {
     let hash = stack.hash();
     if let Some(table) = PROCESS.stack_table() {
         for slot in [front_slot(hash), first_slot(hash)] {
             let seen = table[slot].load(Ordering::Relaxed);
             if seen >> 32 == tag_of(hash) {
-                return seen as u32;
+                return Number::Own(seen as u32);
             }
         }
     }
@@ -45,13 +63,13 @@ pub fn id_of(place: &mut Place<'_, '_>, stack: &CallStack) -> u32 {
 /// Of one that is new, or not where it would be first.
 #[cold]
 #[inline(never)]
-fn id_of_other(place: &mut Place<'_, '_>, stack: &CallStack) -> u32 {
+fn id_of_other(place: &mut Place<'_, '_>, stack: &CallStack) -> Number {
     if stack.len() == 0 {
-        return 0;
+        return Number::Substitute(0);
     }
     match find_or_insert(place, stack, FULL_STACKS_MAX) {
-        Some(id) => id,
-        None => count_lost_stack(find_or_insert(place, &stack.innermost(), u32::MAX)),
+        Some(id) => Number::Own(id),
+        None => Number::Substitute(count_lost_stack(find_or_insert(place, &stack.innermost(), u32::MAX))),
     }
 }
 

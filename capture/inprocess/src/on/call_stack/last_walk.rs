@@ -23,6 +23,7 @@ use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering,
 use pagetrace_format::encode::STACK_FRAMES_MAX;
 use pagetrace_format::records::StackEnd;
 
+use super::known_stacks::{KnownStacks, Places, WORDS_MAX};
 use super::stack_hash::mixed;
 
 /// Frames of a walk at the most.
@@ -45,11 +46,14 @@ pub struct LastWalk {
     pub(super) walks: AtomicUsize,
     /// The hash of the last stack.
     pub(super) hash: AtomicU64,
+    /// The epoch of the stacks that are known.
+    known_epoch: AtomicU64,
     /// Where the parts end and begin.
     pub(super) outer: AtomicUsize,
     pub(super) inner: AtomicUsize,
     pub(super) frame: [Frame; FRAMES],
     pub(super) further: [Further; FRAMES],
+    pub(super) known: KnownStacks,
 }
 
 /// Registers at a frame, and where they came from: what every walk looks at.
@@ -113,11 +117,20 @@ impl LastWalk {
             return false;
         }
         if self.epoch.load(Ordering::Relaxed) != epoch || self.high.load(Ordering::Relaxed) != high {
-            self.forget();
-            self.epoch.store(epoch, Ordering::Relaxed);
-            self.high.store(high, Ordering::Relaxed);
+            self.begin_anew(epoch, high);
         }
         true
+    }
+
+    #[cold]
+    fn begin_anew(&self, epoch: u64, high: usize) {
+        self.forget();
+        // Known stacks say themselves how far they reach.
+        if self.known_epoch.swap(epoch, Ordering::Relaxed) != epoch {
+            self.known.forget();
+        }
+        self.epoch.store(epoch, Ordering::Relaxed);
+        self.high.store(high, Ordering::Relaxed);
     }
 
     /// Ends it.
@@ -141,8 +154,16 @@ impl LastWalk {
 
     /// A frame, counted from the outermost.
     fn at(&self, index: usize) -> &Frame {
+        &self.frame[self.place_of(index)]
+    }
+
+    fn further_at(&self, index: usize) -> &Further {
+        &self.further[self.place_of(index)]
+    }
+
+    fn place_of(&self, index: usize) -> usize {
         let (outer, inner) = self.parts();
-        &self.frame[if index < outer { index } else { inner - outer + index } % FRAMES]
+        if index < outer { index } else { (inner - outer + index) % FRAMES }
     }
 
     /// Where the outer part ends and the inner one begins.
@@ -268,6 +289,41 @@ impl LastWalk {
         self.hash.load(Ordering::Relaxed)
     }
 
+    /// The registers that the last walk began with, and where it read. `None` where it is of no use, or reads too far away
+    /// or too much.
+    #[cold]
+    pub fn places(&self) -> Option<(Registers, Places)> {
+        let frames = self.frames();
+        let innermost = self.at(frames.checked_sub(1)?);
+        if self.epoch.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        let registers = innermost.registers();
+        let mut places = Places { place: [0; WORDS_MAX], count: 0, needs_frame_pointer: false };
+        // Of the frame further out: whether its frame pointer is the one of the frame within, and needed.
+        let mut inherits = false;
+        for index in 0..frames {
+            let (frame, source) = (self.at(index), self.at(index).source.load(Ordering::Relaxed));
+            let is_outer = index < self.outer.load(Ordering::Relaxed);
+            let own = if is_outer { flag::NEEDS_FRAME_POINTER } else { flag::USES_FRAME_POINTER };
+            let needs = source & own != 0 || inherits && !is_outer;
+            if index + 1 == frames {
+                places.needs_frame_pointer = needs;
+                break;
+            }
+            let (stack_pointer, read_at) = (frame.stack_pointer.load(Ordering::Relaxed), source & flag::ADDRESS);
+            places.add(registers, stack_pointer.wrapping_sub(size_of::<usize>()))?;
+            if needs && read_at != 0 {
+                places.add(registers, read_at)?;
+            }
+            if source & flag::STACK_POINTER_READ != 0 {
+                places.add(registers, self.further_at(index).stack_pointer_source.load(Ordering::Relaxed))?;
+            }
+            inherits = needs && read_at == 0;
+        }
+        Some((registers, places))
+    }
+
     /// How many frames the last stack has.
     pub fn frames(&self) -> usize {
         let (outer, inner) = self.parts();
@@ -290,6 +346,14 @@ fn is_at(address: usize, word: &AtomicUsize) -> bool {
 }
 
 impl Frame {
+    fn registers(&self) -> Registers {
+        Registers {
+            return_address: self.return_address.load(Ordering::Relaxed),
+            stack_pointer: self.stack_pointer.load(Ordering::Relaxed),
+            frame_pointer: self.frame_pointer.load(Ordering::Relaxed),
+        }
+    }
+
     /// Sets the registers, of which the frame pointer was read at `source`, 0 for nowhere.
     #[inline(always)]
     pub fn set(&self, registers: Registers, source: usize, uses_frame_pointer: bool) {

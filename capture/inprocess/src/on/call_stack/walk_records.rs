@@ -41,6 +41,7 @@ pub fn forget(thread: &ThreadState) {
     // SAFETY: as above.
     if let Some(record) = unsafe { thread.last_walk.get().as_ref() } {
         record.forget();
+        record.known.forget();
     }
 }
 

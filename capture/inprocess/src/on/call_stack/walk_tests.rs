@@ -1,16 +1,23 @@
-//! Walks that go on where the last one was, against walks that know nothing.
+//! Walks that go on where the last one was, and stacks that are known, against walks that know nothing.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::hint::black_box;
 
 use super::rule::{Rule, ShortRule};
-use super::{CallStack, ShortRules, rule_cache, take, walk_records};
+use super::{CallStack, Number, ShortRules, StackEnd, number, rule_cache, take, walk_records};
 use crate::hooks::Caller;
 use crate::on::recursion_guard::RecursionGuard;
 use crate::on::stack_bounds;
+use crate::sys::linker;
+
+type Shown = (Vec<u64>, StackEnd);
 
 /// What a thread remembers of its stacks, in two records that take turns.
 struct Walks {
+    /// The numbers of all stacks so far, and how often one was asked for.
+    numbers: RefCell<HashMap<Shown, u32>>,
+    asked: Cell<usize>,
     state: Cell<u64>,
     other_record: Cell<*const super::LastWalk>,
     compared: Cell<usize>,
@@ -37,8 +44,22 @@ impl Walks {
         let anew = shown(&take(&guard, caller));
         self.other_record.set(thread.last_walk.replace(record));
         assert_eq!(with_last, anew);
+        let (frames, _, end) = anew;
+        for _ in 0..1 + self.random(2) {
+            let found = number(&guard, caller, |stack| {
+                self.asked.set(self.asked.get() + 1);
+                Number::Own(self.number_of((stack.frames().collect(), stack.end())))
+            });
+            assert_eq!(found, self.number_of((frames.clone(), end)));
+        }
+        self.longest.set(self.longest.get().max(frames.len()));
         self.compared.set(self.compared.get() + 1);
-        self.longest.set(self.longest.get().max(anew.0.len()));
+    }
+
+    fn number_of(&self, stack: Shown) -> u32 {
+        let mut numbers = self.numbers.borrow_mut();
+        let next = numbers.len() as u32 + 1;
+        *numbers.entry(stack).or_insert(next)
     }
 }
 
@@ -58,7 +79,7 @@ macro_rules! steps {
     };
 }
 
-steps! { one: 1; two: 2; five: 5; nine: 9; thirty: 30; many: 700; }
+steps! { one: 1; also_one: 1; two: 2; also_two: 2; five: 5; nine: 9; thirty: 30; many: 700; }
 
 fn go_on(walks: &Walks, depth: u64, own: &mut [u64]) {
     if depth == 0 {
@@ -80,8 +101,12 @@ fn go_on(walks: &Walks, depth: u64, own: &mut [u64]) {
 
 #[test]
 fn a_walk_that_meets_the_last_one_finds_the_same() {
+    linker::find_out();
+    rule_cache::prepare();
     assert_ne!(stack_bounds::known(), (0, 0));
     let walks = Walks {
+        numbers: RefCell::default(),
+        asked: Cell::new(0),
         state: Cell::new(88_172_645_463_325_252),
         other_record: Cell::new(std::ptr::null()),
         compared: Cell::new(0),
@@ -90,7 +115,13 @@ fn a_walk_that_meets_the_last_one_finds_the_same() {
     for _ in 0..300 {
         one(&walks, walks.random(60), &mut [0]);
     }
-    assert!(walks.compared.get() > 10_000 && walks.longest.get() > 100, "{:?}", (walks.compared, walks.longest));
+    for _ in 0..30_000 {
+        one(&walks, walks.random(3), &mut [0]);
+    }
+    let (compared, asked, stacks) = (walks.compared.get(), walks.asked.get(), walks.numbers.borrow().len());
+    assert!(walks.longest.get() > 100, "{}", walks.longest.get());
+    // Most of those that come again are known, and none is taken for another.
+    assert!(stacks > 10_000 && asked > 2 * stacks - 1_000 && asked < compared, "{compared} {asked} {stacks}");
 }
 
 #[test]
