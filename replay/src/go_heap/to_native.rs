@@ -23,6 +23,8 @@ const PROCESS: ProcessId = ProcessId(0);
 const CHUNK_EVENTS: usize = 1 << 15;
 /// Records of a chunk.
 const CHUNK_RECORDS: usize = 4096;
+/// No machine runs for longer, 292 years: a later time is damage. Each event behind it has a time of its own all the same.
+const LATEST: TraceNanos = TraceNanos(u64::MAX / 2);
 /// Streams that hold back events; those of further Ps are written in one.
 const STREAMS_MAX: usize = 1024;
 
@@ -36,27 +38,23 @@ pub fn go_heap_to_native<W: Write>(bytes: &[u8], out: W) -> Result<W, ReplayErro
     let mut events = GoEvents::open(bytes)?;
     let Some(first) = events.next_event() else { return Err(nothing_found(&events)) };
     let mut heap = Heap::new(&events, first.time);
+    let start = first.time.min(LATEST);
     let start_unix_ns = events.wall_clock().map_or(0, |(time, unix_ns)| {
-        let start = i128::from(unix_ns) + i128::from(first.time.0) - i128::from(time.0);
-        u64::try_from(start).unwrap_or(0)
+        let at_start = i128::from(unix_ns) + i128::from(first.time.0) - i128::from(time.0);
+        u64::try_from(at_start).unwrap_or(0)
     });
-    let header = FileHeader {
-        version: VERSION,
-        page_shift: heap.shift,
-        origin: Origin::Recorded,
-        start: first.time,
-        start_unix_ns,
-    };
+    let header =
+        FileHeader { version: VERSION, page_shift: heap.shift, origin: Origin::Recorded, start, start_unix_ns };
     let mut native = Native {
         writer: TraceWriter::new(out, &header)?,
         streams: BTreeMap::new(),
         sites: Sites::new(),
         error: None,
-        start: first.time,
-        last: first.time,
+        start,
+        last: start,
         is_begun: false,
     };
-    native.writer.records(first.time, &first_records(first.time))?;
+    native.writer.records(start, &first_records(start))?;
     let mut next = Some(first);
     while let Some(event) = next {
         heap.follow(&event, &mut native);
@@ -107,7 +105,7 @@ impl<W: Write> Native<W> {
     fn push(&mut self, event: &GoEvent, kind: EventKind) {
         // Streams are merged by time: no two events have the same, so that they stay in the order in which they were followed.
         let after = if self.is_begun { self.last.0.saturating_add(1) } else { 0 };
-        self.last = event.time.max(TraceNanos(after));
+        self.last = event.time.min(LATEST).max(TraceNanos(after));
         self.is_begun = true;
         let is_new = !self.streams.contains_key(&event.processor);
         let p = if is_new && self.streams.len() >= STREAMS_MAX { i64::MAX } else { event.processor };
