@@ -8,6 +8,7 @@ use crate::real_functions as real;
 ///
 /// # Safety
 /// As dlclose(3).
+// SAFETY: the handle goes on to the real function as it is.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dlclose(handle: *mut c_void) -> c_int {
     // Before glibc 2.34 it is in a library of its own, which may have been loaded since the start.

@@ -17,6 +17,7 @@ macro_rules! entries {
         ///
         /// # Safety
         /// As setrlimit(2).
+        // SAFETY: the pointer goes on as it is to `set_limits`, whose promise is the same.
         #[unsafe(no_mangle)]
         pub unsafe extern "C" fn $set(resource: c_uint, new: *const rlimit64) -> c_int {
             // SAFETY: the caller's promise is the same.
@@ -27,6 +28,7 @@ macro_rules! entries {
         ///
         /// # Safety
         /// As getrlimit(2).
+        // SAFETY: the pointer goes on as it is to `get_limits`, whose promise is the same.
         #[unsafe(no_mangle)]
         pub unsafe extern "C" fn $get(resource: c_uint, old: *mut rlimit64) -> c_int {
             // SAFETY: the caller's promise is the same.
@@ -37,6 +39,7 @@ macro_rules! entries {
         ///
         /// # Safety
         /// As prlimit(2).
+        // SAFETY: both pointers are used as the kernel would use them, or go on as they are.
         #[unsafe(no_mangle)]
         pub unsafe extern "C" fn $both(
             pid: libc::pid_t,

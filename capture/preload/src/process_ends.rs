@@ -8,6 +8,7 @@ use crate::real_functions as real;
 ///
 /// # Safety
 /// As _exit(2).
+// SAFETY: it may be called at any time; nothing is given to it but a number.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn _exit(status: c_int) -> ! {
     pagetrace::hold_for_last_snapshot();
@@ -25,6 +26,7 @@ pub unsafe extern "C" fn _exit(status: c_int) -> ! {
 ///
 /// # Safety
 /// As _Exit(3).
+// SAFETY: as `_exit`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn _Exit(status: c_int) -> ! {
     // SAFETY: the same function.

@@ -46,6 +46,7 @@ macro_rules! real {
 }
 
 /// That of malloc_usable_size(3).
+// SAFETY: these are types alone. Who calls a function of one keeps what the manual asks of its caller.
 pub type UsableSize = unsafe extern "C" fn(*mut c_void) -> usize;
 type Malloc = unsafe extern "C" fn(usize) -> *mut c_void;
 type Sized2 = unsafe extern "C" fn(usize, usize) -> *mut c_void;
