@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 
 use pagetrace::{Caller, Function};
 
-use crate::{real_functions as real, usable_size};
+use crate::{prefetch, real_functions as real, usable_size};
 
 /// What free(3) does with an object that may be recorded.
 ///
@@ -21,7 +21,10 @@ pub unsafe extern "C" fn free_hook(address: *mut c_void) {
         return;
     }
     if pagetrace::is_recording() {
+        prefetch::in_front_of(address);
         record_free(address);
+        // SAFETY: an object of the real allocator, since it is not null and not early.
+        unsafe { prefetch::behind(address) };
     }
     if let Some(real) = real::free() {
         // SAFETY: as the caller promised for the entry; so for all calls of real functions below.

@@ -7,6 +7,8 @@ mod real_functions;
 
 mod usable_size;
 
+mod prefetch;
+
 mod entries;
 mod hooks;
 

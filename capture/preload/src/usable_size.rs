@@ -37,7 +37,7 @@ mod way {
 /// The real allocator has just returned its address.
 #[inline]
 pub unsafe fn of(address: *mut c_void, size: usize) -> usize {
-    if WAY.load(Ordering::Relaxed) == way::CHUNK {
+    if is_read_from_chunks() {
         // SAFETY: an object of glibc's, as the caller promises.
         return unsafe { by_chunk(address) };
     }
@@ -50,6 +50,22 @@ pub unsafe fn of(address: *mut c_void, size: usize) -> usize {
         // SAFETY: as above.
         _ => unsafe { first(real, address, size) },
     }
+}
+
+/// Whether the allocator is known to be glibc's.
+#[inline]
+pub fn is_read_from_chunks() -> bool {
+    WAY.load(Ordering::Relaxed) == way::CHUNK
+}
+
+/// The bytes of an object's chunk.
+///
+/// # Safety
+/// The allocator is glibc's ([`is_read_from_chunks`]), and the address that of an object of its.
+#[inline]
+pub unsafe fn chunk_bytes(address: *mut c_void) -> usize {
+    // SAFETY: as the caller promises.
+    unsafe { chunk_word(address) & !FLAGS }
 }
 
 /// Where the real allocator is glibc's its chunks may be read. To be called once, before the program runs.
@@ -103,11 +119,20 @@ unsafe fn by_both(real: real::UsableSize, address: *mut c_void) -> usize {
 unsafe fn by_chunk(address: *mut c_void) -> usize {
     const HEADER: usize = size_of::<usize>();
     const MAPPED: usize = 2;
-    const FLAGS: usize = 7;
-    // SAFETY: the word in front of an object is the size of its chunk. Other threads may change a low bit of it.
-    let word = unsafe { AtomicUsize::from_ptr(address.cast::<usize>().sub(1)) }.load(Ordering::Relaxed);
+    // SAFETY: as the caller promises.
+    let word = unsafe { chunk_word(address) };
     let header = if word & MAPPED == 0 { HEADER } else { 2 * HEADER };
     (word & !FLAGS).wrapping_sub(header)
+}
+
+const FLAGS: usize = 7;
+
+/// # Safety
+/// The address is that of an object of glibc's allocator.
+#[inline]
+unsafe fn chunk_word(address: *mut c_void) -> usize {
+    // SAFETY: the word in front of an object is the size of its chunk. Other threads may change a low bit of it.
+    unsafe { AtomicUsize::from_ptr(address.cast::<usize>().sub(1)) }.load(Ordering::Relaxed)
 }
 
 /// Where the file that a function lies in was loaded, `None` where that is not known.
