@@ -51,8 +51,6 @@ pub(crate) struct SiteTotals {
     pub(crate) allocated_bytes: u64,
     pub(crate) freed_young: u64,
     pub(crate) freed_old: u64,
-    /// Live objects by the part in which they were born, and their bytes. Modulo 2⁶⁴, as what is taken away was added.
-    pub(crate) live: [Survivors; PARTS],
 }
 
 /// What a site allocated, over all objects where they are sampled.
@@ -71,23 +69,12 @@ pub(crate) struct Survivors {
 
 impl SiteTotals {
     fn new(id: SiteId) -> SiteTotals {
-        let live = [Survivors::default(); PARTS];
-        SiteTotals { id, allocated: 0, allocated_bytes: 0, freed_young: 0, freed_old: 0, live }
+        SiteTotals { id, allocated: 0, allocated_bytes: 0, freed_young: 0, freed_old: 0 }
     }
 
-    #[inline]
-    fn add(&mut self, object: &Object) {
-        let part = &mut self.live[usize::from(object.born) % PARTS];
-        part.objects = part.objects.wrapping_add(1);
-        part.bytes = part.bytes.wrapping_add(object.size);
-    }
-
-    /// Tells whether it died young.
+    /// An object dies. Tells whether it died young.
     #[inline]
     fn remove(&mut self, object: &Object, now: u8) -> bool {
-        let part = &mut self.live[usize::from(object.born) % PARTS];
-        part.objects = part.objects.wrapping_sub(1);
-        part.bytes = part.bytes.wrapping_sub(object.size);
         let is_young = object.dies_young(now);
         match is_young {
             true => self.freed_young += 1,
@@ -97,13 +84,12 @@ impl SiteTotals {
     }
 
     /// As if [`SiteTotals::remove`] had not been, a moment ago: `died_young` is what it told.
-    fn bring_back(&mut self, object: &Object, died_young: bool) {
+    fn bring_back(&mut self, died_young: bool) {
         let died = match died_young {
             true => &mut self.freed_young,
             false => &mut self.freed_old,
         };
         *died = died.saturating_sub(1);
-        self.add(object);
     }
 }
 
@@ -192,18 +178,13 @@ impl ObjectTable {
     pub(crate) fn inherited(&self) -> ObjectTable {
         // What it is born with is of the first part of its own life.
         let born_now = |object: Object| Object { born: 0, ..object };
-        let mut sites: Vec<SiteTotals> = self.sites.iter().map(|site| SiteTotals::new(site.id)).collect();
+        let sites = self.sites.iter().map(|site| SiteTotals::new(site.id)).collect();
         let mut live = self.live.clone();
         for packed in live.values_mut().filter(|packed| **packed != Packed::ELSEWHERE) {
-            let object = born_now(packed.object());
-            sites[object.site as usize].add(&object);
-            *packed = Packed::new(object);
+            *packed = Packed::new(born_now(packed.object()));
         }
         let mut unpacked = self.unpacked.clone();
-        for object in unpacked.values_mut() {
-            *object = born_now(*object);
-            sites[object.site as usize].add(object);
-        }
+        unpacked.values_mut().for_each(|object| *object = born_now(*object));
         ObjectTable { live, unpacked, sites, after_gap: self.after_gap, ..ObjectTable::new(self.rate) }
     }
 
@@ -214,9 +195,6 @@ impl ObjectTable {
         self.early_frees = EarlyFrees::default();
         self.late_births = LateBirths::default();
         self.unpacked = HashMap::new();
-        for site in &mut self.sites {
-            site.live = [Survivors::default(); PARTS];
-        }
         self.after_gap = true;
     }
 
@@ -228,7 +206,6 @@ impl ObjectTable {
         site.allocated += 1;
         site.allocated_bytes = site.allocated_bytes.saturating_add(alloc.size);
         let object = Object { size: alloc.size, usable: alloc.usable, site: index, born: self.part };
-        site.add(&object);
         if self.rate.is_sampled() {
             self.add_sampled(&object);
         }
@@ -295,7 +272,7 @@ impl ObjectTable {
             LivesOn::Replacing => (freed, freed.dies_young(self.part)),
         };
         self.totals.replaced = self.totals.replaced.saturating_sub(1);
-        self.sites[object.site as usize].bring_back(&object, died_young);
+        self.sites[object.site as usize].bring_back(died_young);
         self.died.take_back(1, self.rate.chance(object.size));
         let packed = Packed::new(object);
         self.live.insert(free.address.0, packed);
@@ -343,6 +320,18 @@ impl ObjectTable {
             objects.add(1, chance);
             bytes.add(object.size, chance);
         }
+        all
+    }
+
+    /// The live objects of each site, in the order of sites, by the part of the process's life in which they were born. They are
+    /// counted when they are asked for, at its end, not with each birth and death.
+    pub(crate) fn survivors(&self) -> Vec<[Survivors; PARTS]> {
+        let mut all = vec![[Survivors::default(); PARTS]; self.sites.len()];
+        self.live().for_each(|(_, object)| {
+            let part = &mut all[object.site as usize][usize::from(object.born) % PARTS];
+            part.objects += 1;
+            part.bytes = part.bytes.saturating_add(object.size);
+        });
         all
     }
 

@@ -96,6 +96,7 @@ impl Outcome {
         if let Some(state) = state {
             let mut chunk_bytes = Sum::default();
             let rate = state.objects.rate();
+            let mut sites = vec![LiveOfSite::default(); state.objects.sites.len()];
             state.objects.live().for_each(|(_, object)| {
                 let chance = rate.chance(object.size);
                 shown.live.add(1, chance);
@@ -103,11 +104,13 @@ impl Outcome {
                 shown.live_usable_bytes.add(object.usable, chance);
                 let header = state.header_bytes(object.usable).unwrap_or(0);
                 chunk_bytes.add(object.usable.saturating_add(header), chance);
-                let site = shown.sites.entry(state.objects.sites[object.site as usize].id).or_default();
+                let site = &mut sites[object.site as usize];
                 site.objects.add(1, chance);
                 site.bytes.add(object.size, chance);
                 site.usable_bytes.add(object.usable, chance);
             });
+            let with_objects = state.objects.sites.iter().zip(sites).filter(|(_, live)| live.objects.seen > 0);
+            shown.sites = with_objects.map(|(site, live)| (site.id, live)).collect();
             shown.live_chunk_bytes = state.is_glibc().then_some(chunk_bytes);
         }
         self.shown = Some(shown);

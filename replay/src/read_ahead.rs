@@ -11,8 +11,10 @@ use crate::timeline::Timeline;
 
 /// Events of a batch. What is handed from one thread to the other should stay in the processor's caches.
 pub(crate) const BATCH_EVENTS: usize = 1 << 12;
-/// Batches there are: one that is being read, one that is followed, and one for those who are not quite equally fast.
-const BATCHES: usize = 3;
+/// Batches there are: those that are being read, those that are followed, and as many for those who are not quite equally fast.
+const BATCHES: usize = 3 * GIVEN_BACK;
+/// Batches are given back so many at a time: to wake a reader that waits for one costs as much as to follow a hundred events.
+const GIVEN_BACK: usize = 2;
 /// Shorter traces are done before a thread has started.
 const AHEAD_FROM_EVENTS: u64 = 1 << 14;
 
@@ -57,9 +59,13 @@ fn read_ahead(timeline: &mut Timeline<'_, '_>, owners: &[u32], each: &mut impl F
         }
         let batches = std::iter::repeat_with(|| Vec::with_capacity(BATCH_EVENTS)).take(BATCHES);
         batches.for_each(|batch| drop(followed.send(batch)));
+        let mut done = Vec::with_capacity(GIVEN_BACK);
         while let Ok(batch) = to_follow.recv() {
             each(&batch);
-            drop(followed.send(batch));
+            done.push(batch);
+            if done.len() == GIVEN_BACK {
+                done.drain(..).for_each(|batch| drop(followed.send(batch)));
+            }
         }
     });
 }

@@ -5,7 +5,7 @@
 //! old they get, as those of a cache do not once it evicts. A structure that a program fills all its life and never takes
 //! from cannot be told from a leak by this; the report says what the evidence is.
 
-use crate::objects::{ObjectTable, PARTS, SiteTotals};
+use crate::objects::{ObjectTable, PARTS, SiteTotals, Survivors};
 use crate::results::Leak;
 
 /// Less than this is not worth a word.
@@ -20,7 +20,8 @@ const OLD_FREES_ONE_IN: u64 = 8;
 
 /// Looks at the sites of a process that ends, `life_ns` after it began.
 pub(crate) fn leaks(objects: &ObjectTable, life_ns: u64) -> Vec<Leak> {
-    let found = objects.sites.iter().enumerate().filter_map(|(place, site)| Some((place, leak(site, life_ns)?)));
+    let sites = objects.sites.iter().zip(objects.survivors()).enumerate();
+    let found = sites.filter_map(|(place, (site, live))| Some((place, leak(site, &live, life_ns)?)));
     let mut found: Vec<(usize, Leak)> = found.collect();
     if objects.rate().is_sampled() && !found.is_empty() {
         // What was sampled is the evidence; how much there is of it is estimated.
@@ -35,19 +36,19 @@ pub(crate) fn leaks(objects: &ObjectTable, life_ns: u64) -> Vec<Leak> {
     leaks
 }
 
-fn leak(site: &SiteTotals, life_ns: u64) -> Option<Leak> {
-    let sum = |parts: &[crate::objects::Survivors]| {
+fn leak(site: &SiteTotals, live: &[Survivors; PARTS], life_ns: u64) -> Option<Leak> {
+    let sum = |parts: &[Survivors]| {
         parts
             .iter()
             .fold((0_u64, 0_u64), |all, part| (all.0.saturating_add(part.objects), all.1.saturating_add(part.bytes)))
     };
-    let (objects, bytes) = sum(&site.live);
+    let (objects, bytes) = sum(live);
     if bytes < BYTES_MIN || objects < OBJECTS_MIN {
         return None;
     }
-    let growing = site.live.iter().filter(|part| part.objects > 0).count();
-    let (in_the_middle, _) = sum(&site.live[PARTS / 4..PARTS / 4 * 3]);
-    let largest = site.live.iter().map(|part| part.objects).max().unwrap_or(0);
+    let growing = live.iter().filter(|part| part.objects > 0).count();
+    let (in_the_middle, _) = sum(&live[PARTS / 4..PARTS / 4 * 3]);
+    let largest = live.iter().map(|part| part.objects).max().unwrap_or(0);
     let steady = growing >= GROWING_PARTS_MIN
         && in_the_middle.saturating_mul(MIDDLE_ONE_IN) >= objects
         && largest.saturating_mul(2) <= objects;
@@ -55,7 +56,7 @@ fn leak(site: &SiteTotals, life_ns: u64) -> Option<Leak> {
     if !steady || takes_back {
         return None;
     }
-    let oldest = site.live.iter().position(|part| part.objects > 0).unwrap_or(0);
+    let oldest = live.iter().position(|part| part.objects > 0).unwrap_or(0);
     Some(Leak {
         site: site.id,
         bytes,

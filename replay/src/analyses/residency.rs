@@ -11,6 +11,7 @@ use crate::analyses::sampled_residency::{SampledPages, SampledSplit};
 use crate::history::{PageCell, PageClass, PagePicture};
 use crate::intervals::Intervals;
 use crate::objects::SiteId;
+use crate::page_map::PageMap;
 use crate::page_table::{LiveOnPage, PageTable, Span};
 use crate::process_state::ProcessState;
 use crate::results::{AllocatorKind, Explanation, RssClasses};
@@ -73,13 +74,15 @@ pub(crate) fn explain(
 }
 
 /// Bytes of the headers of live objects, by page.
-fn header_bytes(state: &ProcessState) -> HashMap<u64, u64> {
-    let mut headers = HashMap::new();
+fn header_bytes(state: &ProcessState) -> PageMap<u32> {
+    let mut headers = PageMap::new();
     let shift = state.pages.shift();
     state.objects.live().for_each(|(address, object)| {
         if let Some(header) = state.header_bytes(object.usable) {
-            Span::of(shift, address.0.saturating_sub(header), header)
-                .each_record(|page, bytes| *headers.entry(page).or_default() += u64::from(bytes));
+            Span::of(shift, address.0.saturating_sub(header), header).each_record(|page, bytes| {
+                let of_page: &mut u32 = headers.get_mut(page);
+                *of_page = of_page.saturating_add(bytes);
+            });
         }
     });
     headers
@@ -92,7 +95,7 @@ struct Walk<'a, 'p> {
     held: Intervals,
     /// Pages that large objects cover whole.
     covered: Intervals,
-    headers: HashMap<u64, u64>,
+    headers: PageMap<u32>,
     page_bytes: u64,
     classes: RssClasses,
     /// Bytes that may still be looked at.
@@ -207,7 +210,7 @@ impl Walk<'_, '_> {
             // More than a page holds is there only where frees were lost.
             (u64::from(bytes).min(page_bytes), objects > 0)
         };
-        let headers = self.headers.get(&page).map_or(0, |&bytes| bytes.min(page_bytes - live));
+        let headers = u64::from(self.headers.get(page)).min(page_bytes - live);
         let rest = page_bytes - live - headers;
         self.classes.live_objects += live as i64;
         self.classes.metadata += headers as i64;

@@ -249,18 +249,13 @@ impl Recorded {
 
     fn sites(&mut self, state: &ProcessState, pinned: &HashMap<SiteId, u64>) -> Vec<SiteMoment> {
         let (sites, site_of) = (&mut self.history.sites, &mut self.site_of);
-        let sampled = state.objects.rate().is_sampled().then(|| state.objects.live_by_site());
-        let rows = state.objects.sites.iter().enumerate().map(|(place, site)| {
+        let held = state.objects.live_by_site();
+        let rows = state.objects.sites.iter().zip(held).enumerate().map(|(place, (site, (live, live_bytes)))| {
             let number = *site_of.entry(site.id).or_insert_with(|| {
                 sites.push(HistorySite { id: site.id, frames: Vec::new(), bucket: None });
                 sites.len() as u32 - 1
             });
-            let (live, live_bytes) = match &sampled {
-                Some(sampled) => (sampled[place].0.estimate().value, sampled[place].1.estimate().value),
-                None => site.live.iter().fold((0_u64, 0_u64), |(objects, bytes), part| {
-                    (objects.wrapping_add(part.objects), bytes.wrapping_add(part.bytes))
-                }),
-            };
+            let (live, live_bytes) = (live.estimate().value, live_bytes.estimate().value);
             let Allocated { objects: allocated, bytes: allocated_bytes } = state.objects.allocated(place);
             SiteMoment {
                 site: number,

@@ -91,7 +91,6 @@ impl ObjectTable {
             let site = table.place_of(&mut places, own, process, stack);
             let born = part_of(TraceNanos(born));
             let object = Object { size, usable: size.saturating_add(extra), site, born };
-            table.sites[site as usize].add(&object);
             let packed = Packed::new(object);
             table.live.insert(address, packed);
             if packed == Packed::ELSEWHERE {
