@@ -5,6 +5,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use hashbrown::HashMap;
 use perf_event_open_sys::bindings::perf_event_attr;
+use rustix::thread::{CapabilitySet, capabilities};
 
 use super::attributes::{
     Mode, kernel_faults, page_faults_and_sideband, sampled_stacks, tracepoint, tracepoint_with_arguments,
@@ -277,9 +278,12 @@ impl PerfEvents {
 }
 
 /// How large the ring of each processor can be: what a user may lock is for all rings together, so the first ones must
-/// not take it all. Tried with events that cost nothing to close.
+/// not take it all. Tried with events that cost nothing to close, unless there is no limit: rings take milliseconds to make.
 fn affordable_ring_bytes(wanted: usize, processors: &[u32]) -> usize {
     let mut bytes = wanted.next_power_of_two();
+    if locks_without_limit() {
+        return bytes;
+    }
     let all_fit = |bytes: usize| {
         let rings = processors.iter().map(|&processor| {
             let event = sys::open_on_this_thread(&page_faults_and_sideband(Mode::User), processor)?;
@@ -292,6 +296,18 @@ fn affordable_ring_bytes(wanted: usize, processors: &[u32]) -> usize {
         bytes /= 2;
     }
     bytes
+}
+
+/// Whether this process may lock as much memory as it likes (capabilities(7)): a capability of a user namespace of its own does
+/// not count for perf events.
+fn locks_without_limit() -> bool {
+    let is_first_namespace = std::fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| maps_all_users(&map));
+    is_first_namespace && capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::IPC_LOCK))
+}
+
+/// Whether all users are who they are in this namespace (user_namespaces(7)), as in the first.
+fn maps_all_users(uid_map: &str) -> bool {
+    uid_map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
 }
 
 fn planned_events(
@@ -374,6 +390,14 @@ fn parse_processors(list: &str) -> Vec<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn namespaces_of_their_own_map_fewer_users() {
+        assert!(maps_all_users("         0          0 4294967295\n"));
+        for map in ["", "         0       1000          1\n", "0 0 1000\n1000 100000 4294966295\n"] {
+            assert!(!maps_all_users(map), "{map:?}");
+        }
+    }
 
     #[test]
     fn lists_of_processors() {

@@ -46,6 +46,9 @@ pub fn read_types(bytes: &[u8]) -> Option<KernelTypes> {
             _ => {}
         }
         rest = rest.get(12 + extra..)?;
+        if registers_fit && tracepoints.iter().all(Option::is_some) && thread_info_at.and(status_at).is_some() {
+            break;
+        }
     }
     let [sys_enter, sys_exit, fork, exec] = tracepoints;
     let status_at = i16::try_from(thread_info_at? + status_at?).ok()?;

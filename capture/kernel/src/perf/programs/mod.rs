@@ -14,13 +14,13 @@ mod opened;
 mod sys;
 
 use std::ffi::CStr;
-use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::path::Path;
 
 pub use code::{ENTER, EXIT, WHOLE};
 use code::{FROM_EXEC_ON, LOST_AT, MARKED, MapNumbers, UNMARKED_AT};
-use sys::{Map, MapKind};
+use sys::{Map, MapKind, TypesText};
 
 /// Numbers of types, and places of fields, in the running kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,8 +60,8 @@ impl CallPrograms {
     /// A sentence that says what was refused.
     pub fn load(processors: &[u32]) -> Result<CallPrograms, String> {
         const TYPES: &str = "/sys/kernel/btf/vmlinux";
-        let description = fs::read(TYPES).map_err(|error| format!("{TYPES}: {error}"))?;
-        let types = btf::read_types(&description).ok_or_else(|| {
+        let text = TypesText::of(Path::new(TYPES)).map_err(|error| format!("{TYPES}: {error}"))?;
+        let types = btf::read_types(&text).ok_or_else(|| {
             format!("{TYPES}: expected the types of a 64-bit kernel's tracepoints, which are not there")
         })?;
         let refused = |what: &'static str| move |error: io::Error| format!("bpf: {error}, for {what}");

@@ -1,8 +1,14 @@
 //! bpf(2) and the descriptors of threads.
 
 use std::ffi::CStr;
+use std::fs::File;
 use std::io;
+use std::io::Read;
+use std::ops::Deref;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::path::Path;
+
+use memmap2::{Mmap, MmapOptions};
 
 /// Commands of bpf(2), as numbered in linux/bpf.h.
 #[derive(Clone, Copy, Debug)]
@@ -13,6 +19,43 @@ enum Command {
     ProgramLoad = 5,
     RawTracepointOpen = 17,
     TypesLoad = 18,
+}
+
+/// What the kernel says of its own types, some megabytes.
+#[derive(Debug)]
+pub(super) enum TypesText {
+    /// Since Linux 6.16 it can be mapped.
+    Mapped(Mmap),
+    /// Reading gives a page each time, which takes ten times as long.
+    Read(Vec<u8>),
+}
+
+impl TypesText {
+    /// That of the running kernel.
+    ///
+    /// # Errors
+    /// The kernel's where there is none, or it is not to be read.
+    pub(super) fn of(path: &Path) -> io::Result<TypesText> {
+        let mut file = File::open(path)?;
+        // SAFETY: nobody writes what the kernel was built with, nor makes it shorter.
+        if let Ok(mapped) = unsafe { MmapOptions::new().map_copy_read_only(&file) } {
+            return Ok(TypesText::Mapped(mapped));
+        }
+        let mut read = Vec::new();
+        file.read_to_end(&mut read)?;
+        Ok(TypesText::Read(read))
+    }
+}
+
+impl Deref for TypesText {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            TypesText::Mapped(mapped) => mapped,
+            TypesText::Read(read) => read,
+        }
+    }
 }
 
 /// What a map is for.
