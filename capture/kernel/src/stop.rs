@@ -25,6 +25,9 @@ pub struct Stopped {
 /// How long a process has to come to a stop.
 pub const LONGEST_WAIT: Duration = Duration::from_millis(100);
 
+/// For so long at first the processor is given to who wants it, which may be a thread that has yet to stop: to sleep takes longer.
+const YIELDING: Duration = Duration::from_micros(200);
+
 impl Stopped {
     /// Stops a process and waits until each of its threads has stopped. It need not be a child.
     ///
@@ -51,6 +54,10 @@ impl Stopped {
             let waited = stopped.since.elapsed();
             if waited > LONGEST_WAIT {
                 return Err(KernelError::StillRunning { pid: process.pid(), tid, state, waited });
+            }
+            if waited < YIELDING {
+                std::thread::yield_now();
+                continue;
             }
             std::thread::sleep(pause);
             pause = (pause * 2).min(Duration::from_millis(1));
