@@ -183,7 +183,7 @@ impl Bench {
     /// A command that runs `program` in this way.
     fn in_front(&self, it: Try, trace: &Path, program: &str) -> Command {
         let mut command = match it {
-            Try::Plain => return Command::new(program),
+            Try::Plain | Try::Again => return Command::new(program),
             Try::Recorded { options, .. } => {
                 let mut recorder = Command::new(&self.pagetrace);
                 recorder.args(["record", "-o"]).arg(trace).args(options).arg("--");

@@ -43,6 +43,8 @@ pub enum Work {
 pub enum Try {
     /// By itself; a report is always run so.
     Plain,
+    /// By itself once more: how far two runs differ that are the same.
+    Again,
     /// Under `pagetrace record` with these options.
     Recorded { name: &'static str, options: &'static [&'static str] },
     /// With the library in it and idle, under `pagetrace run-idle`.
@@ -56,6 +58,7 @@ impl Try {
     pub fn name(self) -> &'static str {
         match self {
             Try::Plain => "plain",
+            Try::Again => "again",
             Try::Recorded { name, .. } => name,
             Try::Idle => "idle",
             Try::Heaptrack => "heaptrack",
@@ -151,7 +154,7 @@ pub const WORKLOADS: &[Workload] = &[
         name: "redis",
         what: "redis-server, 1M SET and 1M GET",
         work: Work::Redis { requests: "1000000" },
-        tries: &[Try::Plain, Try::Idle, OBJECTS, PAGES, WRITES, RECORDED, Try::Heaptrack],
+        tries: &[Try::Plain, Try::Again, Try::Idle, OBJECTS, PAGES, WRITES, RECORDED, Try::Heaptrack],
         bars: &[
             least("idle", Figure::SetKept, 0.99, "none"),
             least("idle", Figure::GetKept, 0.99, "none"),
@@ -167,7 +170,7 @@ pub const WORKLOADS: &[Workload] = &[
         name: "redis_sampled",
         what: "the same, one object in 512 KiB",
         work: Work::Redis { requests: "1000000" },
-        tries: &[Try::Plain, SAMPLED, SAMPLED_AND_PAGES],
+        tries: &[Try::Plain, Try::Again, SAMPLED, SAMPLED_AND_PAGES],
         bars: &[least("sampled", Figure::SetKept, 0.98, "none"), least("sampled", Figure::GetKept, 0.98, "none")],
     },
     Workload {
