@@ -34,7 +34,7 @@
 #![forbid(unsafe_code)]
 
 mod replay;
-pub use replay::{replay, replay_moment, replay_with_history};
+pub use replay::{replay, replay_objects, replay_with_history};
 
 mod moment;
 pub use moment::Moment;

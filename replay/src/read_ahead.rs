@@ -3,7 +3,6 @@
 //! Reading (checksums, decompression, decoding, merging) and following the events take about as long as each other. The
 //! batches and their order are the same with one thread as with two.
 
-use std::ops::ControlFlow;
 use std::sync::mpsc;
 use std::thread;
 
@@ -19,23 +18,21 @@ const GIVEN_BACK: usize = 2;
 /// Shorter traces are done before a thread has started.
 const AHEAD_FROM_EVENTS: u64 = 1 << 14;
 
-/// Gives `each` all events, [`BATCH_EVENTS`] at a time and the rest last, or until it breaks. `owners` has the process of each
-/// stream's slot, `expected` says how many events there are about.
+/// Gives `each` all events, [`BATCH_EVENTS`] at a time and the rest last. `owners` has the process of each stream's slot,
+/// `expected` says how many events there are about.
 pub(crate) fn for_each_batch(
     timeline: &mut Timeline<'_, '_>,
     owners: &[u32],
     expected: u64,
-    mut each: impl FnMut(&[MergedEvent]) -> ControlFlow<()>,
+    mut each: impl FnMut(&[MergedEvent]),
 ) {
-    if expected >= AHEAD_FROM_EVENTS && read_ahead(timeline, owners, &mut each).is_break() {
-        return;
+    if expected >= AHEAD_FROM_EVENTS {
+        read_ahead(timeline, owners, &mut each);
     }
     // Also where no second thread is to be had: nothing has been read then.
     let mut batch = Vec::new();
     while read(timeline, owners, &mut batch) {
-        if each(&batch).is_break() {
-            break;
-        }
+        each(&batch);
     }
 }
 
@@ -45,11 +42,7 @@ fn read(timeline: &mut Timeline<'_, '_>, owners: &[u32], batch: &mut Vec<MergedE
     !batch.is_empty()
 }
 
-fn read_ahead(
-    timeline: &mut Timeline<'_, '_>,
-    owners: &[u32],
-    each: &mut impl FnMut(&[MergedEvent]) -> ControlFlow<()>,
-) -> ControlFlow<()> {
+fn read_ahead(timeline: &mut Timeline<'_, '_>, owners: &[u32], each: &mut impl FnMut(&[MergedEvent])) {
     thread::scope(|scope| {
         let (read_out, to_follow) = mpsc::sync_channel(BATCHES);
         let (followed, to_read) = mpsc::sync_channel(BATCHES);
@@ -62,18 +55,17 @@ fn read_ahead(
             }
         };
         if thread::Builder::new().name("read ahead".into()).spawn_scoped(scope, reader).is_err() {
-            return ControlFlow::Continue(());
+            return;
         }
         let batches = std::iter::repeat_with(|| Vec::with_capacity(BATCH_EVENTS)).take(BATCHES);
         batches.for_each(|batch| drop(followed.send(batch)));
         let mut done = Vec::with_capacity(GIVEN_BACK);
         while let Ok(batch) = to_follow.recv() {
-            each(&batch)?;
+            each(&batch);
             done.push(batch);
             if done.len() == GIVEN_BACK {
                 done.drain(..).for_each(|batch| drop(followed.send(batch)));
             }
         }
-        ControlFlow::Continue(())
-    })
+    });
 }

@@ -7,7 +7,6 @@ pub(crate) use checkpoint::{Taken, checkpoint_at};
 use due::{Action, Due, due_list};
 
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
 
 use pagetrace_format::event::kind_number as number;
 use pagetrace_format::{Origin, PageCount, PageRun, PageShift, Trace, TraceNanos};
@@ -50,14 +49,13 @@ pub fn replay(trace: &Trace<'_>, at: Moment, progress: &mut dyn FnMut(u64)) -> R
     run(trace, at, None, Followed::All, progress).map(|(replayed, _)| replayed)
 }
 
-/// The same as far as it takes to say what is in memory at the moment, and why: events behind it are not read, and
-/// what is counted is what was counted by then. Nothing is known of first touches, of writes, and of how far predicted pages agree with the
-/// kernel's. Damage to all that is not met.
+/// The same of objects, snapshots and page events alone: nothing is known then of first touches, of writes, and of how far
+/// predicted pages agree with the kernel's, and damage to what tells of these is not met. The rest is the same.
 ///
 /// # Errors
 /// As [`replay`].
-pub fn replay_moment(trace: &Trace<'_>, at: Moment, progress: &mut dyn FnMut(u64)) -> Result<Replayed, ReplayError> {
-    run(trace, at, None, Followed::Moment, progress).map(|(replayed, _)| replayed)
+pub fn replay_objects(trace: &Trace<'_>, at: Moment, progress: &mut dyn FnMut(u64)) -> Result<Replayed, ReplayError> {
+    run(trace, at, None, Followed::Objects, progress).map(|(replayed, _)| replayed)
 }
 
 /// The same with how everything came about, within `limits`. It changes nothing of the other result.
@@ -77,8 +75,8 @@ pub fn replay_with_history(
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Followed {
     All,
-    /// Not what the kernel told, nor accesses, nor what comes behind the shown moment.
-    Moment,
+    /// Not what the kernel told, nor accesses.
+    Objects,
 }
 
 fn run(
@@ -114,9 +112,8 @@ fn run(
         if batch.len() == BATCH_EVENTS && done.is_multiple_of(PROGRESS_EVENTS) {
             progress(done);
         }
-        if replay.has_what_is_wanted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
-    progress(if replay.has_what_is_wanted() { event_count(trace) } else { done });
+    progress(done);
     let history = replay.finish();
     let (Found { events, pages, peak, final_pages, anomalies, outcomes }, not_followed, kernel, writes) =
         replay.into_found();
@@ -218,8 +215,6 @@ struct Replay<'t, 'b> {
     copies: Copies,
     /// Where not all of the checkpoint was taken up.
     oversized_checkpoint: Option<Defect>,
-    /// Nothing that is due behind this time is wanted.
-    wanted_until: TraceNanos,
     now: PageStateCounts,
     history: Option<HistoryRecorder>,
     found: Found,
@@ -235,19 +230,10 @@ impl<'t, 'b> Replay<'t, 'b> {
         pictures: Option<Vec<TraceNanos>>,
     ) -> Replay<'t, 'b> {
         let due = due_list(metadata, &shown, pictures);
-        let outcomes: Vec<Outcome> =
-            (0..metadata.processes.len()).map(|index| Outcome::new(metadata, index, &shown)).collect();
-        let explained = outcomes.iter().filter_map(|outcome| Some(metadata.snapshots[outcome.snapshot?].time));
-        let wanted_until = match followed {
-            Followed::Moment if matches!(shown.rule, MomentRule::PeakRss | MomentRule::Asked) => {
-                // A process that had not been looked at by then is explained by the first look at it.
-                explained.fold(shown.time, TraceNanos::max)
-            }
-            Followed::Moment | Followed::All => TraceNanos(u64::MAX),
-        };
+        let outcomes = (0..metadata.processes.len()).map(|index| Outcome::new(metadata, index, &shown)).collect();
         let (kernel, writes) = match followed {
             Followed::All => (KernelStates::new(trace, metadata), WriteStates::new(trace, metadata)),
-            Followed::Moment => (KernelStates::idle(trace, metadata), WriteStates::idle(trace, metadata)),
+            Followed::Objects => (KernelStates::idle(trace, metadata), WriteStates::idle(trace, metadata)),
         };
         let mut replay = Replay {
             trace,
@@ -260,7 +246,6 @@ impl<'t, 'b> Replay<'t, 'b> {
             states: metadata.processes.iter().map(|_| None).collect(),
             copies: Copies::new(metadata),
             oversized_checkpoint: None,
-            wanted_until,
             now: PageStateCounts::default(),
             history: None,
             found: Found {
@@ -276,11 +261,6 @@ impl<'t, 'b> Replay<'t, 'b> {
             replay.take_up(checkpoint);
         }
         replay
-    }
-
-    /// Whether nothing that comes now is of interest.
-    fn has_what_is_wanted(&self) -> bool {
-        self.wanted_until < TraceNanos(u64::MAX) && self.due.last().is_none_or(|next| next.time > self.wanted_until)
     }
 
     /// Follows events.

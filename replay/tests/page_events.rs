@@ -12,7 +12,7 @@ use pagetrace_format::{
     TraceNanos,
 };
 use pagetrace_replay::page_events::{Agreement, FaultCounts, TouchCause};
-use pagetrace_replay::{Moment, PageEvents, predicted_anonymous_pages, replay, replay_moment};
+use pagetrace_replay::{Moment, PageEvents, predicted_anonymous_pages, replay, replay_objects};
 use proptest::prelude::*;
 use trace::{Builder, alloc, ended, free, process, replayed, snapshot, stack, stream};
 
@@ -332,7 +332,7 @@ fn first_touches_are_those_of_the_shown_moment() {
 }
 
 #[test]
-fn a_replay_up_to_the_moment_shows_the_same_of_it() {
+fn a_replay_of_objects_alone_differs_in_what_the_kernel_told_alone() {
     let events = after_memory(&[touches(20, 0..100), vec![(40, drop_pages(0, 50))], touches(60, 200..300)]);
     let objects = [alloc(22, MEMORY + 16, 5000, 1), alloc(23, MEMORY + 9000, 100, 1), free(45, MEMORY + 16)];
     let bytes = Builder::new(PageShift::KIB_4)
@@ -345,52 +345,15 @@ fn a_replay_up_to_the_moment_shows_the_same_of_it() {
         .records(&[ended(1, 9000, EndStatus::Exited(0))])
         .end(10_000);
     let trace = Trace::open(&bytes).expect("the header is whole");
-    for at in [Moment::Peak, Moment::End, Moment::At(TraceNanos(40)), Moment::At(TraceNanos(20))] {
+    for at in [Moment::Peak, Moment::End, Moment::At(TraceNanos(40))] {
         let mut whole = replay(&trace, at, &mut |_| {}).expect("there is a process");
-        let mut of_moment = replay_moment(&trace, at, &mut |_| {}).expect("there is a process");
+        let of_objects = replay_objects(&trace, at, &mut |_| {}).expect("there is a process");
         let told = whole.processes[0].page_events.take().expect("the kernel told something");
         assert!(told.agreement.is_some() && told.faults.all() > 0);
-        let counted = of_moment.processes[0].objects.expect("objects");
         assert!(whole.processes[0].objects.is_some_and(|objects| objects.allocated == 2 && objects.freed == 1));
-        if at == Moment::At(TraceNanos(40)) {
-            assert!(counted.freed <= 1 && counted.allocated == 2 && counted.live == 2, "{counted:?}");
-        }
-        for replayed in [&mut whole, &mut of_moment] {
-            // What is counted in the whole recording.
-            if let Some(objects) = &mut replayed.processes[0].objects {
-                (objects.allocated, objects.allocated_bytes, objects.freed) = (0, 0, 0);
-            }
-            for site in &mut replayed.processes[0].sites {
-                (site.allocated, site.allocated_bytes) = (0, 0);
-            }
-        }
-        assert_eq!(
-            format!("{:?} {:?}", of_moment.processes, of_moment.moment),
-            format!("{:?} {:?}", whole.processes, whole.moment),
-            "{at:?}"
-        );
+        let shown = |replayed: &pagetrace_replay::Replayed| {
+            format!("{:?} {:?} {:?}", replayed.processes, replayed.moment, replayed.events)
+        };
+        assert_eq!(shown(&of_objects), shown(&whole), "{at:?}");
     }
-}
-
-#[test]
-fn a_replay_up_to_the_moment_does_not_read_on() {
-    // More than a batch of events, of which the last ones come behind the moment by far.
-    let objects: Vec<_> = (0..100_000)
-        .flat_map(|n| [alloc(100 + n, MEMORY + 16 * (n % 64), 8, 1), free(100 + n, MEMORY + 16 * (n % 64))])
-        .collect();
-    let begun = Builder::new(PageShift::KIB_4)
-        .records(&[process(1, ProcessOrigin::Command, None, 5), stream(7, 1, None)])
-        .snapshot(&scan(50, &[(0, 100)]));
-    let bytes = objects
-        .chunks(1 << 14)
-        .fold(begun, |all, chunk| all.objects(7, chunk))
-        .records(&[ended(1, 200_000, EndStatus::Exited(0))])
-        .end(200_000);
-    let trace = Trace::open(&bytes).expect("the header is whole");
-    let at = Moment::At(TraceNanos(1_000));
-    let mut told = Vec::new();
-    let of_moment = replay_moment(&trace, at, &mut |done| told.push(done)).expect("there is a process");
-    assert!((1_800..20_000).contains(&of_moment.events.total()), "{}", of_moment.events.total());
-    assert_eq!(told.last(), Some(&200_000), "whoever waits for the rest waits no longer");
-    assert_eq!(replay(&trace, at, &mut |_| {}).expect("there is a process").events.total(), 200_000);
 }

@@ -4,7 +4,7 @@ use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 use pagetrace_format::Trace;
 use pagetrace_replay::results::Frame;
-use pagetrace_replay::{History, HistoryLimits, Moment, Replayed, replay_moment, replay_with_history};
+use pagetrace_replay::{History, HistoryLimits, Moment, Replayed, replay_objects, replay_with_history};
 
 use crate::reports::report_model::Report;
 use crate::reports::{frames_of_touches, frames_of_writes, report_of};
@@ -26,7 +26,7 @@ pub struct Analysis<'i> {
 
 impl<'i> Analysis<'i> {
     /// Replays a trace. `progress` gets events done and all there are. Without a history only what a short diagnosis says is
-    /// found out: nothing of what the kernel told, and nothing of what came behind the moment.
+    /// found out: nothing of what the kernel told.
     ///
     /// # Errors
     /// For traces of which nothing can be analysed.
@@ -49,7 +49,7 @@ impl<'i> Analysis<'i> {
         };
         let replayed = match history {
             Some(limits) => replay_with_history(&trace, at, limits, &mut each),
-            None => replay_moment(&trace, at, &mut each).map(|replayed| (replayed, History::default())),
+            None => replay_objects(&trace, at, &mut each).map(|replayed| (replayed, History::default())),
         };
         let (replayed, history) = replayed.with_context(|| format!("cannot analyse {}", input.path().display()))?;
         Ok(Analysis { trace, replayed, history })
