@@ -61,6 +61,14 @@ struct LiveOfSite {
     usable_bytes: Sum,
 }
 
+impl LiveOfSite {
+    fn add(&mut self, other: &LiveOfSite) {
+        self.objects += other.objects;
+        self.bytes += other.bytes;
+        self.usable_bytes += other.usable_bytes;
+    }
+}
+
 impl Outcome {
     pub(crate) fn new(metadata: &Metadata, process: usize, shown: &ShownMoment) -> Outcome {
         let until = match shown.rule {
@@ -110,7 +118,8 @@ impl Outcome {
                 site.usable_bytes.add(object.usable, chance);
             });
             let with_objects = state.objects.sites.iter().zip(sites).filter(|(_, live)| live.objects.seen > 0);
-            shown.sites = with_objects.map(|(site, live)| (site.id, live)).collect();
+            // A forged checkpoint can name a site twice.
+            with_objects.for_each(|(site, live)| shown.sites.entry(site.id).or_default().add(&live));
             shown.live_chunk_bytes = state.is_glibc().then_some(chunk_bytes);
         }
         self.shown = Some(shown);

@@ -9,7 +9,7 @@ use std::thread;
 use crate::merged_event::MergedEvent;
 use crate::timeline::Timeline;
 
-/// Events of a batch. What is handed from one thread to the other should stay in the processor's caches.
+/// Events of a batch. What is handed from one thread to the other should stay in the processor's caches: all batches are 1.1 MiB.
 pub(crate) const BATCH_EVENTS: usize = 1 << 12;
 /// Batches there are: those that are being read, those that are followed, and as many for those who are not quite equally fast.
 const BATCHES: usize = 3 * GIVEN_BACK;

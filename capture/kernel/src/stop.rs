@@ -25,8 +25,10 @@ pub struct Stopped {
 /// How long a process has to come to a stop.
 pub const LONGEST_WAIT: Duration = Duration::from_millis(100);
 
-/// For so long at first the processor is given to who wants it, which may be a thread that has yet to stop: to sleep takes longer.
-const YIELDING: Duration = Duration::from_micros(200);
+/// So often at first the processor is given to who wants it, which may be a thread that has yet to stop: to sleep takes longer…
+const YIELDS: u32 = 8;
+/// … unless others want it, who keep it for longer than a thread takes to stop.
+const YIELD_MAX: Duration = Duration::from_micros(100);
 
 impl Stopped {
     /// Stops a process and waits until each of its threads has stopped. It need not be a child.
@@ -49,14 +51,18 @@ impl Stopped {
             stopped.note(process.pid());
             stopped.signals.send(Signal::STOP)?;
         }
-        let mut pause = Duration::from_micros(10);
+        let (mut pause, mut yields_left) = (Duration::from_micros(10), YIELDS);
         while let Some((tid, state)) = running_thread(process)? {
             let waited = stopped.since.elapsed();
             if waited > LONGEST_WAIT {
                 return Err(KernelError::StillRunning { pid: process.pid(), tid, state, waited });
             }
-            if waited < YIELDING {
+            if yields_left > 0 {
+                yields_left -= 1;
                 std::thread::yield_now();
+                if stopped.since.elapsed() - waited > YIELD_MAX {
+                    yields_left = 0;
+                }
                 continue;
             }
             std::thread::sleep(pause);

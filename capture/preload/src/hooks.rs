@@ -23,7 +23,7 @@ pub unsafe extern "C" fn free_hook(address: *mut c_void) {
     if pagetrace::is_recording() {
         prefetch::in_front_of(address);
         record_free(address);
-        // SAFETY: an object of the real allocator, since it is not null and not early.
+        // SAFETY: it is not null and not early, so that the real function is called below.
         unsafe { prefetch::behind(address) };
     }
     if let Some(real) = real::free() {

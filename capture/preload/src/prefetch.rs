@@ -22,14 +22,16 @@ pub fn in_front_of(address: *mut c_void) {
 /// What lies behind it: to be called after the hook's work, when the size has come.
 ///
 /// # Safety
-/// It is an object of the real allocator.
+/// free is about to be called with it.
 #[inline(always)]
 pub unsafe fn behind(address: *mut c_void) {
     /// The chunks of objects up to here are not joined with others, but kept for the next one of their size (malloc(3),
     /// `glibc.malloc.tcache_max`).
     const KEPT_BYTES: usize = 1040;
-    if usable_size::is_read_from_chunks() {
-        // SAFETY: the allocator is glibc's, and the caller promises the rest.
+    /// No object of glibc's lies anywhere else. What free says of one that does is its own affair.
+    const ALIGNMENT: usize = 2 * size_of::<usize>();
+    if usable_size::is_read_from_chunks() && address.addr().is_multiple_of(ALIGNMENT) {
+        // SAFETY: all functions that allocate and free are glibc's, whose free reads the same word first, whatever it was given.
         let bytes = unsafe { usable_size::chunk_bytes(address) };
         if bytes > KEPT_BYTES {
             ask_for(address.wrapping_byte_add(bytes).wrapping_byte_sub(size_of::<usize>()));

@@ -69,11 +69,21 @@ pub unsafe fn chunk_bytes(address: *mut c_void) -> usize {
 }
 
 /// Where the real allocator is glibc's its chunks may be read. To be called once, before the program runs.
+///
+/// All of it has to be: what one library allocates and another one's free takes need not have a chunk.
 pub fn look_whose() {
-    let (Some(malloc), Some(usable)) = (real::malloc(), real::usable_size()) else { return };
     let of_glibc = file_of(libc::gnu_get_libc_version as *const c_void);
-    let is_in_glibc = |function: *const c_void| of_glibc.is_some() && file_of(function) == of_glibc;
-    if is_in_glibc(malloc as *const c_void) && is_in_glibc(usable as *const c_void) {
+    let functions = [
+        real::malloc().map(|it| it as *const c_void),
+        real::calloc().map(|it| it as *const c_void),
+        real::realloc().map(|it| it as *const c_void),
+        real::free().map(|it| it as *const c_void),
+        real::posix_memalign().map(|it| it as *const c_void),
+        real::aligned_alloc().map(|it| it as *const c_void),
+        real::memalign().map(|it| it as *const c_void),
+        real::usable_size().map(|it| it as *const c_void),
+    ];
+    if of_glibc.is_some() && functions.into_iter().all(|function| function.and_then(file_of) == of_glibc) {
         WAY.store(way::BOTH, Ordering::Relaxed);
     }
 }

@@ -37,8 +37,10 @@ impl TypesText {
     /// The kernel's where there is none, or it is not to be read.
     pub(super) fn of(path: &Path) -> io::Result<TypesText> {
         let mut file = File::open(path)?;
+        // SYSFS_MAGIC (linux/magic.h): what else may lie there could become shorter.
+        let is_of_kernel = rustix::fs::fstatfs(&file).is_ok_and(|it| it.f_type == 0x6265_6572);
         // SAFETY: nobody writes what the kernel was built with, nor makes it shorter.
-        if let Ok(mapped) = unsafe { MmapOptions::new().map_copy_read_only(&file) } {
+        if is_of_kernel && let Ok(mapped) = unsafe { MmapOptions::new().map_copy_read_only(&file) } {
             return Ok(TypesText::Mapped(mapped));
         }
         let mut read = Vec::new();
