@@ -243,7 +243,8 @@ proptest! {
     #[test]
     fn flipped_and_cut_samples_are_read_without_panic(
         flips in proptest::collection::vec((16_usize..60_000, any::<u8>()), 0..8),
-        cut in 16_usize..60_000,
+        // The header alone is a trace of nothing, as Go's reader has it.
+        cut in 17_usize..60_000,
     ) {
         let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/go-execution-trace/go1.23-allocfree.trace");
         let mut bytes = std::fs::read(sample).expect("the samples are in the repository");
