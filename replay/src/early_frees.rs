@@ -61,11 +61,15 @@ impl EarlyFrees {
         !self.waiting.is_empty() && self.find(alloc)
     }
 
-    /// A stream's own events are in order: what it freed before is not what it gets now.
+    /// A stream's own events are in order: what it freed before is not what it gets now. So are another's: the first free of
+    /// those that wait is that of the first alloc that comes.
     #[cold]
     fn find(&mut self, alloc: &MergedEvent) -> bool {
         self.forget_old(alloc.time);
-        let found = self.waiting.iter().rposition(|free| free.address == alloc.address.0);
+        let is_here = |free: &EarlyFree| free.address == alloc.address.0;
+        let of_another = self.waiting.iter().position(|free| is_here(free) && free.stream != alloc.stream);
+        // Its own is of what was there before, and of nothing that comes.
+        let found = of_another.or_else(|| self.waiting.iter().position(is_here));
         found.and_then(|index| self.waiting.remove(index)).is_some_and(|free| free.stream != alloc.stream)
     }
 

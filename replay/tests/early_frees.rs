@@ -49,6 +49,12 @@ fn a_free_cancels_out_with_an_alloc_of_another_stream_that_follows_at_once() {
 }
 
 #[test]
+fn of_two_early_frees_the_older_is_that_of_the_alloc_that_comes_first() {
+    // The second alloc is too late for the first free.
+    check(&[free(1000, A), free(2024, A)], &[alloc(2113, A, 8, 1), alloc(3137, A, 8, 1)], (0, 2, 2, 0));
+}
+
+#[test]
 fn an_object_that_comes_late_and_dies_at_once_replaces_nobody() {
     // The second stream has the address already when the first one's alloc and free come, both late.
     let passing = [alloc(1021, A, 64, 1), free(1021, A)];

@@ -7,7 +7,7 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 macro_rules! real {
-    ($($(#[$doc:meta])* $field:ident = $symbol:literal: $type:ty;)*) => {
+    ($($(#[$doc:meta])* $field:ident = $symbol:literal: fn($($argument:ty),*) $(-> $result:ty)?;)*) => {
         /// The functions' addresses, 0 where they are not known.
         pub struct Addresses { $(pub $field: AtomicUsize,)* }
         /// See there.
@@ -25,8 +25,9 @@ macro_rules! real {
         }
 
         $($(#[$doc])*
+        // SAFETY: a type alone. Who calls the function keeps what its manual asks of the caller.
         #[inline]
-        pub fn $field() -> Option<$type> {
+        pub fn $field() -> Option<unsafe extern "C" fn($($argument),*) $(-> $result)?> {
             let mut address = ADDRESSES.$field.load(Ordering::Acquire);
             if address == 0 {
                 if LOOKED_UP.load(Ordering::Acquire) {
@@ -40,63 +41,56 @@ macro_rules! real {
             }
             // SAFETY: the address of a definition of this symbol, which has this type by the C standard, POSIX or
             // the C library's manual; a function pointer has the size of an address.
-            Some(unsafe { transmute_copy::<usize, $type>(&address) })
+            Some(unsafe { transmute_copy(&address) })
         })*
     };
 }
 
 /// That of malloc_usable_size(3).
-// SAFETY: these are types alone. Who calls a function of one keeps what the manual asks of its caller.
+// SAFETY: a type alone. Who calls the function keeps what its manual asks of the caller.
 pub type UsableSize = unsafe extern "C" fn(*mut c_void) -> usize;
-type Malloc = unsafe extern "C" fn(usize) -> *mut c_void;
-type Sized2 = unsafe extern "C" fn(usize, usize) -> *mut c_void;
-type Realloc = unsafe extern "C" fn(*mut c_void, usize) -> *mut c_void;
+// SAFETY: as above; pthread_create(3) calls it with the argument that it was given.
+type StartRoutine = unsafe extern "C" fn(*mut c_void) -> *mut c_void;
+// SAFETY: as above, of dlclose(3).
 type CloseLibrary = unsafe extern "C" fn(*mut c_void) -> c_int;
-type PosixMemalign = unsafe extern "C" fn(*mut *mut c_void, usize, usize) -> c_int;
-type PthreadCreate = unsafe extern "C" fn(
-    *mut libc::pthread_t,
-    *const libc::pthread_attr_t,
-    unsafe extern "C" fn(*mut c_void) -> *mut c_void,
-    *mut c_void,
-) -> c_int;
 
 real! {
     /// malloc(3).
-    malloc = c"malloc": Malloc;
+    malloc = c"malloc": fn(usize) -> *mut c_void;
     /// calloc(3).
-    calloc = c"calloc": Sized2;
+    calloc = c"calloc": fn(usize, usize) -> *mut c_void;
     /// realloc(3).
-    realloc = c"realloc": Realloc;
+    realloc = c"realloc": fn(*mut c_void, usize) -> *mut c_void;
     /// free(3).
-    free = c"free": unsafe extern "C" fn(*mut c_void);
+    free = c"free": fn(*mut c_void);
     /// posix_memalign(3).
-    posix_memalign = c"posix_memalign": PosixMemalign;
+    posix_memalign = c"posix_memalign": fn(*mut *mut c_void, usize, usize) -> c_int;
     /// aligned_alloc(3).
-    aligned_alloc = c"aligned_alloc": Sized2;
+    aligned_alloc = c"aligned_alloc": fn(usize, usize) -> *mut c_void;
     /// memalign(3).
-    memalign = c"memalign": Sized2;
+    memalign = c"memalign": fn(usize, usize) -> *mut c_void;
     /// valloc(3).
-    valloc = c"valloc": Malloc;
+    valloc = c"valloc": fn(usize) -> *mut c_void;
     /// pvalloc(3).
-    pvalloc = c"pvalloc": Malloc;
+    pvalloc = c"pvalloc": fn(usize) -> *mut c_void;
     /// malloc_usable_size(3).
-    usable_size = c"malloc_usable_size": UsableSize;
+    usable_size = c"malloc_usable_size": fn(*mut c_void) -> usize;
     /// pthread_create(3).
-    pthread_create = c"pthread_create": PthreadCreate;
+    pthread_create = c"pthread_create": fn(*mut libc::pthread_t, *const libc::pthread_attr_t, StartRoutine, *mut c_void) -> c_int;
     /// dlclose(3).
-    close_library = c"dlclose": CloseLibrary;
+    close_library = c"dlclose": fn(*mut c_void) -> c_int;
     /// _exit(2).
-    exit_now = c"_exit": unsafe extern "C" fn(c_int) -> !;
+    exit_now = c"_exit": fn(c_int) -> !;
     /// prctl(2).
-    prctl = c"prctl": unsafe extern "C" fn(c_int, c_ulong, c_ulong, c_ulong, c_ulong) -> c_int;
+    prctl = c"prctl": fn(c_int, c_ulong, c_ulong, c_ulong, c_ulong) -> c_int;
     /// chroot(2).
-    change_root = c"chroot": unsafe extern "C" fn(*const c_char) -> c_int;
+    change_root = c"chroot": fn(*const c_char) -> c_int;
     /// prlimit(2).
-    limits = c"prlimit": unsafe extern "C" fn(libc::pid_t, c_uint, *const libc::rlimit64, *mut libc::rlimit64) -> c_int;
+    limits = c"prlimit": fn(libc::pid_t, c_uint, *const libc::rlimit64, *mut libc::rlimit64) -> c_int;
     /// ioctl(2).
-    control_device = c"ioctl": unsafe extern "C" fn(c_int, c_ulong, c_ulong) -> c_int;
+    control_device = c"ioctl": fn(c_int, c_ulong, c_ulong) -> c_int;
     /// syscall(2).
-    system_call = c"syscall": unsafe extern "C" fn(c_long) -> c_long;
+    system_call = c"syscall": fn(c_long) -> c_long;
 }
 
 /// Where the `malloc` is that the program calls: in the program itself, where one is linked into it, past which nothing that
@@ -111,6 +105,11 @@ pub fn malloc_of_program() -> usize {
         true => first as usize,
         false => ADDRESSES.malloc.load(Ordering::Acquire),
     }
+}
+
+/// Where the file that holds this address is loaded, `None` where that is not known.
+pub fn file_of(address: *const c_void) -> Option<NonNull<c_void>> {
+    file_and_symbol(address).0
 }
 
 /// Where the file that holds this address is loaded, and whether it defines the function there: one at a fixed address calls

@@ -9,10 +9,9 @@
 //! It has stood there in all versions so far. So that no later one is misread, both are compared at first.
 
 use core::ffi::c_void;
-use core::mem::MaybeUninit;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::real_functions as real;
+use crate::real_functions::{self as real, Addresses};
 
 /// How it is found out.
 static WAY: AtomicUsize = AtomicUsize::new(way::NOT_ASKED);
@@ -72,18 +71,14 @@ pub unsafe fn chunk_bytes(address: *mut c_void) -> usize {
 ///
 /// All of it has to be: what one library allocates and another one's free takes need not have a chunk.
 pub fn look_whose() {
-    let of_glibc = file_of(libc::gnu_get_libc_version as *const c_void);
-    let functions = [
-        real::malloc().map(|it| it as *const c_void),
-        real::calloc().map(|it| it as *const c_void),
-        real::realloc().map(|it| it as *const c_void),
-        real::free().map(|it| it as *const c_void),
-        real::posix_memalign().map(|it| it as *const c_void),
-        real::aligned_alloc().map(|it| it as *const c_void),
-        real::memalign().map(|it| it as *const c_void),
-        real::usable_size().map(|it| it as *const c_void),
-    ];
-    if of_glibc.is_some() && functions.into_iter().all(|function| function.and_then(file_of) == of_glibc) {
+    let of_glibc = real::file_of(libc::gnu_get_libc_version as *const c_void);
+    let Addresses { malloc, calloc, realloc, free, posix_memalign, aligned_alloc, memalign, usable_size, .. } =
+        &real::ADDRESSES;
+    let functions = [malloc, calloc, realloc, free, posix_memalign, aligned_alloc, memalign, usable_size];
+    let is_of_glibc = |function: &AtomicUsize| {
+        real::file_of(core::ptr::without_provenance(function.load(Ordering::Acquire))) == of_glibc
+    };
+    if of_glibc.is_some() && functions.into_iter().all(is_of_glibc) {
         WAY.store(way::BOTH, Ordering::Relaxed);
     }
 }
@@ -143,13 +138,4 @@ const FLAGS: usize = 7;
 unsafe fn chunk_word(address: *mut c_void) -> usize {
     // SAFETY: the word in front of an object is the size of its chunk. Other threads may change a low bit of it.
     unsafe { AtomicUsize::from_ptr(address.cast::<usize>().sub(1)) }.load(Ordering::Relaxed)
-}
-
-/// Where the file that a function lies in was loaded, `None` where that is not known.
-fn file_of(function: *const c_void) -> Option<*mut c_void> {
-    let mut found = MaybeUninit::<libc::Dl_info>::uninit();
-    // SAFETY: any address and room for the result (dladdr(3)).
-    let is_found = unsafe { libc::dladdr(function, found.as_mut_ptr()) } != 0;
-    // SAFETY: dladdr has filled it.
-    is_found.then(|| unsafe { found.assume_init() }.dli_fbase).filter(|base| !base.is_null())
 }

@@ -281,9 +281,9 @@ impl PerfEvents {
 /// How large the ring of each processor can be: what a user may lock is for all rings together, so the first ones must
 /// not take it all. Tried with events that cost nothing to close, unless there is no limit: rings take milliseconds to make.
 fn affordable_ring_bytes(wanted: usize, processors: &[u32]) -> usize {
-    let mut bytes = wanted.next_power_of_two();
-    // More of them than this may be more than there is memory for.
+    /// More than this, all together, may be more than there is memory for.
     const UNTRIED_BYTES_MAX: usize = 64 << 20;
+    let mut bytes = wanted.next_power_of_two();
     if locks_without_limit() && bytes.saturating_mul(processors.len()) <= UNTRIED_BYTES_MAX {
         return bytes;
     }
