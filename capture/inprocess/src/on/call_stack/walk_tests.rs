@@ -120,8 +120,9 @@ fn a_walk_that_meets_the_last_one_finds_the_same() {
     }
     let (compared, asked, stacks) = (walks.compared.get(), walks.asked.get(), walks.numbers.borrow().len());
     assert!(walks.longest.get() > 100, "{}", walks.longest.get());
-    // Most of those that come again are known, and none is taken for another.
-    assert!(stacks > 10_000 && asked > 2 * stacks - 1_000 && asked < compared, "{compared} {asked} {stacks}");
+    // Each stack is asked for once at least, and most of those that come again are known; how often one that was forgotten
+    // is asked for again depends on where the stack and the program are.
+    assert!(stacks > 10_000 && asked >= stacks && asked < compared, "{compared} {asked} {stacks}");
 }
 
 #[test]
