@@ -80,8 +80,9 @@ fn compare_all(root: &Path, directory: &Path, in_memory: &Path, wanted: &[&str],
             tally.compare(&bench, program, user)?;
         }
     }
-    println!("\n{} passed, {} failed, {} skipped", tally.passed, tally.failed, tally.skipped);
-    ensure!(tally.failed == 0, "{} comparisons failed", tally.failed);
+    println!("\n{} passed, {} failed, {} skipped", tally.passed, tally.failed.len(), tally.skipped);
+    // Once more behind all rows: of a long log the end is what is kept.
+    ensure!(tally.failed.is_empty(), "comparisons failed:\n{}", tally.failed.join("\n"));
     ensure!(tally.passed > 0, "nothing was compared");
     ensure!(!all || tally.skipped == 0, "{} comparisons were skipped, and none may be here", tally.skipped);
     Ok(())
@@ -90,7 +91,8 @@ fn compare_all(root: &Path, directory: &Path, in_memory: &Path, wanted: &[&str],
 #[derive(Default)]
 struct Tally {
     passed: usize,
-    failed: usize,
+    /// What is wrong with each that failed.
+    failed: Vec<String>,
     skipped: usize,
 }
 
@@ -107,8 +109,9 @@ impl Tally {
         let recording = match record(bench, program, user) {
             Ok(recording) => recording,
             Err(error) => {
-                self.failed += 1;
-                println!("{:<18} FAILED: {error:#}", program.name);
+                let what = format!("{:<18} FAILED: {error:#}", program.name);
+                println!("{what}");
+                self.failed.push(what);
                 return Ok(());
             }
         };
@@ -129,15 +132,12 @@ impl Tally {
     /// for information.
     fn judge_elf(&mut self, program: &Program, recording: &Recording) -> Result<()> {
         let found = judged_elf(recording)?;
-        let verdict = if program.small_folios {
-            let good = found.residency >= ELF_LEAST;
-            self.count(good);
-            if good { "" } else { "FAILED" }
+        let row = row(program, "user, ELF files", &found, recording, &recording.trace)?;
+        if program.small_folios {
+            self.count(found.residency >= ELF_LEAST, &row, "", "FAILED");
         } else {
-            "not judged: large folios are possible"
-        };
-        let lost = lost_events(&recording.trace)?;
-        print_row(&program.name, "user, ELF files", &found, recording.stops.len(), lost, verdict);
+            println!("{row}  not judged: large folios are possible");
+        }
         Ok(())
     }
 
@@ -151,33 +151,29 @@ impl Tally {
             None => recording.trace.clone(),
         };
         let found = judged(&bytes, recording)?;
-        let good = found.residency >= mode.least && found.change >= mode.least;
-        self.count(good);
-        let lost = lost_events(&bytes)?;
-        print_row(&program.name, mode.name, &found, recording.stops.len(), lost, if good { "" } else { "FAILED" });
+        let good = |found: &Agreement| found.residency >= mode.least && found.change >= mode.least;
+        self.count(good(&found), &row(program, mode.name, &found, recording, &bytes)?, "", "FAILED");
         if mode.without.is_none() {
             let must_be_noticed = |it: &Mutation| it.must_be_noticed_on().contains(&program.name.as_str());
             for mutation in Mutation::WRONG.into_iter().filter(must_be_noticed) {
                 let (bytes, changed) = mutate(&recording.trace, mutation, SEED)?;
                 let found = judged(&bytes, recording)?;
-                let noticed = changed > 0 && (found.residency < mode.least || found.change < mode.least);
-                self.count(noticed);
-                let verdict = if noticed { "noticed, as it must be" } else { "FAILED: not noticed" };
-                print_row(
-                    &program.name,
-                    &format!("  {}", mutation.name()),
-                    &found,
-                    recording.stops.len(),
-                    lost,
-                    verdict,
-                );
+                let noticed = changed > 0 && !good(&found);
+                let row = row(program, &format!("  {}", mutation.name()), &found, recording, &bytes)?;
+                self.count(noticed, &row, "noticed, as it must be", "FAILED: not noticed");
             }
         }
         Ok(())
     }
 
-    fn count(&mut self, good: bool) {
-        if good { self.passed += 1 } else { self.failed += 1 }
+    fn count(&mut self, good: bool, row: &str, praise: &str, blame: &str) {
+        if good {
+            self.passed += 1;
+            println!("{row}  {praise}");
+        } else {
+            println!("{row}  {blame}");
+            self.failed.push(format!("{row}  {blame}"));
+        }
     }
 
     fn skip(&mut self, program: &str, mode: &str, why: &str) {
@@ -186,11 +182,10 @@ impl Tally {
     }
 }
 
-fn print_row(program: &str, mode: &str, found: &Agreement, stops: usize, lost: u64, verdict: &str) {
+fn row(program: &Program, mode: &str, found: &Agreement, recording: &Recording, trace: &[u8]) -> Result<String> {
     let Agreement { residency, change, missing, extra, .. } = found;
-    println!(
-        "{program:<18} {mode:<28} {residency:>9.5} {change:>9.5} {stops:>6} {lost:>7} {missing:>9} {extra:>9}  {verdict}"
-    );
+    let (name, stops, lost) = (&program.name, recording.stops.len(), lost_events(trace)?);
+    Ok(format!("{name:<18} {mode:<28} {residency:>9.5} {change:>9.5} {stops:>6} {lost:>7} {missing:>9} {extra:>9}"))
 }
 
 /// Once more where the truth program was disturbed so often that it has too few stops.
