@@ -39,6 +39,12 @@ impl KernelColumns {
         KernelColumns::default()
     }
 
+    /// Of these events, in the order of their times.
+    #[must_use]
+    pub fn of(events: Vec<KernelEvent>) -> KernelColumns {
+        KernelColumns { events }
+    }
+
     /// Appends one event, whose time is not before that of the last one.
     pub fn push(&mut self, event: KernelEvent) {
         self.events.push(event);

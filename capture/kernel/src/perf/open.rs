@@ -25,6 +25,8 @@ use crate::sys::fork_detached;
 /// Rings of all processors together take no more than this.
 const RINGS_BYTES_MAX: usize = 256 << 20;
 const RING_BYTES_LEAST: usize = 16 << 10;
+/// Either of them allows to load programs (capabilities(7)).
+const LOADS_PROGRAMS: CapabilitySet = CapabilitySet::BPF.union(CapabilitySet::SYS_ADMIN);
 /// A thread has so many events of system calls at most, over all processors, beside those of the calls that are needed:
 /// starting one costs some microseconds for each.
 const EVENTS_A_THREAD_MAX: usize = 256;
@@ -94,7 +96,9 @@ impl PerfEvents {
         };
         let none = CallTracepoints::Each(Vec::new());
         let first = *processors.first().ok_or("no processor is online")?;
-        sys::open_on_this_thread(&page_faults_and_sideband(Mode::User), first).map_err(|error| refusal(&error))?;
+        let open_first = || sys::open_on_this_thread(&page_faults_and_sideband(Mode::User), first);
+        let (event, programs) = with_programs_loaded_meanwhile(options, &processors, open_first);
+        event.map_err(|error| refusal(&error))?;
         found.kernel_mode = sys::open_on_this_thread(&kernel_faults(), first).is_ok();
         let stacks = sys::open_on_this_thread(&sampled_stacks(options.stack_period, options.stack_bytes), first);
         found.stacks = stacks.as_ref().map(|_| ()).map_err(refusal);
@@ -104,7 +108,11 @@ impl PerfEvents {
             let kernel_fault = tracepoints.as_ref().ok().and_then(|read| read.kernel_fault);
             found.kernel_accesses = kernel_fault.is_some();
             let events = PerfEvents::open_plan(&plan(&none, kernel_fault, stacks, &mut found), &processors);
-            match events.map_err(|error| refusal(&error)).and_then(|events| events.with_programs(options)) {
+            let programs = || match options.programs {
+                true => programs.unwrap_or_else(|| CallPrograms::load(&processors)),
+                false => Err("switched off for a test".into()),
+            };
+            match events.map_err(|error| refusal(&error)).and_then(|events| events.with_programs(programs()?)) {
                 Ok(events) => {
                     found.calls_by = CallsBy::Programs;
                     return Ok((events.with_rings_told(&mut found), found));
@@ -276,6 +284,24 @@ impl PerfEvents {
         });
         off && right.sum::<usize>() == expected
     }
+}
+
+/// Opens an event, and loads the programs meanwhile where this process may: the kernel takes a grace period to open the first event of a
+/// while, in which this thread would wait.
+fn with_programs_loaded_meanwhile<T>(
+    options: &PerfOptions,
+    processors: &[u32],
+    open: impl FnOnce() -> T,
+) -> (T, Option<Result<CallPrograms, String>>) {
+    let may_load = || capabilities(None).is_ok_and(|sets| sets.effective.intersects(LOADS_PROGRAMS));
+    if !(options.calls && options.programs && may_load()) {
+        return (open(), None);
+    }
+    std::thread::scope(|scope| {
+        let loading = std::thread::Builder::new().spawn_scoped(scope, || CallPrograms::load(processors));
+        let opened = open();
+        (opened, loading.ok().and_then(|loading| loading.join().ok()))
+    })
 }
 
 /// How large the ring of each processor can be: what a user may lock is for all rings together, so the first ones must

@@ -253,12 +253,17 @@ impl Images {
             for (stack, frames, end) in image.new_stacks.drain(..) {
                 image.tree.add(id, stack, &frames, end, &mut output.records);
             }
-            for events in image.events.chunks(count) {
-                let mut columns = KernelColumns::new();
-                events.iter().for_each(|&event| columns.push(event));
-                output.chunks.push((id, columns));
+            image.written_until = image.events.last().map_or(image.written_until, |last| last.time);
+            // As much is to come again, of which growing would make copies.
+            let room = if image.events.len() < count { 0 } else { count };
+            let mut events = std::mem::replace(&mut image.events, Vec::with_capacity(room));
+            if events.len() > count {
+                let rest = events.split_off(count);
+                output.chunks.push((id, KernelColumns::of(events)));
+                output.chunks.extend(rest.chunks(count).map(|events| (id, KernelColumns::of(events.to_vec()))));
+            } else if !events.is_empty() {
+                output.chunks.push((id, KernelColumns::of(events)));
             }
-            image.written_until = image.events.drain(..).next_back().map_or(image.written_until, |last| last.time);
             image.since = Instant::now();
             image.ended.is_none()
         });

@@ -16,24 +16,24 @@ use pagetrace_format::kernel_event::{FaultAccess, KernelEvent, KernelEventKind, 
 use pagetrace_format::records::{Loss, LossReason, MappedFile, Process, Record, Source};
 use pagetrace_format::snapshot::{Mapping, Permissions};
 use pagetrace_format::{Address, FileId, KernelColumns, ProcessId, StackId, TraceNanos};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::perf::{
-    Accesses, Body, Found, MappedRecord, PerfEvents, PerfOptions, PerfRecord, StackSample, Timeline, Told, ToldKind,
+    Accesses, Body, Found, MappedRecord, PerfEvents, PerfRecord, ROUND_RECORDS, StackSample, Timeline, Told, ToldKind,
 };
 use crate::writes::WriteFaults;
 
 use crate::unwind::{StackUnwinder, UnwoundStack, UserRegisters};
 
 use super::RecorderOptions;
+use super::command_starter::{CommandStarter, Opened};
 use super::image::Image;
 use super::images::Images;
 use super::kernel_sources::sources;
 use super::notified_calls::{self, NotifiedCalls};
 use super::tick_mapper::now;
 
-/// Events of a chunk.
-const CHUNK_EVENTS: usize = 32_768;
+/// Events of a chunk: they wait in memory that is still in the processor's caches when they are encoded, and was there before.
+const CHUNK_EVENTS: usize = 4096;
 /// Events wait no longer than this for their chunk to fill.
 const CHUNK_AGE: Duration = Duration::from_secs(1);
 /// The kernel is asked so often what it lost.
@@ -81,14 +81,19 @@ pub struct Output {
 }
 
 impl KernelStreams {
-    /// Starts the command with the kernel's events on it and on nothing else; without them where the kernel refuses, or
-    /// where no options are given.
+    /// Has the command started, with what the kernel tells of it and of nothing else.
     ///
     /// # Errors
     /// Those of starting the command.
-    pub fn spawn(command: &mut Command, options: &RecorderOptions) -> io::Result<(Child, KernelStreams)> {
-        let calls = options.notified_calls.then(|| NotifiedCalls::prepare(command));
-        let (child, mut streams) = KernelStreams::spawn_with_perf(command, options.kernel_events.as_ref())?;
+    pub fn spawn(
+        starter: CommandStarter,
+        mut command: Command,
+        options: &RecorderOptions,
+    ) -> io::Result<(Child, KernelStreams)> {
+        let calls = options.notified_calls.then(|| NotifiedCalls::prepare(&mut command));
+        let (child, opened) = starter.start(command)?;
+        let mut streams = KernelStreams::new(opened);
+        streams.images.command_started(child.id());
         streams.offers_calls = options.kernel_events.as_ref().is_some_and(|perf| perf.calls);
         streams.calls = calls;
         if let Some(calls) = &mut streams.calls {
@@ -97,45 +102,12 @@ impl KernelStreams {
         Ok((child, streams))
     }
 
-    fn spawn_with_perf(command: &mut Command, options: Option<&PerfOptions>) -> io::Result<(Child, KernelStreams)> {
-        let streams_of = |found, child: &Child| {
-            let mut streams = KernelStreams::new(found);
-            streams.images.command_started(child.id());
-            streams
-        };
-        let Some(options) = options else {
-            let child = command.spawn()?;
-            let why = "switched off by --no-kernel-events, or left out by --sample-bytes for want of --kernel-events";
-            let streams = streams_of(Err(why.into()), &child);
-            return Ok((child, streams));
-        };
-        // The events are those of the thread that opens them and of what it forks from then on. It ends here.
-        let start = || {
-            let opened = open(options);
-            (command.spawn(), opened)
-        };
-        let (child, opened) = std::thread::scope(|scope| scope.spawn(start).join())
-            .map_err(|_| io::Error::other("the thread that starts the command has panicked"))?;
-        match child {
-            Ok(child) => {
-                let streams = streams_of(opened, &child);
-                Ok((child, streams))
-            }
-            Err(error) => {
-                if let Ok((events, _)) = opened {
-                    events.close_elsewhere();
-                }
-                Err(error)
-            }
-        }
-    }
-
     /// Before the command is started.
     pub fn idle() -> KernelStreams {
         KernelStreams::new(Err("nothing was started".into()))
     }
 
-    fn new(opened: Result<(PerfEvents, Found), String>) -> KernelStreams {
+    fn new(opened: Opened) -> KernelStreams {
         let (perf, found) = match opened {
             Ok((perf, found)) => (Some(perf), Ok(found)),
             Err(why) => (None, Err(why)),
@@ -301,6 +273,9 @@ impl KernelStreams {
 
     fn release(&mut self, complete: u64, output: &mut Output) -> u64 {
         let mut told_all = std::mem::take(&mut self.told);
+        if told_all.capacity() == 0 {
+            told_all.reserve(ROUND_RECORDS);
+        }
         let told_until = self.timeline.release(complete, |told| told_all.push(told));
         for told in told_all.drain(..) {
             self.tell(told, &mut output.records);
@@ -419,16 +394,6 @@ fn take_record(record: PerfRecord, timeline: &mut Timeline, images: &mut Images,
         accesses.replaced(record.pid);
     }
     timeline.push(record);
-}
-
-/// Opens the events on this thread.
-fn open(options: &PerfOptions) -> Result<(PerfEvents, Found), String> {
-    // There can be hundreds of events. The command is to have the limit that the recorder was given.
-    let limit = getrlimit(Resource::Nofile);
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
-    let opened = PerfEvents::open(options);
-    let _ = setrlimit(Resource::Nofile, limit);
-    opened
 }
 
 /// The frames of a stack; `None` of a 32-bit program, whose registers are others.

@@ -7,6 +7,7 @@
 mod abandoned;
 mod attached;
 mod bounds;
+mod command_starter;
 mod drain;
 mod guardian;
 mod idle_tracer;
@@ -46,6 +47,7 @@ use crate::perf::PerfOptions;
 pub use abandoned::{LIBRARY_NAME, NAME_PREFIX, mark_as_living, remove_abandoned};
 pub use attached::{AttachError, Attached};
 pub use bounds::{Bounds, CutError, CutOrder, Shortened, Shortener};
+pub use command_starter::CommandStarter;
 use drain::Drain;
 use guardian::{Guardian, end_for_hooks};
 use kernel_streams::KernelStreams;
@@ -132,12 +134,16 @@ pub struct Recorder<W: Write> {
     started: Instant,
     next_search: Instant,
     next_look: Instant,
+    /// Until then a program that was let go may end.
+    ends_until: Instant,
     turns: Turns,
 }
 
 /// New programs without the tracer are looked for so often, and RSS is read so often.
 const SEARCH_EVERY: Duration = Duration::from_millis(50);
 const LOOK_EVERY: Duration = Duration::from_millis(2);
+/// A program ends within this time after its last snapshot, unless it is a large one.
+const ENDS_WITHIN: Duration = Duration::from_millis(5);
 
 /// What has happened is in the trace within this time: a hook publishes an event at once after its time was taken, unless its
 /// thread is made to wait just then, and the kernel's rings are looked at each round.
@@ -188,6 +194,7 @@ impl<W: Write> Recorder<W> {
             started,
             next_search: started,
             next_look: started,
+            ends_until: started,
             turns: Turns::new(),
         })
     }
@@ -202,12 +209,13 @@ impl<W: Write> Recorder<W> {
         self.session.directory().to_owned()
     }
 
-    /// Starts the command, with what the kernel tells of it and its descendants.
+    /// Has the command started, with what the kernel tells of it and its descendants; the starter was prepared with
+    /// [`RecorderOptions::kernel_events`].
     ///
     /// # Errors
     /// Those of starting it.
-    pub fn spawn(&mut self, command: &mut Command) -> std::io::Result<Child> {
-        let (child, kernel) = KernelStreams::spawn(command, &self.options)?;
+    pub fn spawn(&mut self, starter: CommandStarter, command: Command) -> std::io::Result<Child> {
+        let (child, kernel) = KernelStreams::spawn(starter, command, &self.options)?;
         self.kernel = kernel;
         self.trace.records(&[Record::Machine(machine::this_machine())]);
         if self.options.samples() {
@@ -280,6 +288,9 @@ impl<W: Write> Recorder<W> {
             self.take_events();
         }
         let looked = self.processes.parked_snapshots(session, self.options.interval);
+        if !looked.snapshots.is_empty() {
+            self.ends_until = Instant::now() + ENDS_WITHIN;
+        }
         self.write_look(looked);
         if present >= self.next_look {
             self.next_look = present + LOOK_EVERY;
@@ -319,6 +330,12 @@ impl<W: Write> Recorder<W> {
     #[must_use]
     pub fn is_quiet(&self) -> bool {
         self.drained_nothing && self.kernel.is_quiet()
+    }
+
+    /// Whether a program has just been let go after its last snapshot: it does not ring any more when it ends.
+    #[must_use]
+    pub fn awaits_end(&self) -> bool {
+        Instant::now() < self.ends_until
     }
 
     /// Sleeps until a program rings or the time is over.

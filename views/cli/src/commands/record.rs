@@ -27,7 +27,7 @@ use pagetrace_format::records::EndStatus;
 use pagetrace_format::session::SESSION_VARIABLE;
 use pagetrace_kernel::modules::KeptFile;
 use pagetrace_kernel::perf::PerfOptions;
-use pagetrace_kernel::recorder::{Finished, Recorder, RecorderOptions};
+use pagetrace_kernel::recorder::{CommandStarter, Finished, Recorder, RecorderOptions};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::set_current_timer_slack;
 
@@ -53,7 +53,8 @@ const ROUND_WHEN_QUIET: Duration = Duration::from_millis(4);
 const ROUND_OF_SAMPLES: Duration = Duration::from_millis(10);
 /// Few objects are sampled at so many bytes and more.
 const FEW_FROM: u64 = 64 << 10;
-/// And so often once the command and all that it started have ended: what the kernel told of them settles meanwhile.
+/// And so often where a program is about to end, and once the command and all that it started have ended: what the kernel told of
+/// them settles meanwhile.
 const ROUND_AT_END: Duration = Duration::from_micros(250);
 /// The kernel tells of a fork up to two rounds of this kind late, and after them nothing is left.
 const QUIET_ROUNDS: u32 = 4;
@@ -179,7 +180,10 @@ fn start(args: &RecordArgs) -> Result<Recording, Failure> {
     // Who waits for the command to be ready may signal the group at once.
     let mut group = GroupWitness::start();
     let mut output = Output::create(args.output.as_deref())?;
-    let mut recorder = recorder(args, &mut output, || signals.pass_on(None, &mut group))?;
+    let out = writer(args, &mut output, || signals.pass_on(None, &mut group))?;
+    let options = options(args);
+    let starter = CommandStarter::prepare(options.kernel_events.as_ref()).context("no thread can be had")?;
+    let mut recorder = recorder(out, options, &output)?;
     let name = &args.command[0];
     let mut command = Command::new(name);
     command.args(&args.command[1..]);
@@ -188,7 +192,7 @@ fn start(args: &RecordArgs) -> Result<Recording, Failure> {
         command.env(SESSION_VARIABLE, recorder.session_path());
         command.env("LD_PRELOAD", library::preload_list(&library.path, std::env::var_os("LD_PRELOAD")));
     }
-    let child = recorder.spawn(&mut command).map_err(|error| cannot_run(name, error))?;
+    let child = recorder.spawn(starter, command).map_err(|error| cannot_run(name, error))?;
     use_all_descriptors();
     // The command has its own. While a program is held for a snapshot this thread waits for microseconds, which would be 50 more.
     let _ = set_current_timer_slack(NonZeroU64::new(1000));
@@ -200,16 +204,25 @@ fn start(args: &RecordArgs) -> Result<Recording, Failure> {
     Ok(Recording { child, output, recorder, library, signals, group })
 }
 
-/// A recorder that has begun to write. A pipe may wait for its reader; whether an end is `asked` for is looked at meanwhile.
-fn recorder(args: &RecordArgs, output: &mut Output, asked: impl FnMut() -> bool) -> anyhow::Result<Recorder<File>> {
+/// Where the trace is written to. A pipe may wait for its reader; whether an end is `asked` for is looked at meanwhile.
+fn writer(args: &RecordArgs, output: &mut Output, asked: impl FnMut() -> bool) -> anyhow::Result<File> {
     if args.bounds.bounds().is_some() && !output.may_be_replaced() {
         anyhow::bail!(
             "{}: --max-size and --keep-last need a file that can be written anew, found a device or a pipe",
             output.shown().display()
         );
     }
+    output.writer(asked)
+}
+
+/// A recorder that has begun to write.
+fn recorder(out: File, options: RecorderOptions, output: &Output) -> anyhow::Result<Recorder<File>> {
+    Recorder::new(out, options).with_context(|| format!("failed to write page trace: {}", output.shown().display()))
+}
+
+fn options(args: &RecordArgs) -> RecorderOptions {
     let runs_already = args.attach.pid.is_some();
-    let options = RecorderOptions {
+    RecorderOptions {
         interval: Duration::from_millis(args.interval),
         lose_when_full: args.when_full == WhenFull::Lose,
         buffer_bytes: args.bounds.buffer_bytes((args.buffer as usize) << 20),
@@ -221,9 +234,7 @@ fn recorder(args: &RecordArgs, output: &mut Output, asked: impl FnMut() -> bool)
         notified_calls: args.page_calls == PageCalls::Seccomp && !runs_already,
         write_epochs: args.writes,
         keep_files: args.embed_symbols,
-    };
-    Recorder::new(output.writer(asked)?, options)
-        .with_context(|| format!("failed to write page trace: {}", output.shown().display()))
+    }
 }
 
 /// Whether programs are to join the recording from inside.
@@ -315,6 +326,7 @@ impl Recording {
             }
             recorder.wait(match (told_of_error, quiet_rounds) {
                 (true, _) => ROUND_AFTER_FAILURE,
+                (false, 0) if recorder.awaits_end() => ROUND_AT_END,
                 (false, 0) if samples_few => ROUND_OF_SAMPLES,
                 (false, 0) if recorder.is_quiet() => ROUND_WHEN_QUIET,
                 (false, 0) => ROUND,

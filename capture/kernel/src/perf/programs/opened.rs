@@ -3,7 +3,7 @@
 use std::io;
 
 use super::super::attributes::program_output;
-use super::super::found::{PerfOptions, refusal};
+use super::super::found::refusal;
 use super::super::open::PerfEvents;
 use super::super::record::SampleKind;
 use super::super::sys as perf_sys;
@@ -14,12 +14,7 @@ impl PerfEvents {
     ///
     /// # Errors
     /// A sentence that says what was refused.
-    pub(in super::super) fn with_programs(mut self, options: &PerfOptions) -> Result<PerfEvents, String> {
-        if !options.programs {
-            return Err("switched off for a test".into());
-        }
-        let numbers: Vec<u32> = self.processors.iter().map(|processor| processor.number).collect();
-        let programs = CallPrograms::load(&numbers)?;
+    pub(in super::super) fn with_programs(mut self, programs: CallPrograms) -> Result<PerfEvents, String> {
         self.open_outputs(&programs).map_err(|error| refusal(&error))?;
         let own = rustix::thread::gettid().as_raw_nonzero().get() as u32;
         programs.mark_from_exec_on(own).map_err(|error| format!("bpf: {error}, for the mark of a thread"))?;

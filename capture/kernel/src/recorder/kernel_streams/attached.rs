@@ -2,8 +2,9 @@
 
 use pagetrace_format::records::Source;
 
-use super::{KernelStreams, now, open};
+use super::{KernelStreams, now};
 use crate::perf::PerfOptions;
+use crate::recorder::command_starter::open;
 
 impl KernelStreams {
     /// Events that tell of nothing yet, to be opened on threads that run already.

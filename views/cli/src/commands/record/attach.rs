@@ -13,8 +13,8 @@ use super::bounds::Compactor;
 use super::output::Output;
 use super::signals::Signals;
 use super::{
-    EXIT_RECORDER, Failure, ROUND, ROUND_AFTER_FAILURE, RecordArgs, durations, end, recorder, tell_notices,
-    tell_of_failure, use_all_descriptors,
+    EXIT_RECORDER, Failure, ROUND, ROUND_AFTER_FAILURE, RecordArgs, durations, end, options, recorder, tell_notices,
+    tell_of_failure, use_all_descriptors, writer,
 };
 
 /// Options of `record` for what runs already.
@@ -40,7 +40,8 @@ pub struct AttachedRecording {
 pub fn start(args: &RecordArgs, pid: u32) -> Result<AttachedRecording, Failure> {
     let mut signals = Signals::listen();
     let mut output = Output::create(args.output.as_deref())?;
-    let mut recorder = recorder(args, &mut output, || signals.ask_for_end())?;
+    let out = writer(args, &mut output, || signals.ask_for_end())?;
+    let mut recorder = recorder(out, options(args), &output)?;
     // Before it is attached to, which an end of it might follow.
     let name = exe_of(pid).unwrap_or_else(|_| PathBuf::from("process"));
     use_all_descriptors();
