@@ -303,7 +303,7 @@ impl KernelStreams {
             ToldKind::ThreadEnded => {
                 if self.images.thread_ended(pid, time) {
                     self.unwinder.process_ended(pid);
-                    self.accesses.forget(pid);
+                    self.accesses.ended(pid);
                 }
                 return;
             }
@@ -322,7 +322,7 @@ impl KernelStreams {
             }
             ToldKind::Call { call, arguments, result, mapped } => {
                 if let Some(mapped) = &mapped {
-                    self.tell_code(pid, mapped);
+                    self.tell_mapped(pid, mapped);
                 }
                 if let Some(told) = self.write_faults.get_mut(&pid) {
                     told.call(TraceNanos(time), call, &arguments, result);
@@ -332,7 +332,7 @@ impl KernelStreams {
                 KernelEventKind::Call(SystemCall { call, arguments, result, file, stack })
             }
             ToldKind::Mapped(mapped) => {
-                self.tell_code(pid, &mapped);
+                self.tell_mapped(pid, &mapped);
                 self.images.current(pid, time).name_by(&mapped);
                 let file = self.file(&mapped, records);
                 let MappedRecord { start, bytes, file_offset, protection, flags, .. } = *mapped;
@@ -358,12 +358,13 @@ impl KernelStreams {
         })
     }
 
-    /// What is mapped for execution is what stacks lead through.
-    fn tell_code(&mut self, pid: u32, mapped: &MappedRecord) {
+    /// What is mapped for execution is what stacks lead through; in files no stack lies.
+    fn tell_mapped(&mut self, pid: u32, mapped: &MappedRecord) {
         let &MappedRecord { start, bytes, file_offset, device, inode, protection, ref path, .. } = mapped;
+        self.accesses.mapped(pid, start..start.saturating_add(bytes), inode != 0);
         let Some(permissions) = u8::try_from(protection & 7).ok().map(Permissions) else { return };
         if permissions.has(Permissions::EXECUTE) {
-            self.accesses.forget(pid);
+            self.accesses.code_changed(pid);
         }
         if permissions.has(Permissions::EXECUTE) && inode != 0 {
             let (start, end) = (Address(start), Address(start.saturating_add(bytes)));
