@@ -1,7 +1,9 @@
 // Writes known pages at known times, and tells: ranges with their addresses, threads, and rounds with begin and end
 // (CLOCK_MONOTONIC, nanoseconds). Pages of a round are those for which is_written() holds.
 //
-//   writes MIB ROUNDS PAUSE_MS
+//   writes MIB ROUNDS PAUSE_MS [wait]
+//
+// With `wait` the first round comes when there is a line to be read.
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -84,7 +86,8 @@ int main(int count, char **arguments) {
     }
     printf("thread main %d\n", getpid());
     // A recorder may have to attach first.
-    usleep(count > 4 ? atol(arguments[4]) * 1000 : pause_us);
+    if (count > 4) getchar();
+    else usleep(pause_us);
     for (long round = 0; round < rounds; round++) {
         unsigned long begin = now();
         pthread_barrier_wait(&barrier);

@@ -1,7 +1,7 @@
 //! `record -p --writes`: each page that is written from the attach on, in programs that were led to make a descriptor; and what the
 //! leading does to a program that is interrupted all the time.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -30,12 +30,15 @@ fn check_attached(as_nobody: bool, compiled_with: &[&str]) {
     let directory = tempfile::tempdir_in("/var/tmp").expect("a directory");
     open_to_all(directory.path());
     let program = copied_into(directory.path(), &compiled("writes", compiled_with));
-    // Its first round comes after the pause.
     let mut command = as_user(as_nobody, &program);
-    let mut target = command.args(["48", "3", "700", "5000"]).stdout(Stdio::piped()).spawn().expect("it runs");
+    let command = command.args(["48", "3", "700", "wait"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut target = command.spawn().expect("it runs");
     // Until then it may belong to another user.
     wait_for_program(target.id(), &program);
     let recorder = Recorder::attach(directory.path(), as_nobody, target.id(), &["--quiet", "--writes=200ms"]);
+    // The tracking begins in the recorder's first rounds.
+    std::thread::sleep(Duration::from_secs(2));
+    target.stdin.take().expect("a pipe").write_all(b"\n").expect("it reads");
     let mut printed = String::new();
     target.stdout.take().expect("a pipe").read_to_string(&mut printed).expect("text");
     assert!(target.wait().expect("it ends").success());

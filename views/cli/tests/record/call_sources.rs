@@ -17,6 +17,8 @@ use crate::kernel_events::read;
 const TRACEPOINTS: (&str, &str) = ("PAGETRACE_REFUSE_BPF", "1");
 /// Where the program makes its calls.
 const FIRST: u64 = 0x2000_0000_0000;
+/// Room for what programs that do nothing else make while others are at work here, too.
+const ROOM_KIB: &str = "32768";
 /// So often each: rounds of threads of groups of programs.
 const TIMES: usize = 20 * 3 * 2 * 3;
 
@@ -39,8 +41,7 @@ fn told(denies: &[&str], variables: &[(&str, &str)], arguments: &[&str]) -> Told
     let tool = text_of(pagetrace());
     let tool = [denies, &[&tool]].concat();
     let mut recorder = assert_cmd::Command::new(tool[0]);
-    // With room for what programs that do nothing else make while others are at work here, too.
-    recorder.args(&tool[1..]).args(["record", "--quiet", "--no-objects", "--kernel-buffer", "32768", "-o"]);
+    recorder.args(&tool[1..]).args(["record", "--quiet", "--no-objects", "--kernel-buffer", ROOM_KIB, "-o"]);
     recorder.arg(&trace).arg("--");
     recorder.arg(compiled("page_calls", &[])).args(arguments).envs(variables.iter().copied()).timeout(TIME_LIMIT);
     let output = recorder.output().expect("the recorder runs");
@@ -124,7 +125,8 @@ fn threads_that_ran_already_and_what_they_start_are_told_of() {
     let mut target = target.arg("wait").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the program runs");
     let mut lines = BufReader::new(target.stdout.take().expect("a pipe")).lines();
     assert_eq!(lines.next().expect("a line").expect("text"), "ready");
-    let recorder = Recorder::attach(directory.path(), false, target.id(), &["--quiet"]);
+    let options = ["--quiet", "--kernel-buffer", ROOM_KIB];
+    let recorder = Recorder::attach(directory.path(), false, target.id(), &options);
     target.stdin.take().expect("a pipe").write_all(b"\n").expect("it reads");
     assert!(target.wait().expect("it ends").success());
     let output = recorder.ended();
