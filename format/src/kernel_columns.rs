@@ -39,7 +39,7 @@ impl KernelColumns {
         KernelColumns::default()
     }
 
-    /// Of these events, in the order of their times.
+    /// Of these events, in the order of their times; one that is earlier than the one before gets the time of that.
     #[must_use]
     pub fn of(events: Vec<KernelEvent>) -> KernelColumns {
         KernelColumns { events }

@@ -2,7 +2,7 @@
 //!
 //! The instruction is read from the program's memory once and decoded. One that may both read and write memory at
 //! different addresses, as a copy of a string does, says nothing: then what was wanted stays unknown. A call through a pointer in
-//! memory reads that and writes the stack, which never lies in a file.
+//! memory reads that and writes the stack, which hardly ever lies in a private mapping of a file.
 
 use std::ops::Range;
 
@@ -22,7 +22,7 @@ const FILES_MAX: usize = 1 << 10;
 /// The instructions that have had faults, by process.
 pub struct Accesses {
     known: HashMap<u32, HashMap<u64, Wanted>>,
-    /// Addresses at which processes have mapped files. What was unmapped since may still be among them.
+    /// Addresses at which processes have private mappings of files. What was unmapped since may still be among them.
     files: HashMap<u32, Vec<Range<u64>>>,
     /// Processes whose memory is another program's by now than that of the faults that are looked at.
     replaced: HashMap<u32, u32>,
@@ -90,7 +90,7 @@ impl Accesses {
         self.files.get(&pid).is_some_and(|ranges| ranges.iter().any(|range| range.contains(&address)))
     }
 
-    /// A process has mapped something there: a file, or none.
+    /// A process has mapped something there: a file that it shares with nobody, or something else.
     pub fn mapped(&mut self, pid: u32, addresses: Range<u64>, is_file: bool) {
         let Some(ranges) = (if is_file { Some(self.files.entry(pid).or_default()) } else { self.files.get_mut(&pid) })
         else {
@@ -105,10 +105,16 @@ impl Accesses {
             ranges.extend(old.into_iter().flat_map(parts).filter(|part| !part.is_empty()));
         }
         if is_file {
-            if ranges.len() >= FILES_MAX {
-                ranges.remove(0);
-            }
             ranges.push(addresses);
+        }
+        let beyond = ranges.len().saturating_sub(FILES_MAX);
+        ranges.drain(..beyond);
+    }
+
+    /// A process has forked: the child has the same mappings.
+    pub fn forked(&mut self, parent: u32, child: u32) {
+        if let Some(ranges) = self.files.get(&parent) {
+            self.files.insert(child, ranges.clone());
         }
     }
 
@@ -240,7 +246,15 @@ mod tests {
         for (address, expected) in inside.into_iter().chain([(0x6000, FaultAccess::Read)]) {
             check(&mut accesses, address, expected);
         }
+        accesses.forked(pid, pid + 1);
         accesses.ended(pid);
         check(&mut accesses, 0x4000, FaultAccess::Unknown);
+        accesses.forked(pid + 1, pid);
+        check(&mut accesses, 0x4000, FaultAccess::Read);
+        for page in 0..2 * FILES_MAX as u64 {
+            accesses.mapped(pid, page << 20..(page << 20) + 0x8000, true);
+            accesses.mapped(pid, (page << 20) + 0x1000..(page << 20) + 0x2000, false);
+        }
+        assert!(accesses.files[&pid].len() <= FILES_MAX);
     }
 }

@@ -89,16 +89,19 @@ impl PerfEvents {
         let processors = online_processors();
         let mut found = Found::default();
         let ring_bytes = options.ring_bytes.min((RINGS_BYTES_MAX / processors.len().max(1)).max(RING_BYTES_LEAST));
-        let options = &options.with_rings_of(affordable_ring_bytes(ring_bytes, &processors));
+        let first = *processors.first().ok_or("no processor is online")?;
+        let open_first = || {
+            let affordable = affordable_ring_bytes(ring_bytes, &processors);
+            (affordable, sys::open_on_this_thread(&page_faults_and_sideband(Mode::User), first))
+        };
+        let ((ring_bytes, event), programs) = with_programs_loaded_meanwhile(options, &processors, open_first);
+        event.map_err(|error| refusal(&error))?;
+        let options = &options.with_rings_of(ring_bytes);
         let plan = |calls: &CallTracepoints, kernel_fault, stacks, found: &mut Found| Plan {
             events: planned_events(calls, kernel_fault, found.kernel_mode, stacks, options),
             ring_bytes: options.ring_bytes,
         };
         let none = CallTracepoints::Each(Vec::new());
-        let first = *processors.first().ok_or("no processor is online")?;
-        let open_first = || sys::open_on_this_thread(&page_faults_and_sideband(Mode::User), first);
-        let (event, programs) = with_programs_loaded_meanwhile(options, &processors, open_first);
-        event.map_err(|error| refusal(&error))?;
         found.kernel_mode = sys::open_on_this_thread(&kernel_faults(), first).is_ok();
         let stacks = sys::open_on_this_thread(&sampled_stacks(options.stack_period, options.stack_bytes), first);
         found.stacks = stacks.as_ref().map(|_| ()).map_err(refusal);
@@ -293,8 +296,7 @@ fn with_programs_loaded_meanwhile<T>(
     processors: &[u32],
     open: impl FnOnce() -> T,
 ) -> (T, Option<Result<CallPrograms, String>>) {
-    let may_load = || capabilities(None).is_ok_and(|sets| sets.effective.intersects(LOADS_PROGRAMS));
-    if !(options.calls && options.programs && may_load()) {
+    if !(options.calls && options.programs && has_any_of(LOADS_PROGRAMS)) {
         return (open(), None);
     }
     std::thread::scope(|scope| {
@@ -310,7 +312,8 @@ fn affordable_ring_bytes(wanted: usize, processors: &[u32]) -> usize {
     /// More than this, all together, may be more than there is memory for.
     const UNTRIED_BYTES_MAX: usize = 64 << 20;
     let mut bytes = wanted.next_power_of_two();
-    if locks_without_limit() && bytes.saturating_mul(processors.len()) <= UNTRIED_BYTES_MAX {
+    // Then this process may lock as much memory as it likes (capabilities(7)).
+    if has_any_of(CapabilitySet::IPC_LOCK) && bytes.saturating_mul(processors.len()) <= UNTRIED_BYTES_MAX {
         return bytes;
     }
     let all_fit = |bytes: usize| {
@@ -327,13 +330,13 @@ fn affordable_ring_bytes(wanted: usize, processors: &[u32]) -> usize {
     bytes
 }
 
-/// Whether this process may lock as much memory as it likes (capabilities(7)): a capability of a user namespace of its own does
-/// not count for perf events.
-fn locks_without_limit() -> bool {
+/// Whether this process has one of these capabilities for all that the kernel has: those of a user namespace of its own do not
+/// count.
+fn has_any_of(wanted: CapabilitySet) -> bool {
     /// The number of the first one (PROC_USER_INIT_INO, linux/proc_ns.h).
     const FIRST_NAMESPACE: u64 = 0xefff_fffd;
     let is_first = std::fs::metadata("/proc/self/ns/user").is_ok_and(|namespace| namespace.ino() == FIRST_NAMESPACE);
-    is_first && capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::IPC_LOCK))
+    is_first && capabilities(None).is_ok_and(|sets| sets.effective.intersects(wanted))
 }
 
 fn planned_events(

@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use super::sys::keep_freed_memory;
 use crate::perf::{Found, PerfEvents, PerfOptions};
 
 /// Events that tell of a command, or a sentence that says why there are none.
@@ -37,6 +38,8 @@ impl CommandStarter {
     /// Those of starting a thread.
     pub fn prepare(options: Option<&PerfOptions>) -> io::Result<CommandStarter> {
         let Some(options) = options.cloned() else { return Ok(CommandStarter { thread: None }) };
+        // While there is one thread.
+        keep_freed_memory();
         let (commands, received) = sync_channel(1);
         let builder = std::thread::Builder::new().name("starter".into());
         let handle = builder.spawn(move || open_and_start(&options, &received))?;
@@ -77,19 +80,21 @@ impl Drop for CommandStarter {
     }
 }
 
-/// Opens events on this thread, with as many descriptors as may be: there can be hundreds. The command is to have the
-/// limit that the recorder was given.
-pub(super) fn open(options: &PerfOptions) -> Opened {
+/// Opens events on this thread. There can be hundreds: until `meanwhile` is done, which gets them, this process may have as many
+/// descriptors as may be. The command is to have the limit that the recorder was given.
+pub(super) fn open<T>(options: &PerfOptions, meanwhile: impl FnOnce() -> T) -> (Opened, T) {
     let limit = getrlimit(Resource::Nofile);
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
     let opened = PerfEvents::open(options);
+    let done = meanwhile();
     let _ = setrlimit(Resource::Nofile, limit);
-    opened
+    (opened, done)
 }
 
 fn open_and_start(options: &PerfOptions, commands: &Receiver<Command>) -> Option<(io::Result<Child>, Opened)> {
-    let opened = open(options);
-    match commands.recv() {
+    // Until then others of this process open files, too.
+    let (opened, command) = open(options, || commands.recv());
+    match command {
         Ok(mut command) => Some((command.spawn(), opened)),
         Err(_) => {
             close(opened);
@@ -110,18 +115,17 @@ mod tests {
 
     use super::*;
 
+    /// In one test, since the limit of descriptors is the process's.
     #[test]
-    fn a_starter_without_a_command_ends() {
-        drop(CommandStarter::prepare(Some(&PerfOptions::default())).expect("a thread"));
-        drop(CommandStarter::prepare(None).expect("nothing"));
-    }
-
-    #[test]
-    fn commands_are_started_and_errors_told() {
+    fn commands_are_started_with_their_limit_and_errors_told() {
+        let limit = getrlimit(Resource::Nofile);
         for options in [None, Some(PerfOptions::default())] {
             let prepared = || CommandStarter::prepare(options.as_ref()).expect("a thread");
+            drop(prepared());
+            assert_eq!(getrlimit(Resource::Nofile), limit);
             let (mut child, opened) = prepared().start(Command::new("true")).expect("it starts");
             assert_eq!(child.wait().expect("it ends").into_raw(), 0);
+            assert_eq!(getrlimit(Resource::Nofile), limit);
             close(opened);
             let error = prepared().start(Command::new("/nonexistent")).expect_err("there is none");
             assert_eq!(error.kind(), io::ErrorKind::NotFound);

@@ -104,6 +104,21 @@ impl Image {
         }
     }
 
+    /// Takes the events that wait, in parts of `count` at most.
+    pub(super) fn take_events(&mut self, count: usize) -> Vec<Vec<KernelEvent>> {
+        if self.events.is_empty() {
+            return Vec::new();
+        }
+        if self.events.len() > count {
+            let parts = self.events.chunks(count).map(<[KernelEvent]>::to_vec).collect();
+            self.events.clear();
+            return parts;
+        }
+        // As much may come again, of which growing would make copies.
+        let room = if self.events.len() < count { 0 } else { count };
+        vec![std::mem::replace(&mut self.events, Vec::with_capacity(room))]
+    }
+
     /// Whether it made, moved or gave back memory itself.
     pub(super) fn has_changed_mappings(&self) -> bool {
         self.events.iter().any(|event| match event.kind {
@@ -210,4 +225,23 @@ fn without_stack(mut event: KernelEvent) -> KernelEvent {
         fault.stack = StackId::UNKNOWN;
     }
     event
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_leave_in_parts_and_in_their_order() {
+        let mut image = Image::new(1, Begin::Unseen, 0, 1);
+        for (events, parts) in [(0, vec![]), (3, vec![3]), (4, vec![4]), (5, vec![4, 1]), (12, vec![4, 4, 4])] {
+            let kind = KernelEventKind::Exec { arguments: None, table: None };
+            (0..events).for_each(|time| image.push(KernelEvent { time: TraceNanos(time), tid: 1, kind }));
+            let taken = image.take_events(4);
+            assert_eq!(taken.iter().map(Vec::len).collect::<Vec<_>>(), parts, "of {events}");
+            let times = taken.concat().iter().map(|event| event.time.0).collect::<Vec<_>>();
+            assert_eq!(times, (0..events).collect::<Vec<_>>());
+            assert_eq!(image.waiting(), 0);
+        }
+    }
 }

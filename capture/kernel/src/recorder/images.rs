@@ -254,16 +254,7 @@ impl Images {
                 image.tree.add(id, stack, &frames, end, &mut output.records);
             }
             image.written_until = image.events.last().map_or(image.written_until, |last| last.time);
-            // As much is to come again, of which growing would make copies.
-            let room = if image.events.len() < count { 0 } else { count };
-            let mut events = std::mem::replace(&mut image.events, Vec::with_capacity(room));
-            if events.len() > count {
-                let rest = events.split_off(count);
-                output.chunks.push((id, KernelColumns::of(events)));
-                output.chunks.extend(rest.chunks(count).map(|events| (id, KernelColumns::of(events.to_vec()))));
-            } else if !events.is_empty() {
-                output.chunks.push((id, KernelColumns::of(events)));
-            }
+            output.chunks.extend(image.take_events(count).into_iter().map(|events| (id, KernelColumns::of(events))));
             image.since = Instant::now();
             image.ended.is_none()
         });

@@ -297,6 +297,7 @@ impl KernelStreams {
             }
             ToldKind::Forked { parent } => {
                 self.unwinder.forked(parent, pid);
+                self.accesses.forked(parent, pid);
                 return self.images.begin_fork(pid, time, tid, parent);
             }
             ToldKind::ThreadStarted => return self.images.thread_started(pid, time),
@@ -358,10 +359,11 @@ impl KernelStreams {
         })
     }
 
-    /// What is mapped for execution is what stacks lead through; in files no stack lies.
+    /// What is mapped for execution is what stacks lead through; in private mappings of files none lie.
     fn tell_mapped(&mut self, pid: u32, mapped: &MappedRecord) {
         let &MappedRecord { start, bytes, file_offset, device, inode, protection, ref path, .. } = mapped;
-        self.accesses.mapped(pid, start..start.saturating_add(bytes), inode != 0);
+        let is_private = mapped.flags & libc::MAP_SHARED as u32 == 0;
+        self.accesses.mapped(pid, start..start.saturating_add(bytes), is_private && inode != 0);
         let Some(permissions) = u8::try_from(protection & 7).ok().map(Permissions) else { return };
         if permissions.has(Permissions::EXECUTE) {
             self.accesses.code_changed(pid);

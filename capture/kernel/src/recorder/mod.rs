@@ -134,7 +134,7 @@ pub struct Recorder<W: Write> {
     started: Instant,
     next_search: Instant,
     next_look: Instant,
-    /// Until then a program that was let go may end.
+    /// Until then the last program may end, which was let go.
     ends_until: Instant,
     turns: Turns,
 }
@@ -288,7 +288,7 @@ impl<W: Write> Recorder<W> {
             self.take_events();
         }
         let looked = self.processes.parked_snapshots(session, self.options.interval);
-        if !looked.snapshots.is_empty() {
+        if !looked.snapshots.is_empty() && self.processes.all_leave() {
             self.ends_until = Instant::now() + ENDS_WITHIN;
         }
         self.write_look(looked);
@@ -332,7 +332,7 @@ impl<W: Write> Recorder<W> {
         self.drained_nothing && self.kernel.is_quiet()
     }
 
-    /// Whether a program has just been let go after its last snapshot: it does not ring any more when it ends.
+    /// Whether the last program has just been let go after its last snapshot: it does not ring any more when it ends.
     #[must_use]
     pub fn awaits_end(&self) -> bool {
         Instant::now() < self.ends_until

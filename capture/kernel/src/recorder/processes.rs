@@ -125,6 +125,11 @@ impl Processes {
         self.tracked.iter().any(|process| process.replaced.is_none() && !process.has_ended())
     }
 
+    /// Whether all that are followed have had their last snapshots.
+    pub fn all_leave(&self) -> bool {
+        self.tracked.iter().all(|process| process.snapshot_at_exit || process.replaced.is_some())
+    }
+
     /// Those that are being followed.
     pub fn tracked(&self) -> &[Tracked] {
         &self.tracked

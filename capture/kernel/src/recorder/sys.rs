@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::os::fd::AsFd;
+use std::sync::Once;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
@@ -26,11 +27,14 @@ pub fn keep_freed_memory() {
     const KEPT_BYTES: i32 = 32 << 20;
     /// What is larger is mapped for itself, and can grow without being copied.
     const MAPPED_BYTES: i32 = 4 << 20;
+    static SAID: Once = Once::new();
     #[cfg(target_env = "gnu")]
-    for (parameter, bytes) in [(libc::M_TRIM_THRESHOLD, KEPT_BYTES), (libc::M_MMAP_THRESHOLD, MAPPED_BYTES)] {
-        // SAFETY: changes when memory is given back and nothing else (mallopt(3)).
-        unsafe { libc::mallopt(parameter, bytes) };
-    }
+    SAID.call_once(|| {
+        for (parameter, bytes) in [(libc::M_TRIM_THRESHOLD, KEPT_BYTES), (libc::M_MMAP_THRESHOLD, MAPPED_BYTES)] {
+            // SAFETY: changes when memory is given back and nothing else (mallopt(3)).
+            unsafe { libc::mallopt(parameter, bytes) };
+        }
+    });
 }
 
 /// Waits until the futex is woken, its value is not `expected`, or the time is over (futex(2)).

@@ -182,7 +182,8 @@ fn start(args: &RecordArgs) -> Result<Recording, Failure> {
     let mut output = Output::create(args.output.as_deref())?;
     let out = writer(args, &mut output, || signals.pass_on(None, &mut group))?;
     let options = options(args);
-    let starter = CommandStarter::prepare(options.kernel_events.as_ref()).context("no thread can be had")?;
+    let starter = CommandStarter::prepare(options.kernel_events.as_ref())
+        .context("no thread can be had: a limit of processes is reached (ulimit -u)")?;
     let mut recorder = recorder(out, options, &output)?;
     let name = &args.command[0];
     let mut command = Command::new(name);

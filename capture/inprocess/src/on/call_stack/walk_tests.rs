@@ -122,7 +122,7 @@ fn a_walk_that_meets_the_last_one_finds_the_same() {
     assert!(walks.longest.get() > 100, "{}", walks.longest.get());
     // Each stack is asked for once at least, and most of those that come again are known; how often one that was forgotten
     // is asked for again depends on where the stack and the program are.
-    assert!(stacks > 10_000 && asked >= stacks && asked < compared, "{compared} {asked} {stacks}");
+    assert!(stacks > 10_000 && asked >= stacks && 3 * asked < 2 * compared, "{compared} {asked} {stacks}");
 }
 
 #[test]

@@ -115,6 +115,8 @@ pub(super) fn load_program(name: &CStr, instructions: &[u64], tracepoint: u32) -
     const RAW_TRACEPOINT: u32 = 23;
     // The functions that programs use are for those that may be had under the GPL, as these.
     const LICENSE: &CStr = c"Dual MIT/GPL";
+    /// A signal that comes meanwhile ends the check of the program (EAGAIN, kernel/bpf/verifier.c).
+    const TRIES: usize = 5;
     let mut attributes = Attributes::default();
     attributes.words(0, &[TRACING, instructions.len() as u32]);
     attributes.long(8, instructions.as_ptr() as u64);
@@ -123,7 +125,15 @@ pub(super) fn load_program(name: &CStr, instructions: &[u64], tracepoint: u32) -
     attributes.words(68, &[RAW_TRACEPOINT]);
     attributes.words(108, &[tracepoint]);
     // SAFETY: the instructions live for the call, are as many as said, and are only read, as is the string, which ends in zero.
-    unsafe { attributes.descriptor(Command::ProgramLoad) }
+    let load = || unsafe { attributes.descriptor(Command::ProgramLoad) };
+    let mut loaded = load();
+    for _ in 1..TRIES {
+        if !matches!(&loaded, Err(error) if error.kind() == io::ErrorKind::WouldBlock) {
+            break;
+        }
+        loaded = load();
+    }
+    loaded
 }
 
 /// Lets a program run at its tracepoint for as long as the descriptor is open.

@@ -12,7 +12,7 @@ impl KernelStreams {
         let opened = match options {
             None => Err("switched off by --no-kernel-events".into()),
             // They are those of the thread that opens them. It ends here.
-            Some(options) => std::thread::scope(|scope| scope.spawn(|| open(options)).join())
+            Some(options) => std::thread::scope(|scope| scope.spawn(|| open(options, || ()).0).join())
                 .unwrap_or_else(|_| Err("the thread that opens events has panicked".into())),
         };
         KernelStreams { has_attached: true, ..KernelStreams::new(opened) }
