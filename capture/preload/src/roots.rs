@@ -10,6 +10,7 @@ use crate::real_functions as real;
 /// # Safety
 /// As chroot(2).
 #[unsafe(no_mangle)]
+// SAFETY: what is called here as chroot(2) has its promise from the caller, which the real function gets.
 pub unsafe extern "C" fn chroot(path: *const c_char) -> c_int {
     let Some(real) = real::change_root() else { return -1 };
     // SAFETY: the caller's promise is that of the real function.

@@ -23,6 +23,7 @@ const SECCOMP_MODE_FILTER: c_ulong = 2;
 /// # Safety
 /// As prctl(2).
 #[unsafe(no_mangle)]
+// SAFETY: the caller's promise is that of the real function, which gets the same arguments.
 pub unsafe extern "C" fn prctl(option: c_int, a: c_ulong, b: c_ulong, c: c_ulong, d: c_ulong) -> c_int {
     let kind = match (option, a) {
         (libc::PR_SET_SECCOMP, SECCOMP_MODE_STRICT) => Some(true),
@@ -48,6 +49,7 @@ pub unsafe extern "C" fn prctl(option: c_int, a: c_ulong, b: c_ulong, c: c_ulong
 /// As syscall(2).
 #[unsafe(naked)]
 #[unsafe(no_mangle)]
+// SAFETY: jumps with all registers and the stack as the caller left them; the caller's promise is that of syscall(2).
 pub unsafe extern "C" fn syscall(_number: c_long) -> c_long {
     naked_asm!(
         "cmp rdi, {seccomp}",
@@ -79,6 +81,7 @@ pub fn begin() {
 
 /// What the C library's function does: the number and six arguments where the kernel wants them, and `errno`.
 #[unsafe(naked)]
+// SAFETY: who calls it promises what the system call asks for; its arguments are where the C calling convention has them.
 unsafe extern "C" fn call_itself(
     _number: c_long,
     _a: c_ulong,
@@ -107,12 +110,13 @@ unsafe extern "C" fn call_itself(
     )
 }
 
-unsafe extern "C" fn failed(result: c_long) -> c_long {
+extern "C" fn failed(result: c_long) -> c_long {
     // SAFETY: errno is the calling thread's own (errno(3)).
     unsafe { *libc::__errno_location() = -result as c_int };
     -1
 }
 
+// SAFETY: reached from `syscall` with this number alone, so the arguments are those of seccomp(2).
 unsafe extern "C" fn seccomp(number: c_long, operation: c_ulong, flags: c_ulong, arguments: c_ulong) -> c_long {
     // SAFETY: what the caller asked for.
     let call = || unsafe { call_itself(number, operation, flags, arguments, 0, 0, 0) };
@@ -129,13 +133,14 @@ unsafe extern "C" fn seccomp(number: c_long, operation: c_ulong, flags: c_ulong,
     }
 }
 
-unsafe extern "C" fn exit_group(number: c_long, status: c_ulong) -> c_long {
+extern "C" fn exit_group(number: c_long, status: c_ulong) -> c_long {
     pagetrace::hold_for_last_snapshot();
-    // SAFETY: what the caller asked for.
+    // SAFETY: a number and a status; what the call does to the process is what the program asked for.
     unsafe { call_itself(number, status, 0, 0, 0, 0, 0) }
 }
 
 /// The C library has no function for it.
+// SAFETY: reached from `syscall` with this number alone, so the arguments are those of pivot_root(2).
 unsafe extern "C" fn pivot_root(number: c_long, new_root: c_ulong, put_old: c_ulong) -> c_long {
     // SAFETY: what the caller asked for.
     let result = unsafe { call_itself(number, new_root, put_old, 0, 0, 0, 0) };

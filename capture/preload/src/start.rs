@@ -33,15 +33,15 @@ fn main_thread_stack() {
     unsafe { pagetrace::thread_started(high.saturating_sub(REACH), high) };
 }
 
-unsafe extern "C" fn fork_begins() {
+extern "C" fn fork_begins() {
     pagetrace::fork_begins();
 }
 
-unsafe extern "C" fn fork_in_parent() {
+extern "C" fn fork_in_parent() {
     pagetrace::fork_in_parent();
 }
 
-unsafe extern "C" fn fork_in_child() {
+extern "C" fn fork_in_child() {
     usable_size::forget_first_call_in_child();
     pagetrace::fork_in_child();
 }

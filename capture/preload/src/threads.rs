@@ -7,6 +7,8 @@ use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use crate::real_functions as real;
 
+/// What pthread_create(3) starts.
+// SAFETY: a type; who calls one gives what pthread_create(3) was given with it.
 type StartRoutine = unsafe extern "C" fn(*mut c_void) -> *mut c_void;
 
 /// What a starting thread needs to know. They lie in static memory, since a hook allocates nothing.
@@ -33,6 +35,7 @@ static START_TABLE: [Start; STARTS] = [const {
 /// # Safety
 /// As pthread_create(3).
 #[unsafe(no_mangle)]
+// SAFETY: the caller's promise is that of the real function; its routine and argument are kept until `run` calls one with the other.
 pub unsafe extern "C" fn pthread_create(
     thread: *mut libc::pthread_t,
     attributes: *const libc::pthread_attr_t,
@@ -57,6 +60,7 @@ pub unsafe extern "C" fn pthread_create(
     result
 }
 
+// SAFETY: given to the real pthread_create with an entry of the static table that is taken, and called by it once.
 unsafe extern "C" fn run(start: *mut c_void) -> *mut c_void {
     // SAFETY: `pthread_create` above passes an entry of the static table.
     let start = unsafe { &*start.cast_const().cast::<Start>() };

@@ -34,5 +34,5 @@ pub use attributes::REGISTERS;
 pub use found::{CallsBy, Found, PerfOptions};
 pub use open::PerfEvents;
 pub use record::{Body, MappedRecord, PerfRecord};
-pub use timeline::{Missed, ROUND_RECORDS, StackSample, Timeline, Told, ToldKind};
+pub use timeline::{Missed, StackSample, Timeline, Told, ToldKind};
 pub use traced_calls::{FILL_BYTES_LEAST, page_call_numbers};

@@ -105,9 +105,6 @@ pub struct Missed {
     pub stacks: u64,
 }
 
-/// Room for so many records is made at once: to grow would leave copies behind.
-pub const ROUND_RECORDS: usize = 8192;
-
 /// Records on their way to an order.
 #[derive(Debug, Default)]
 pub struct Timeline {
@@ -162,10 +159,6 @@ impl Timeline {
     pub fn push(&mut self, record: PerfRecord) {
         if record.is_outside() {
             return;
-        }
-        if self.waiting.capacity() == 0 {
-            self.waiting.reserve(ROUND_RECORDS);
-            self.places.reserve(ROUND_RECORDS);
         }
         if let Body::Enter { number, arguments, stack } = &record.body
             && let Some(call) = traced_call(*number)

@@ -17,9 +17,7 @@ use pagetrace_format::records::{Loss, LossReason, MappedFile, Process, Record, S
 use pagetrace_format::snapshot::{Mapping, Permissions};
 use pagetrace_format::{Address, FileId, KernelColumns, ProcessId, StackId, TraceNanos};
 
-use crate::perf::{
-    Accesses, Body, Found, MappedRecord, PerfEvents, PerfRecord, ROUND_RECORDS, StackSample, Timeline, Told, ToldKind,
-};
+use crate::perf::{Accesses, Body, Found, MappedRecord, PerfEvents, PerfRecord, StackSample, Timeline, Told, ToldKind};
 use crate::writes::WriteFaults;
 
 use crate::unwind::{StackUnwinder, UnwoundStack, UserRegisters};
@@ -273,9 +271,6 @@ impl KernelStreams {
 
     fn release(&mut self, complete: u64, output: &mut Output) -> u64 {
         let mut told_all = std::mem::take(&mut self.told);
-        if told_all.capacity() == 0 {
-            told_all.reserve(ROUND_RECORDS);
-        }
         let told_until = self.timeline.release(complete, |told| told_all.push(told));
         for told in told_all.drain(..) {
             self.tell(told, &mut output.records);
